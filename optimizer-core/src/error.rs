@@ -1,0 +1,90 @@
+//! What can go wrong in the mathematics: facts, not sentences.
+
+use crate::params::Layout;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything this crate refuses. Variants carry what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A layout names a tensor twice.
+    #[error("tensor {name:?} appears twice in a layout")]
+    DuplicateTensor {
+        /// The repeated name.
+        name: String,
+    },
+    /// A buffer does not hold as many values as its shape says.
+    #[error("{what}: expected {expected} values, got {got}")]
+    Length {
+        /// What was being filled.
+        what: String,
+        /// Number of values that fit.
+        expected: usize,
+        /// Number of values given.
+        got: usize,
+    },
+    /// Two things that must describe the same tensors do not.
+    #[error("{what}: expected layout {expected}, got {got}")]
+    LayoutMismatch {
+        /// What was being matched.
+        what: String,
+        /// Layout wanted.
+        expected: Layout,
+        /// Layout given.
+        got: Layout,
+    },
+    /// Lanes of two operands differ.
+    #[error("{what}: expected {expected} lanes, got {got}")]
+    Lanes {
+        /// What was being matched.
+        what: String,
+        /// Lanes wanted.
+        expected: usize,
+        /// Lanes given.
+        got: usize,
+    },
+    /// A setting is out of its range.
+    #[error("{field}: {reason} (got {got})")]
+    Setting {
+        /// Dotted path of the setting, as in a recipe.
+        field: String,
+        /// What the setting must satisfy.
+        reason: String,
+        /// The value given.
+        got: String,
+    },
+    /// Bytes that should be a checkpoint are not, or are damaged.
+    #[error("checkpoint: {reason}")]
+    Checkpoint {
+        /// What is wrong with the bytes.
+        reason: String,
+    },
+    /// The checkpoint was written by a newer format than this program reads.
+    #[error("checkpoint format {found} is newer than {supported}, the newest this program reads: upgrade paceline")]
+    CheckpointTooNew {
+        /// Format version in the file.
+        found: u32,
+        /// Newest version understood.
+        supported: u32,
+    },
+    /// An inner task failed to compute.
+    #[error("task {family}: {reason}")]
+    Task {
+        /// The task family.
+        family: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The caller asked to stop between two inner steps.
+    #[error("cancelled between inner steps")]
+    Cancelled,
+}
+
+impl Error {
+    /// A setting that is out of range: `field` as in a recipe, `reason` what it must satisfy.
+    pub fn setting(field: impl Into<String>, reason: impl Into<String>, got: impl ToString) -> Self {
+        Self::Setting { field: field.into(), reason: reason.into(), got: got.to_string() }
+    }
+}

@@ -1,0 +1,38 @@
+//! AdafacMlp.
+use super::{LearnedOptimizer, LearnedOptimizerConfig};
+use crate::optimizer::Optimizer;
+use crate::params::Layout;
+use crate::{Result, Seed, Theta};
+use std::sync::Arc;
+/// Settings.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdafacMlpConfig {}
+/// AdafacMlp.
+#[derive(Clone, Debug)]
+pub struct AdafacMlp {
+    layout: Arc<Layout>,
+}
+impl AdafacMlp {
+    /// Builds it.
+    ///
+    /// # Errors
+    /// [`crate::Error::Setting`].
+    pub fn new(_config: AdafacMlpConfig) -> Result<Self> {
+        Ok(Self { layout: Layout::new(vec![])? })
+    }
+}
+impl LearnedOptimizer for AdafacMlp {
+    fn config(&self) -> LearnedOptimizerConfig {
+        unimplemented!()
+    }
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+    fn init_theta(&self, _seed: Seed) -> Theta {
+        unimplemented!()
+    }
+    fn bind(&self, _theta: Theta) -> Result<Box<dyn Optimizer>> {
+        unimplemented!()
+    }
+}

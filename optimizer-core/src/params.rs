@@ -1,0 +1,210 @@
+//! Inner parameters with a leading lane axis.
+//!
+//! A lane is one signed perturbation of one task instance. Everything an inner loop touches carries the lanes first:
+//!
+//! ```text
+//!            tensor "layer_0/w" [64, 32]          tensor "layer_0/b" [32]
+//!  lane 0  │ 2048 values, row-major          │  │ 32 values │
+//!  lane 1  │ 2048 values                     │  │ 32 values │
+//! ```
+//!
+//! so that one tensor is one contiguous `[lanes, shape…]` block. Shapes follow the JAX reference (linear `[in, out]`,
+//! convolution `[height, width, in, out]`), because the factored axes of the learned optimizers depend on it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{Error, Result};
+
+/// Name and shape (without lanes) of one tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    name: String,
+    shape: Vec<usize>,
+}
+
+impl TensorSpec {
+    /// A tensor of this name and shape; an empty shape is a scalar.
+    pub fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
+        Self { name: name.into(), shape: shape.into() }
+    }
+
+    /// The name, slash-joined as in checkpoints.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The shape without the lane axis.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of values in one lane.
+    pub fn size(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// The tensors of a model or of theta, in a fixed order, without their values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    tensors: Vec<TensorSpec>,
+    offsets: Vec<usize>,
+    size: usize,
+}
+
+impl Layout {
+    /// A layout of these tensors, in this order.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateTensor`] if a name repeats.
+    pub fn new(tensors: Vec<TensorSpec>) -> Result<Arc<Self>> {
+        let mut names: Vec<&str> = tensors.iter().map(TensorSpec::name).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::DuplicateTensor { name: pair[0].to_owned() });
+        }
+        let mut size = 0;
+        let offsets = tensors
+            .iter()
+            .map(|tensor| {
+                let offset = size;
+                size += tensor.size();
+                offset
+            })
+            .collect();
+        Ok(Arc::new(Self { tensors, offsets, size }))
+    }
+
+    /// The tensors in order.
+    pub fn tensors(&self) -> &[TensorSpec] {
+        &self.tensors
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there is no tensor.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// Number of values in one lane, over all tensors.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Where tensor `index` starts in one lane's flat vector.
+    pub fn offset(&self, index: usize) -> usize {
+        self.offsets[index]
+    }
+
+    /// Index of the tensor of this name.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.tensors.iter().position(|tensor| tensor.name == name)
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (i, tensor) in self.tensors.iter().enumerate() {
+            write!(f, "{}{} {:?}", if i == 0 { "" } else { ", " }, tensor.name, tensor.shape)?;
+        }
+        f.write_str("}")
+    }
+}
+
+/// Values of a [`Layout`] for some lanes, tensor by tensor: `tensors[i]` is `[lanes, shape…]`, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Params {
+    layout: Arc<Layout>,
+    lanes: usize,
+    tensors: Vec<Vec<f32>>,
+}
+
+impl Params {
+    /// All zeros.
+    pub fn zeros(layout: &Arc<Layout>, lanes: usize) -> Self {
+        let tensors = layout.tensors().iter().map(|tensor| vec![0.0; lanes * tensor.size()]).collect();
+        Self { layout: Arc::clone(layout), lanes, tensors }
+    }
+
+    /// From one `[lanes, shape…]` buffer a tensor, in layout order.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the number of buffers or the length of one does not fit.
+    pub fn from_tensors(layout: &Arc<Layout>, lanes: usize, tensors: Vec<Vec<f32>>) -> Result<Self> {
+        if tensors.len() != layout.len() {
+            return Err(Error::Length { what: "tensors".into(), expected: layout.len(), got: tensors.len() });
+        }
+        for (spec, values) in layout.tensors().iter().zip(&tensors) {
+            let expected = lanes * spec.size();
+            if values.len() != expected {
+                return Err(Error::Length { what: spec.name.clone(), expected, got: values.len() });
+            }
+        }
+        Ok(Self { layout: Arc::clone(layout), lanes, tensors })
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Number of lanes.
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Tensor `index`, all lanes.
+    pub fn tensor(&self, index: usize) -> &[f32] {
+        &self.tensors[index]
+    }
+
+    /// Tensor `index`, all lanes, to be written.
+    pub fn tensor_mut(&mut self, index: usize) -> &mut [f32] {
+        &mut self.tensors[index]
+    }
+
+    /// Tensor `index` of one lane.
+    pub fn lane(&self, index: usize, lane: usize) -> &[f32] {
+        let size = self.layout.tensors[index].size();
+        &self.tensors[index][lane * size..(lane + 1) * size]
+    }
+
+    /// Tensor `index` of one lane, to be written.
+    pub fn lane_mut(&mut self, index: usize, lane: usize) -> &mut [f32] {
+        let size = self.layout.tensors[index].size();
+        &mut self.tensors[index][lane * size..(lane + 1) * size]
+    }
+
+    /// The lanes named, in that order (a lane may repeat).
+    #[must_use]
+    pub fn select(&self, lanes: &[usize]) -> Self {
+        let tensors = (0..self.layout.len())
+            .map(|index| lanes.iter().flat_map(|&lane| self.lane(index, lane)).copied().collect())
+            .collect();
+        Self { layout: Arc::clone(&self.layout), lanes: lanes.len(), tensors }
+    }
+
+    /// Checks that `other` has the same layout and lanes.
+    ///
+    /// # Errors
+    /// [`Error::LayoutMismatch`] or [`Error::Lanes`], naming `what`.
+    pub fn check_like(&self, other: &Self, what: &str) -> Result<()> {
+        if self.layout != other.layout {
+            return Err(Error::LayoutMismatch {
+                what: what.into(),
+                expected: (*self.layout).clone(),
+                got: (*other.layout).clone(),
+            });
+        }
+        if self.lanes != other.lanes {
+            return Err(Error::Lanes { what: what.into(), expected: self.lanes, got: other.lanes });
+        }
+        Ok(())
+    }
+}

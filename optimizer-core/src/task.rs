@@ -1,0 +1,79 @@
+//! The inner problem, as the unroll sees it: a family with static shapes, and lanes of task instances drawn from it.
+//!
+//! ```text
+//!  TaskFamily ─ bind([seed, seed, …]) ─► TaskLanes ─ loss_and_grads(params, batch) ─► losses [lanes], grads [lanes, …]
+//!  (shapes, data)                        (lane i: the instance of seeds[i])
+//! ```
+//!
+//! Common random numbers come from seeds: lanes with equal task seeds share initial weights and batches to the bit.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::params::{Layout, Params};
+use crate::{Result, Seed};
+
+/// Which part of the data a batch is drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// Inner gradients.
+    Train,
+    /// Given to a learned optimizer that wants a validation loss.
+    InnerValid,
+    /// Held-out meta-loss.
+    OuterValid,
+    /// Final reports only.
+    Test,
+}
+
+/// A distribution over inner problems of one static shape.
+pub trait TaskFamily: Send + Sync + std::fmt::Debug {
+    /// The family's registered name, for example `image_mlp`.
+    fn name(&self) -> &'static str;
+
+    /// Names and shapes of the parameters of every task of the family.
+    fn layout(&self) -> &Arc<Layout>;
+
+    /// Binds lanes: lane `i` is the task instance of `seeds[i]`. Called on the thread that will run the lanes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Task`] if the instance cannot be made.
+    fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>>;
+
+    /// Maps a loss to the range in which tasks may be mixed; a non-finite loss maps to the family's ceiling.
+    /// Monotone, and finite for every input.
+    fn normalise(&self, loss: f64) -> f64;
+}
+
+/// Task instances bound to lanes.
+pub trait TaskLanes {
+    /// Initial weights, `[lanes, …]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Task`].
+    fn init_params(&mut self) -> Result<Params>;
+
+    /// Loss of each lane and its gradient on training batch `batch`. Lanes cannot disturb each other: lane `i` gets the
+    /// same bits whatever the other lanes hold.
+    ///
+    /// # Errors
+    /// [`crate::Error::Task`]; a non-finite loss is a value, not an error.
+    fn loss_and_grads(&mut self, params: &Params, batch: u64) -> Result<(Vec<f32>, Params)>;
+
+    /// Loss (and accuracy, for classifiers) of each lane on batch `batch` of `split`, without gradients.
+    ///
+    /// # Errors
+    /// [`crate::Error::Task`].
+    fn evaluate(&mut self, params: &Params, split: Split, batch: u64) -> Result<Vec<Evaluation>>;
+}
+
+/// What one lane scores on one batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Mean loss over the batch, in the task's own units.
+    pub loss: f32,
+    /// Share of examples classified right, for classifiers.
+    pub accuracy: Option<f32>,
+}

@@ -1,0 +1,19 @@
+//! Compiles the protocol buffers with protox, so that no `protoc` is needed.
+use prost::Message;
+use std::path::PathBuf;
+
+const FILES: [&str; 4] = [
+    "paceline/v1/common.proto",
+    "paceline/v1/worker_service.proto",
+    "paceline/v1/run_service.proto",
+    "paceline/v1/checkpoint_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("paceline.binpb"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    println!("cargo:rerun-if-changed=proto");
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! The wire of Paceline.
+//!
+//! ```text
+//!  paceline/v1/*.proto ─build.rs, protox─► pb (generated) ◄─► model (what everyone else uses) ─► client (typed calls)
+//! ```
+
+pub mod client;
+pub mod model;
+
+/// Generated from `proto/paceline/v1/*.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod pb {
+    tonic::include_proto!("paceline.v1");
+}
+
+/// Descriptors of all services, for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/paceline.binpb"));
+
+/// Number of the worker protocol. Coordinator and worker must agree on it.
+pub const PROTOCOL: u32 = 1;

@@ -1,0 +1,23 @@
+//! The domain mirror of the wire: what the rest of Paceline talks about.
+//!
+//! ```text
+//!  pb::Lease ── TryFrom: checks every field, names the one that fails ──► model::Lease
+//!  model::Lease ── From: cannot fail ──► pb::Lease
+//! ```
+//!
+//! Required things are not `Option`, counts have exact widths, ids are types. Whoever holds a model value need not check
+//! it again.
+
+mod checkpoint;
+mod ids;
+mod lease;
+mod run;
+mod spec;
+mod worker;
+
+pub use checkpoint::{CheckpointInfo, Piece};
+pub use ids::{InvalidId, RunId, Token, WorkerId};
+pub use lease::{Holdings, Lease, LeaseKey, ResultBody, SeedCoded, Submission, SubmissionOutcome, Verdict};
+pub use run::{Ledger, RunState, RunStatus};
+pub use spec::{CheckpointPolicy, EvaluationSpec, RunSpec, TaskSpec};
+pub use worker::{Directive, HeartbeatAnswer, Registered, Registration};

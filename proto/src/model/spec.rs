@@ -1,0 +1,81 @@
+//! What a run is. The same type is read from a recipe (TOML), stored, and sent.
+
+use paceline_optimizer_core::Seed;
+use paceline_optimizer_core::estimator::EstimatorConfig;
+use paceline_optimizer_core::learned::LearnedOptimizerConfig;
+use paceline_optimizer_core::outer::OuterConfig;
+use serde::{Deserialize, Serialize};
+
+/// Everything that decides a run's result: equal specs end with equal bits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// What people call it: 1 to 40 characters of `a-z`, `0-9` and `-`.
+    pub name: String,
+    /// Root of every random decision.
+    pub seed: Seed,
+    /// The learned optimizer being trained.
+    pub optimizer: LearnedOptimizerConfig,
+    /// How meta-gradients are estimated.
+    pub estimator: EstimatorConfig,
+    /// The outer loop.
+    pub outer: OuterConfig,
+    /// The mixture of inner problems, in order.
+    pub tasks: Vec<TaskSpec>,
+    /// When checkpoints are written and how many are kept.
+    #[serde(default)]
+    pub checkpoint: CheckpointPolicy,
+    /// How the result is compared with tuned baselines.
+    #[serde(default)]
+    pub evaluation: EvaluationSpec,
+}
+
+/// One family in the mixture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSpec {
+    /// Registered name, for example `image_mlp`.
+    pub family: String,
+    /// Share in the mixture, relative to the other weights.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// The family's own settings, checked by whoever runs it.
+    #[serde(default)]
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// When checkpoints are written and how many are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointPolicy {
+    /// Outer steps between checkpoints.
+    pub every: u32,
+    /// Newest checkpoints kept.
+    pub keep: u32,
+}
+
+impl Default for CheckpointPolicy {
+    fn default() -> Self {
+        Self { every: 50, keep: 20 }
+    }
+}
+
+/// How the result is compared with tuned baselines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationSpec {
+    /// Inner steps of each training curve.
+    pub steps: u32,
+    /// Held-out task instances a family.
+    pub seeds: u32,
+}
+
+impl Default for EvaluationSpec {
+    fn default() -> Self {
+        Self { steps: 500, seeds: 5 }
+    }
+}
