@@ -5,6 +5,7 @@
 //! ```
 
 pub mod client;
+pub mod fault;
 pub mod model;
 
 /// Generated from `proto/paceline/v1/*.proto`.
