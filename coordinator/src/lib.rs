@@ -1,4 +1,7 @@
 //! Owns theta, leases, the ledger and the store.
+pub mod machine;
+pub mod store;
+
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpListener;
