@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use crate::remedy::reason;
+use crate::remedy::kind;
 
 const FIRST: Duration = Duration::from_millis(200);
 const CAP: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ impl Outage {
 
     /// Notes a failed attempt and answers how long to wait: the back-off, or the coordinator's own wish if longer.
     pub(crate) fn note(&mut self, status: &Status, after: Option<Duration>) -> Duration {
-        let kind = reason(status).unwrap_or_else(|| format!("{:?}", status.code()));
+        let kind = kind(status);
         if self.seen.as_ref() != Some(&kind) {
             tracing::warn!(call = self.call, reason = kind, message = status.message(), "no answer, trying again");
             self.seen = Some(kind);

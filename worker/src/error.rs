@@ -3,10 +3,11 @@
 use std::io;
 use std::process::ExitCode;
 
+use paceline_proto::client::InvalidAddress;
+use paceline_proto::fault::describe;
 use tonic::Status;
 
 use crate::config::DeviceUnavailable;
-use crate::remedy::reason;
 
 /// Why a worker cannot start or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +22,7 @@ pub enum Error {
         status: Box<Status>,
     },
     /// A call that the worker cannot do without was refused for good.
-    #[error("the coordinator refuses to {call}: {}: {}", reason(status).unwrap_or_else(|| format!("{:?}", status.code())), status.message())]
+    #[error("the coordinator refuses to {call}: {}", describe(status))]
     Refused {
         /// What was asked.
         call: &'static str,
@@ -29,13 +30,8 @@ pub enum Error {
         status: Box<Status>,
     },
     /// The coordinator's address cannot be used.
-    #[error("coordinator address {address:?} cannot be used: write it as http://host:port")]
-    Address {
-        /// The address given.
-        address: String,
-        /// What is wrong with it.
-        source: tonic::transport::Error,
-    },
+    #[error(transparent)]
+    Address(#[from] InvalidAddress),
     /// This build or machine cannot compute on the device asked for.
     #[error(transparent)]
     Device(#[from] DeviceUnavailable),
@@ -54,7 +50,7 @@ impl Error {
     /// 78 configuration or version (a platform that sees it should replace the worker, not restart it).
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Address { .. } => 64,
+            Self::Address(_) => 64,
             Self::Refused { .. } => 69,
             Self::Thread { .. } => 71,
             Self::VersionUnsupported { .. } | Self::Device(_) => 78,

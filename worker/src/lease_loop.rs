@@ -15,6 +15,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use paceline_proto::fault::describe;
 use paceline_proto::model::{Lease, LeaseKey, ResultBody, Submission, SubmissionOutcome, Verdict};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ use crate::backoff::{Backoff, jitter};
 use crate::compute::{Compute, ComputeError, Computed};
 use crate::coordinator_client::CoordinatorClient;
 use crate::held::{HeldLeases, LeaseCancel};
-use crate::remedy::reason;
+use crate::remedy::kind;
 use crate::session::{Caller, Refusal};
 use crate::{Error, Result};
 
@@ -160,8 +161,7 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
                 Ok(theta) => self.compute.supply(run, version, &theta)?,
                 Err(Refusal::Worker(error)) => return Err(Unfinished::Worker(error)),
                 Err(Refusal::Call(status)) => {
-                    let why = reason(&status).unwrap_or_else(|| format!("{:?}", status.code()));
-                    let text = format!("theta version {version} cannot be pulled: {why}: {}", status.message());
+                    let text = format!("theta version {version} cannot be pulled: {}", describe(&status));
                     return Err(ComputeError::Failed(text).into());
                 }
             }
@@ -191,8 +191,7 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
             }
             Some(Err(Refusal::Worker(error))) => Err(error),
             Some(Err(Refusal::Call(status))) => {
-                let why = reason(&status).unwrap_or_else(|| format!("{:?}", status.code()));
-                tracing::warn!(reason = why, message = status.message(), "result refused: dropped");
+                tracing::warn!(reason = kind(&status), message = status.message(), "result refused: dropped");
                 self.compute.forget(&lease.key.run, lease.key.slot);
                 self.pause().await;
                 Ok(None)

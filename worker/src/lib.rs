@@ -58,11 +58,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     config.device.check()?;
     let progress = Arc::new(AtomicU64::new(0));
     let engine = Engine::new(config.threads.max(1), config.data_dir.clone(), Arc::clone(&progress))?;
-    let client = || -> Result<WorkerClient> {
-        let endpoint = endpoint(&config.coordinator)
-            .map_err(|source| Error::Address { address: config.coordinator.clone(), source })?;
-        Ok(WorkerClient::new(endpoint.connect_lazy()))
-    };
+    // Two connections, so that a large result on one cannot hold up a heartbeat on the other.
+    let endpoint = endpoint(&config.coordinator)?;
+    let channels = [(); 2].map(|()| WorkerClient::new(endpoint.connect_lazy()));
     let registration = Registration {
         protocol: paceline_proto::PROTOCOL,
         worker: config.worker.clone(),
@@ -72,7 +70,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         families: paceline_tasks::families().iter().map(|family| family.name.to_owned()).collect(),
     };
     tracing::info!(worker = %config.worker, coordinator = config.coordinator, "connecting");
-    let channels = [client()?, client()?];
     work(&config.coordinator, channels, engine, registration, progress, shutdown).await
 }
 

@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-use tonic::{Code, Status};
-use tonic_types::StatusExt;
+use paceline_proto::fault::{is_transient, reason, retry_after};
+use tonic::Status;
 
 /// What to do about a call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,76 +28,49 @@ pub(crate) enum Remedy {
     Stop,
 }
 
-/// The stable reason in upper case, if the answer came from a Paceline coordinator.
-pub(crate) fn reason(status: &Status) -> Option<String> {
-    status.get_details_error_info().map(|info| info.reason)
-}
-
 /// What to do about `status`.
 pub(crate) fn remedy(status: &Status) -> Remedy {
-    let reason = reason(status);
-    match reason.as_deref() {
-        Some("VERSION_UNSUPPORTED") => return Remedy::Stop,
-        Some("WORKER_NOT_FOUND") => return Remedy::Register,
-        _ => {}
+    match reason(status).as_deref() {
+        Some("VERSION_UNSUPPORTED") => Remedy::Stop,
+        Some("WORKER_NOT_FOUND") => Remedy::Register,
+        _ if is_transient(status) => Remedy::Retry { after: retry_after(status) },
+        _ => Remedy::Refuse,
     }
-    let retry = Remedy::Retry { after: status.get_details_retry_info().and_then(|info| info.retry_delay) };
-    match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted => retry,
-        // A connection that breaks in the middle of a call surfaces as one of these, without a reason of ours.
-        Code::Unknown | Code::Cancelled | Code::Internal if reason.is_none() => retry,
-        Code::Ok
-        | Code::Unknown
-        | Code::Cancelled
-        | Code::Internal
-        | Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::DataLoss
-        | Code::Unauthenticated => Remedy::Refuse,
-    }
+}
+
+/// What names a status in logs: its reason, or its code if it is not a coordinator's.
+pub(crate) fn kind(status: &Status) -> String {
+    reason(status).unwrap_or_else(|| format!("{:?}", status.code()))
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use tonic_types::ErrorDetails;
+mod tests {
+    use paceline_proto::fault::Fault;
 
     use super::*;
 
-    /// A status as a coordinator makes it.
-    pub(crate) fn refused(code: Code, reason: &str) -> Status {
-        let mut details = ErrorDetails::new();
-        details.set_error_info(reason, "paceline", std::collections::HashMap::new());
-        Status::with_error_details(code, "refused", details)
-    }
-
     #[test]
     fn a_lost_connection_is_waited_out() {
-        for code in [Code::Unavailable, Code::DeadlineExceeded, Code::Unknown, Code::Cancelled, Code::Internal] {
-            assert_eq!(remedy(&Status::new(code, "transport error")), Remedy::Retry { after: None }, "{code:?}");
-        }
+        let broken = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+        assert_eq!(remedy(&broken), Remedy::Retry { after: None });
+        assert_eq!(remedy(&Status::unavailable("connection refused")), Remedy::Retry { after: None });
+        assert_eq!(remedy(&Status::unimplemented("some other server")), Remedy::Refuse);
     }
 
     #[test]
     fn the_coordinators_wish_is_kept() {
-        let mut details = ErrorDetails::new();
-        details.set_error_info("OVERLOADED", "paceline", std::collections::HashMap::new());
-        details.set_retry_info(Some(Duration::from_secs(3)));
-        let status = Status::with_error_details(Code::ResourceExhausted, "busy", details);
-        assert_eq!(remedy(&status), Remedy::Retry { after: Some(Duration::from_secs(3)) });
+        let wish = Duration::from_secs(3);
+        assert_eq!(remedy(&Fault::Overloaded { retry_after: wish }.into()), Remedy::Retry { after: Some(wish) });
     }
 
     #[test]
-    fn reasons_decide_before_codes() {
-        assert_eq!(remedy(&refused(Code::NotFound, "WORKER_NOT_FOUND")), Remedy::Register);
-        assert_eq!(remedy(&refused(Code::NotFound, "LEASE_NOT_FOUND")), Remedy::Refuse);
-        assert_eq!(remedy(&refused(Code::FailedPrecondition, "VERSION_UNSUPPORTED")), Remedy::Stop);
-        assert_eq!(remedy(&refused(Code::FailedPrecondition, "RUN_FINISHED")), Remedy::Refuse);
-        assert_eq!(remedy(&refused(Code::Internal, "INTERNAL")), Remedy::Refuse);
-        assert_eq!(remedy(&refused(Code::Unavailable, "COORDINATOR_DEPOSED")), Remedy::Retry { after: None });
+    fn each_fault_has_its_remedy() {
+        let (run, worker) = ("r-1".parse().unwrap(), "w".parse().unwrap());
+        assert_eq!(remedy(&Fault::WorkerNotFound { worker }.into()), Remedy::Register);
+        assert_eq!(remedy(&Fault::VersionUnsupported { theirs: 1, ours: 2 }.into()), Remedy::Stop);
+        assert!(matches!(remedy(&Fault::Deposed { ours: 1, seen: 2 }.into()), Remedy::Retry { .. }));
+        assert!(matches!(remedy(&Fault::ShuttingDown.into()), Remedy::Retry { .. }));
+        assert_eq!(remedy(&Fault::LeaseNotFound { run, outer_step: 0, slot: 0 }.into()), Remedy::Refuse);
+        assert_eq!(remedy(&Fault::Internal { reason: "bug".into() }.into()), Remedy::Refuse);
     }
 }

@@ -2,11 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
+use paceline_proto::fault::Fault;
 use paceline_proto::model::{Directive, HeartbeatAnswer};
-use tonic::Code;
 
 use super::*;
-use crate::remedy::tests::refused;
 use crate::testing::{Behaviour, Event, Fixture, Script, accepted, away, lease};
 
 fn leases(slots: impl IntoIterator<Item = u32>) -> Script {
@@ -49,7 +48,7 @@ async fn missing_thetas_are_pulled_first_through_an_outage() {
 #[tokio::test(start_paused = true)]
 async fn a_theta_that_is_gone_fails_the_lease_with_its_cause() {
     let mut script = leases([0]);
-    script.pull = [Err(refused(Code::NotFound, "THETA_NOT_FOUND"))].into();
+    script.pull = [Err(Fault::ThetaNotFound { run: lease(0).key.run, version: 4 }.into())].into();
     let mut worker = Fixture::start(Behaviour::Instant, vec![4], script);
     assert_eq!([worker.act().await, worker.act().await], [Event::Registered, Event::Pulled(4)]);
     assert_eq!(worker.act().await, Event::Forgot(0));
@@ -114,7 +113,7 @@ async fn a_result_outlives_the_coordinator_and_its_lease_is_renewed_meanwhile() 
 #[tokio::test(start_paused = true)]
 async fn a_forgotten_worker_registers_again_and_submits_the_same_result() {
     let mut script = leases([3]);
-    script.submit = [Err(refused(Code::NotFound, "WORKER_NOT_FOUND"))].into();
+    script.submit = [Err(Fault::WorkerNotFound { worker: "w".parse().unwrap() }.into())].into();
     let mut worker = Fixture::start(Behaviour::Instant, vec![], script);
     assert_eq!([worker.act().await, worker.act().await], [Event::Registered, Event::Computing(3)]);
     let first = worker.submission().await;
@@ -141,14 +140,15 @@ async fn a_heartbeat_that_is_not_known_registers_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_refused_for_good_is_dropped_once() {
+    let run = lease(0).key.run;
     let refusals = [
-        (Code::NotFound, "LEASE_NOT_FOUND"),
-        (Code::FailedPrecondition, "RUN_FINISHED"),
-        (Code::InvalidArgument, "RESULT_REJECTED_NONFINITE"),
-        (Code::PermissionDenied, "LEASE_TOKEN_FOREIGN"),
+        Fault::LeaseNotFound { run: run.clone(), outer_step: 0, slot: 0 },
+        Fault::RunFinished { run: run.clone(), status: "stopped".into() },
+        Fault::ResultNonFinite { field: "seed_coded.fresh".into() },
+        Fault::LeaseTokenForeign { run, outer_step: 0, slot: 3 },
     ];
     let mut script = leases(0..4);
-    script.submit = refusals.map(|(code, reason)| Err(refused(code, reason))).into();
+    script.submit = refusals.map(|fault| Err(fault.into())).into();
     let mut worker = Fixture::start(Behaviour::Instant, vec![], script);
     assert_eq!(worker.act().await, Event::Registered);
     for slot in 0..4 {
@@ -209,7 +209,7 @@ async fn drain_ends_a_worker_that_never_reached_a_coordinator() {
 
 #[tokio::test(start_paused = true)]
 async fn another_protocol_stops_the_worker_at_any_time() {
-    let refusal = || Err(refused(Code::FailedPrecondition, "VERSION_UNSUPPORTED"));
+    let refusal = || Err(Fault::VersionUnsupported { theirs: 1, ours: 2 }.into());
     let at_start = Script { register: [refusal()].into(), ..Script::default() };
     let worker = Fixture::start(Behaviour::Instant, vec![], at_start);
     assert!(matches!(worker.worker.await.unwrap(), Err(Error::VersionUnsupported { ours: 1, .. })));
