@@ -87,12 +87,12 @@ fn no_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Erro
 }
 
 /// Checks that theta belongs to the optimizer of this layout and has a lane.
-fn check_theta(layout: &Layout, theta: &Theta) -> Result<()> {
-    if layout != &**theta.layout() {
+fn check_theta(layout: &Arc<Layout>, theta: &Theta) -> Result<()> {
+    if layout != theta.layout() {
         return Err(Error::LayoutMismatch {
             what: "theta".into(),
-            expected: layout.clone(),
-            got: (**theta.layout()).clone(),
+            expected: Arc::clone(layout),
+            got: Arc::clone(theta.layout()),
         });
     }
     if theta.lanes() == 0 {

@@ -1,3 +1,4 @@
 //! Integration tests, one module a behaviour.
 
+mod golden_optimizers;
 mod noise;
