@@ -8,19 +8,19 @@ use std::time::Duration;
 
 /// An open slot as a certain worker sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenSlot {
+pub(super) struct OpenSlot {
     /// The slot.
-    pub slot: u32,
+    pub(super) slot: u32,
     /// The worker has its trajectories.
-    pub cached_here: bool,
+    pub(super) cached_here: bool,
     /// Another live worker has them.
-    pub cached_elsewhere: bool,
+    pub(super) cached_elsewhere: bool,
     /// The worker failed at it before.
-    pub failed_here: bool,
+    pub(super) failed_here: bool,
 }
 
 /// The slot to lease, of those open.
-pub fn choose_open(open: impl Iterator<Item = OpenSlot>) -> Option<u32> {
+pub(super) fn choose_open(open: impl Iterator<Item = OpenSlot>) -> Option<u32> {
     open.min_by_key(|slot| {
         let preference = match (slot.cached_here, slot.cached_elsewhere) {
             (true, _) => 0,
@@ -33,11 +33,11 @@ pub fn choose_open(open: impl Iterator<Item = OpenSlot>) -> Option<u32> {
 }
 
 /// Shortest time a lease is given before its slot is leased a second time.
-pub const HEDGE_FLOOR: Duration = Duration::from_secs(2);
+pub(super) const HEDGE_FLOOR: Duration = Duration::from_secs(2);
 
 /// How long a lease may take before its slot is leased a second time: twice the median of recent leases, at least
 /// [`HEDGE_FLOOR`]. `None` before the first lease was completed.
-pub fn hedge_after(recent: impl Iterator<Item = Duration>) -> Option<Duration> {
+pub(super) fn hedge_after(recent: impl Iterator<Item = Duration>) -> Option<Duration> {
     let mut durations: Vec<Duration> = recent.collect();
     durations.sort_unstable();
     let median = durations.get(durations.len() / 2)?;

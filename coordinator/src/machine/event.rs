@@ -28,7 +28,7 @@ pub struct Moment<'a> {
     pub random: &'a mut dyn FnMut() -> [u8; 16],
 }
 
-/// What a person asks for when creating a run. The spec was checked by [`super::spec_faults`].
+/// What a person asks for when creating a run. The spec was checked with [`RunSpec::validate`].
 #[derive(Clone, Debug)]
 pub struct RunRequest {
     /// What to run.

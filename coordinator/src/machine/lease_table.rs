@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use paceline_proto::model::{Ledger, Token, WorkerId};
+use paceline_proto::model::{Ledger, Token};
 
 use super::record::{LeaseRecord, LeaseState};
 
@@ -25,18 +25,18 @@ type Place = (u64, u32, u32);
 
 /// A lease that is remembered.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub(super) struct Entry {
     /// What is stored of it.
-    pub record: LeaseRecord,
+    pub(super) record: LeaseRecord,
     /// When it was given.
-    pub given_at: Duration,
+    pub(super) given_at: Duration,
     /// When it expires unless renewed.
-    pub deadline: Duration,
+    pub(super) deadline: Duration,
 }
 
 /// All remembered leases of one run.
 #[derive(Clone, Debug, Default)]
-pub struct LeaseTable {
+pub(super) struct LeaseTable {
     entries: BTreeMap<Place, Entry>,
     places: HashMap<Token, Place>,
     ledger: Ledger,
@@ -44,7 +44,7 @@ pub struct LeaseTable {
 
 impl LeaseTable {
     /// Puts stored leases back; those held get a whole new term.
-    pub fn restored(records: Vec<LeaseRecord>, ledger: Ledger, now: Duration, ttl: Duration) -> Self {
+    pub(super) fn restored(records: Vec<LeaseRecord>, ledger: Ledger, now: Duration, ttl: Duration) -> Self {
         let mut table = Self { ledger, ..Self::default() };
         for record in records {
             let place = (record.outer_step, record.slot, record.attempt);
@@ -55,27 +55,27 @@ impl LeaseTable {
     }
 
     /// What became of all leases ever given.
-    pub fn ledger(&self) -> Ledger {
+    pub(super) fn ledger(&self) -> Ledger {
         self.ledger
     }
 
     /// The lease this token proves.
-    pub fn find(&self, token: Token) -> Option<&Entry> {
+    pub(super) fn find(&self, token: Token) -> Option<&Entry> {
         self.entries.get(self.places.get(&token)?)
     }
 
     /// Whether any lease was given for this slot of this step.
-    pub fn any_given(&self, outer_step: u64, slot: u32) -> bool {
+    pub(super) fn any_given(&self, outer_step: u64, slot: u32) -> bool {
         self.of_slot(outer_step, slot).next().is_some()
     }
 
     /// Leases of one slot of one step, by attempt.
-    pub fn of_slot(&self, outer_step: u64, slot: u32) -> impl Iterator<Item = &Entry> {
+    pub(super) fn of_slot(&self, outer_step: u64, slot: u32) -> impl Iterator<Item = &Entry> {
         self.entries.range((outer_step, slot, 0)..=(outer_step, slot, u32::MAX)).map(|(_, entry)| entry)
     }
 
     /// Remembers a new lease, held until `deadline`.
-    pub fn give(&mut self, record: LeaseRecord, now: Duration, deadline: Duration) {
+    pub(super) fn give(&mut self, record: LeaseRecord, now: Duration, deadline: Duration) {
         debug_assert_eq!(record.state, LeaseState::Held, "a lease starts held");
         debug_assert!(!self.places.contains_key(&record.token), "LS-1: a token proves one lease");
         let place = (record.outer_step, record.slot, record.attempt);
@@ -86,7 +86,7 @@ impl LeaseTable {
     }
 
     /// Moves a lease to another state and returns what to store.
-    pub fn change(&mut self, token: Token, state: LeaseState) -> Option<LeaseRecord> {
+    pub(super) fn change(&mut self, token: Token, state: LeaseState) -> Option<LeaseRecord> {
         let entry = self.entries.get_mut(self.places.get(&token)?)?;
         if entry.record.state == state {
             return None;
@@ -98,32 +98,27 @@ impl LeaseTable {
     }
 
     /// Gives a lease a new term.
-    pub fn renew(&mut self, token: Token, deadline: Duration) {
+    pub(super) fn renew(&mut self, token: Token, deadline: Duration) {
         if let Some(entry) = self.places.get(&token).and_then(|place| self.entries.get_mut(place)) {
             entry.deadline = deadline;
         }
     }
 
     /// Held leases from `outer_step` on whose deadline has passed, in order of place.
-    pub fn overdue(&self, outer_step: u64, now: Duration) -> Vec<Token> {
+    pub(super) fn overdue(&self, outer_step: u64, now: Duration) -> Vec<Token> {
         self.held(outer_step).filter(|entry| entry.deadline <= now).map(|entry| entry.record.token).collect()
     }
 
     /// Held leases from `outer_step` on.
-    pub fn held(&self, outer_step: u64) -> impl Iterator<Item = &Entry> {
+    pub(super) fn held(&self, outer_step: u64) -> impl Iterator<Item = &Entry> {
         self.entries
             .range((outer_step, 0, 0)..)
             .map(|(_, entry)| entry)
             .filter(|entry| entry.record.state == LeaseState::Held)
     }
 
-    /// Leases of one worker that are held, from `outer_step` on.
-    pub fn held_by<'a>(&'a self, outer_step: u64, worker: &'a WorkerId) -> impl Iterator<Item = &'a Entry> {
-        self.held(outer_step).filter(move |entry| entry.record.worker == *worker)
-    }
-
     /// Forgets leases of steps before `outer_step`.
-    pub fn forget_before(&mut self, outer_step: u64) {
+    pub(super) fn forget_before(&mut self, outer_step: u64) {
         let kept = self.entries.split_off(&(outer_step, 0, 0));
         for entry in std::mem::replace(&mut self.entries, kept).into_values() {
             self.places.remove(&entry.record.token);
@@ -131,7 +126,7 @@ impl LeaseTable {
     }
 
     /// LG-1, and that as many leases are held as the ledger calls outstanding.
-    pub fn is_consistent(&self) -> bool {
+    pub(super) fn is_consistent(&self) -> bool {
         self.ledger.balances() && self.held(0).count() as u64 == self.ledger.outstanding
     }
 }

@@ -32,7 +32,6 @@ mod outbox;
 mod record;
 mod restore;
 mod roster;
-mod spec_faults;
 mod step;
 mod verdict;
 
@@ -40,5 +39,3 @@ pub use event::{Answer, Effect, Event, Grant, Moment, RunRequest, StepResult, Ti
 pub use fleet::{Fleet, Settings};
 pub use record::{LeaseRecord, LeaseState, Record, RunOrder, RunRecord, Standing, StoredRun};
 pub use restore::{Replay, replay};
-pub use spec_faults::spec_faults;
-pub use verdict::travels_dense;

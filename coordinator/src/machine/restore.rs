@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use paceline_optimizer_core::estimator::EstimatorKind;
 use paceline_optimizer_core::outer::Contribution;
 use paceline_optimizer_core::schedule::SlotSequence;
 use paceline_proto::model::{Ledger, RunStatus};
@@ -16,7 +17,6 @@ use paceline_proto::model::{Ledger, RunStatus};
 use super::lease_table::LeaseTable;
 use super::meta_run::MetaRun;
 use super::record::{RunRecord, Standing, StoredRun};
-use super::spec_faults::slot_sequence;
 
 /// What must be rebuilt before a stored run can go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +73,18 @@ pub fn replay<S>(
     Ok(state)
 }
 
+/// What every slot of a run does, standing at `outer_step`.
 fn sequences(record: &RunRecord, outer_step: u64) -> Result<Vec<SlotSequence>, String> {
-    (0..record.spec.outer.slots)
+    let spec = &record.spec;
+    let window = match spec.estimator.kind {
+        EstimatorKind::FullEs { .. } => None,
+        EstimatorKind::Pes { window } => Some(window),
+    };
+    let weights: Vec<f64> = spec.tasks.iter().map(|task| task.weight).collect();
+    (0..spec.outer.slots)
         .map(|slot| {
-            let mut sequence = slot_sequence(&record.spec, slot).map_err(|error| error.to_string())?;
+            let mut sequence = SlotSequence::new(spec.seed, slot, spec.estimator.horizon, window, &weights)
+                .map_err(|error| error.to_string())?;
             sequence.advance_to(outer_step);
             Ok(sequence)
         })

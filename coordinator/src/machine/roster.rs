@@ -15,7 +15,7 @@ struct Worker {
 
 /// All live workers. One that was silent for too long is forgotten and must register again.
 #[derive(Clone, Debug, Default)]
-pub struct Roster {
+pub(super) struct Roster {
     workers: BTreeMap<WorkerId, Worker>,
     /// For each slot, the worker that last said it has its trajectories.
     cached: HashMap<RunId, BTreeMap<u32, WorkerId>>,
@@ -23,13 +23,13 @@ pub struct Roster {
 
 impl Roster {
     /// Adds a worker, or takes its new introduction.
-    pub fn register(&mut self, registration: Registration, now: Duration) {
+    pub(super) fn register(&mut self, registration: Registration, now: Duration) {
         let id = registration.worker.clone();
         self.workers.insert(id, Worker { registration, last_seen: now, inner_steps: 0 });
     }
 
     /// Notes a sign of life; false if the worker is not known.
-    pub fn seen(&mut self, worker: &WorkerId, now: Duration) -> bool {
+    pub(super) fn seen(&mut self, worker: &WorkerId, now: Duration) -> bool {
         match self.workers.get_mut(worker) {
             Some(known) => {
                 known.last_seen = known.last_seen.max(now);
@@ -40,14 +40,14 @@ impl Roster {
     }
 
     /// Notes how many inner steps a worker has trained since it started.
-    pub fn trained(&mut self, worker: &WorkerId, inner_steps: u64) {
+    pub(super) fn trained(&mut self, worker: &WorkerId, inner_steps: u64) {
         if let Some(known) = self.workers.get_mut(worker) {
             known.inner_steps = inner_steps;
         }
     }
 
     /// Notes which trajectories a worker has cached.
-    pub fn holds(&mut self, worker: &WorkerId, holdings: &[Holdings]) {
+    pub(super) fn holds(&mut self, worker: &WorkerId, holdings: &[Holdings]) {
         for holding in holdings {
             let cached = self.cached.entry(holding.run.clone()).or_default();
             cached.retain(|_, owner| owner != worker);
@@ -56,7 +56,7 @@ impl Roster {
     }
 
     /// Forgets workers silent for `patience` and returns them.
-    pub fn drop_silent(&mut self, now: Duration, patience: Duration) -> Vec<WorkerId> {
+    pub(super) fn drop_silent(&mut self, now: Duration, patience: Duration) -> Vec<WorkerId> {
         let silent: Vec<WorkerId> = self
             .workers
             .iter()
@@ -71,37 +71,32 @@ impl Roster {
     }
 
     /// Forgets who cached what of a run that ended.
-    pub fn forget_run(&mut self, run: &RunId) {
+    pub(super) fn forget_run(&mut self, run: &RunId) {
         self.cached.remove(run);
     }
 
-    /// Whether the worker is registered and alive.
-    pub fn knows(&self, worker: &WorkerId) -> bool {
-        self.workers.contains_key(worker)
-    }
-
     /// Number of live workers.
-    pub fn live(&self) -> u32 {
+    pub(super) fn live(&self) -> u32 {
         self.workers.len() as u32
     }
 
     /// Inner steps trained by live workers since each started.
-    pub fn inner_steps(&self) -> u64 {
+    pub(super) fn inner_steps(&self) -> u64 {
         self.workers.values().map(|worker| worker.inner_steps).sum()
     }
 
     /// Whether the worker can run the family.
-    pub fn can_run(&self, worker: &WorkerId, family: &str) -> bool {
+    pub(super) fn can_run(&self, worker: &WorkerId, family: &str) -> bool {
         self.workers.get(worker).is_some_and(|known| known.registration.families.iter().any(|name| name == family))
     }
 
     /// Whether any live worker can run the family.
-    pub fn any_can_run(&self, family: &str) -> bool {
+    pub(super) fn any_can_run(&self, family: &str) -> bool {
         self.workers.keys().any(|worker| self.can_run(worker, family))
     }
 
     /// Whether another live worker said that it has the slot's trajectories.
-    pub fn cached_elsewhere(&self, run: &RunId, slot: u32, worker: &WorkerId) -> bool {
+    pub(super) fn cached_elsewhere(&self, run: &RunId, slot: u32, worker: &WorkerId) -> bool {
         self.cached.get(run).and_then(|cached| cached.get(&slot)).is_some_and(|owner| owner != worker)
     }
 }

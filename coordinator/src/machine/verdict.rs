@@ -10,7 +10,7 @@
 //! however far the run has moved on (LS-4).
 
 use paceline_optimizer_core::estimator::PairReport;
-use paceline_optimizer_core::outer::{OuterConfig, Report};
+use paceline_optimizer_core::outer::OuterConfig;
 use paceline_proto::fault::{Fault, FieldFault};
 use paceline_proto::model::{ResultBody, Submission};
 
@@ -19,39 +19,29 @@ use super::record::LeaseState;
 
 /// What a result of this run must look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expected {
+pub(super) struct Expected {
     /// Pairs in a slot.
-    pub pairs: usize,
+    pub(super) pairs: usize,
     /// Values in theta (D).
-    pub theta_size: usize,
+    pub(super) theta_size: usize,
     /// Whether results travel dense.
-    pub dense: bool,
+    pub(super) dense: bool,
 }
 
 impl Expected {
     /// From the outer loop's settings and the size of theta.
-    pub fn new(outer: &OuterConfig, theta_size: usize) -> Self {
+    pub(super) fn new(outer: &OuterConfig, theta_size: usize) -> Self {
         Self {
             pairs: outer.pairs_per_slot as usize,
             theta_size,
-            dense: travels_dense(outer.report, outer.pairs_per_slot, theta_size),
+            dense: outer.report.is_dense(outer.pairs_per_slot, theta_size),
         }
-    }
-}
-
-/// Whether a slot's result travels as one vector: by choice, or when that is smaller than 32 bytes a pair. Both sides
-/// decide by this rule, because a dense gradient is rounded to f32 and folds to other bits than a seed-coded one.
-pub fn travels_dense(report: Report, pairs: u32, theta_size: usize) -> bool {
-    match report {
-        Report::Auto => 4 * theta_size + 8 < 32 * pairs as usize,
-        Report::SeedCoded => false,
-        Report::Dense => true,
     }
 }
 
 /// What becomes of a submission that is not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(super) enum Decision {
     /// It fills its slot.
     Fill,
     /// The same result was accepted before.
@@ -67,7 +57,7 @@ pub enum Decision {
 ///
 /// # Errors
 /// A fault that names what is wrong with the result.
-pub fn decide(
+pub(super) fn decide(
     expected: &Expected,
     lease: &Entry,
     slot_filled: bool,
@@ -235,13 +225,5 @@ mod tests {
             Err(Fault::ResultNonFinite { field: "dense.gradient[1]".into() })
         );
         assert_eq!(judge(vec![0.0; 3], f64::NAN), Err(Fault::ResultNonFinite { field: "dense.loss".into() }));
-    }
-
-    #[test]
-    fn the_smaller_form_travels_unless_a_recipe_says_otherwise() {
-        assert!(!travels_dense(Report::Auto, 4, 1000));
-        assert!(travels_dense(Report::Auto, 4, 4));
-        assert!(!travels_dense(Report::SeedCoded, 4, 4));
-        assert!(travels_dense(Report::Dense, 4, 1000));
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn compact(folder: &Path, db: sled::Db) -> Result<sled::Db, StoreErro
 
 fn live_bytes(db: &sled::Db) -> Result<u64, StoreError> {
     let mut live = 0;
-    for pair in db {
+    for pair in db.iter() {
         let (key, value) = pair.map_err(io)?;
         live += (key.len() + value.len()) as u64;
     }

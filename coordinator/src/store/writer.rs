@@ -19,7 +19,7 @@ const QUEUE: usize = 1024;
 const GROUP: usize = 256;
 
 /// Records of one event and their place in the machine's history.
-pub type Batch = (u64, Vec<Record>);
+pub(super) type Batch = (u64, Vec<Record>);
 
 /// How far the writer is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
