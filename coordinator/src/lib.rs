@@ -1,6 +1,11 @@
 //! Owns theta, leases, the ledger and the store.
+mod actor;
+mod handle;
 pub mod machine;
 pub mod store;
+mod weights;
+
+pub use handle::{CoordinatorHandle, start};
 
 use std::path::PathBuf;
 use std::time::Duration;
