@@ -2,3 +2,5 @@
 
 mod golden_optimizers;
 mod noise;
+mod optimizers;
+mod self_check;
