@@ -46,7 +46,7 @@ pub(super) fn exp(x: f32) -> f32 {
 pub(super) fn tanh(x: f32) -> f32 {
     let z = x * x;
     let mut near = -5.704_988_7e-3;
-    near = near * z + 2.063_908_9e-2;
+    near = near * z + 2.063_909e-2;
     near = near * z - 5.373_971_6e-2;
     near = near * z + 1.333_144_2e-1;
     near = near * z - 3.333_328e-1;
