@@ -1,4 +1,8 @@
 //! Owns theta, leases, the ledger and the store.
+pub mod handle;
+pub mod server;
+mod service;
+
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpListener;
