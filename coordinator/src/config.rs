@@ -19,8 +19,8 @@ Examples:
   paceline-coordinator --listen 0.0.0.0:7700 --insecure --data /var/lib/paceline --log-format json
       serves a trusted network
 
-Exit codes: 0 stopped by a signal, 1 failed while running, 64 wrong command line, 69 address in use,
-73 store cannot be opened, 74 input or output failed, 78 settings do not fit together.
+Exit codes: 0 stopped by a signal, 1 failed while running, 64 wrong command line, 69 address or
+store in use, 73 store cannot be opened, 74 input or output failed, 78 settings do not fit together.
 PACELINE_LOG chooses log lines, for example PACELINE_LOG=info,paceline_coordinator=debug.";
 
 /// Owns theta, leases, the ledger and the store of a Paceline cluster.

@@ -1,7 +1,9 @@
 //! Owns theta, leases, the ledger and the store.
 pub mod handle;
+pub mod machine;
 pub mod server;
 mod service;
+pub mod store;
 
 use std::path::PathBuf;
 use std::time::Duration;
