@@ -234,7 +234,7 @@ fn long_explanations_are_cut_not_refused() {
 fn a_seed_coded_result_costs_few_bytes_a_pair() {
     // Random values: zeros would cost nothing in proto3.
     let size = |pairs| seed_coded(pairs).encoded_len();
-    let per_pair = (size(4096) - size(64)) as f64 / (4096 - 64) as f64;
+    let per_pair = (size(4096) - size(64)) as f64 / f64::from(4096 - 64);
     assert!((32.0..33.0).contains(&per_pair), "{per_pair} bytes a pair");
     let whole = size(16) as f64 / 16.0;
     assert!(whole <= 64.0, "{whole} bytes a pair for a message of 16 pairs");

@@ -4,6 +4,7 @@
 //! All faults are found in one go, each with the field's path as written in a recipe, so that nobody mends a recipe one
 //! refusal at a time.
 
+use paceline_optimizer_core::Error;
 use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind};
 use paceline_optimizer_core::outer::OuterConfig;
 
@@ -38,6 +39,21 @@ impl Faults {
         self.check(value.is_finite() && value >= 0.0, field, "a finite number, at least 0", value);
     }
 
+    /// `optimizer-core` has the last word on its settings; it stops at the first fault, so it is heard only where none was
+    /// found before.
+    fn last_word(&mut self, section: &str, verdict: paceline_optimizer_core::Result<()>) {
+        let Err(error) = verdict else { return };
+        if self.0.iter().any(|fault| fault.field.starts_with(section)) {
+            return;
+        }
+        match error {
+            Error::Setting { field, reason, got } if field.starts_with(section) => {
+                self.add(field, format!("{reason}, got {got}"));
+            }
+            other => self.add(section, other.to_string()),
+        }
+    }
+
     fn at_least_one(&mut self, value: impl Into<u64>, field: &str) {
         let value = value.into();
         self.check(value >= 1, field, "at least 1", value);
@@ -52,11 +68,11 @@ impl RunSpec {
     pub fn validate(&self) -> Result<(), Vec<FieldFault>> {
         let mut faults = Faults::default();
         name(&mut faults, &self.name);
-        if let Err(error) = self.optimizer.build() {
-            faults.add("optimizer", error.to_string());
-        }
+        faults.last_word("optimizer", self.optimizer.build().map(|_| ()));
         estimator(&mut faults, &self.estimator);
+        faults.last_word("estimator", self.estimator.validate());
         outer(&mut faults, &self.outer);
+        faults.last_word("outer", self.outer.validate());
         tasks(&mut faults, &self.tasks);
         faults.at_least_one(self.checkpoint.every, "checkpoint.every");
         faults.at_least_one(self.checkpoint.keep, "checkpoint.keep");
@@ -140,8 +156,7 @@ fn tasks(faults: &mut Faults, tasks: &[TaskSpec]) {
         );
         faults.not_negative(task.weight, &format!("tasks[{index}].weight"));
     }
-    let total: f64 = tasks.iter().map(|task| task.weight).sum();
-    if !tasks.is_empty() && total == 0.0 {
+    if !tasks.is_empty() && tasks.iter().all(|task| task.weight == 0.0) {
         faults.add("tasks", "at least one weight must be above 0, all are 0");
     }
 }

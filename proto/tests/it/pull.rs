@@ -25,7 +25,7 @@ struct Server {
 }
 
 fn run() -> RunId {
-    "velo-00000001".parse().unwrap()
+    "velo-00000001".parse().expect("an id")
 }
 
 #[tonic::async_trait]
@@ -79,11 +79,11 @@ async fn served(mischief: Mischief) -> (CheckpointClient, Bytes, Arc<AtomicUsize
     let opened = Arc::new(AtomicUsize::new(0));
     let recorded = chunk::sha256(&file);
     let server = Server { file: file.clone(), recorded, mischief, opened: opened.clone() };
-    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = incoming.local_addr().unwrap();
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = incoming.local_addr().expect("bound");
     let service = CheckpointServiceServer::new(server);
     tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
-    (CheckpointClient::new(endpoint(&address.to_string()).unwrap().connect_lazy()), file, opened)
+    (CheckpointClient::new(endpoint(&address.to_string()).expect("an address").connect_lazy()), file, opened)
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ const VALID: &str = r#"{
 }"#;
 
 fn spec(path: &str, value: serde_json::Value) -> RunSpec {
-    let mut json: serde_json::Value = serde_json::from_str(VALID).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(VALID).expect("valid JSON");
     *json.pointer_mut(path).unwrap_or_else(|| panic!("{path} is in the valid spec")) = value;
     serde_json::from_value(json).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
@@ -49,6 +49,8 @@ fn each_fault_is_named() {
         ("/tasks", json("[]"), "tasks"),
         ("/tasks/0/family", json(r#""Image MLP""#), "tasks[0].family"),
         ("/tasks/1/weight", json("-1"), "tasks[1].weight"),
+        ("/estimator/window", json("1"), "estimator.window"),
+        ("/outer/optimizer", json(r#"{"eps": 0.0, "eps_root": 0.0}"#), "outer.optimizer.eps"),
         ("/tasks", json(r#"[{"family": "a", "weight": 0}]"#), "tasks"),
     ] {
         assert_eq!(fields(&spec(path, value.clone())), [field], "{path} = {value}");
