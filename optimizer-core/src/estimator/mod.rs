@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::schedule::HorizonSchedule;
 
+mod text;
+
 /// How meta-gradients are estimated.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "text::EstimatorText")]
 pub struct EstimatorConfig {
     /// The estimator.
     #[serde(flatten)]
@@ -22,10 +24,8 @@ pub struct EstimatorConfig {
     /// Planned lengths of trajectories.
     pub horizon: HorizonSchedule,
     /// Bound on `|l+ − l−|`, applied after non-finite differences became 0.
-    #[serde(default)]
     pub clip_delta: Option<f64>,
     /// Replace a difference by this times its sign.
-    #[serde(default)]
     pub sign_delta: Option<f64>,
 }
 
