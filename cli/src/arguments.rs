@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     /// Whether to use colours
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub(crate) color: Color,
-    /// Say more on standard error (-v: information, -vv: debugging); RUST_LOG is obeyed too
+    /// Say more on standard error (-v: information, -vv: debugging); PACELINE_LOG, a filter such as paceline_worker=debug, goes first
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }

@@ -73,8 +73,10 @@ impl Cluster {
             let worker = format!("local-{index}").parse().map_err(Failure::bug)?;
             let coordinator = self.coordinator.address.clone();
             let data_dir = data_dir.map(Path::to_owned);
-            let config = paceline_worker::Config { coordinator, worker, threads, data_dir };
-            self.workers.spawn(paceline_worker::run(config, self.stop_workers.clone()));
+            let device = paceline_worker::Device::Cpu;
+            let config = paceline_worker::Config { coordinator, worker, threads, data_dir, device };
+            let stop = self.stop_workers.clone();
+            self.workers.spawn(async { Ok(paceline_worker::run(config, stop).await?) });
         }
         Ok(())
     }

@@ -86,13 +86,13 @@ fn write_line(line: &str) {
     }
 }
 
-/// Sends logs to standard error: warnings, or more with each `-v`; `RUST_LOG` decides if it is set.
+/// Sends logs to standard error: warnings, or more with each `-v`; `PACELINE_LOG` decides if it is set.
 pub(crate) fn log_to_stderr(verbose: u8, color: bool) {
     let level = match verbose {
         0 => "warn",
         1 => "warn,paceline=info,paceline_coordinator=info,paceline_worker=info",
         _ => "info,paceline=debug,paceline_coordinator=debug,paceline_worker=debug",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PACELINE_LOG").unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(std::io::stderr).init();
 }

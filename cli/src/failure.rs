@@ -10,6 +10,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
+use paceline_proto::fault;
 use serde_json::json;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -109,10 +110,11 @@ impl Failure {
             Code::ResourceExhausted | Code::Aborted => Exit::TryLater,
             Code::PermissionDenied | Code::Unauthenticated => Exit::Permission,
             Code::DataLoss => Exit::Io,
+            Code::Unknown | Code::Internal if fault::is_transient(status) => Exit::Unavailable,
             Code::Ok | Code::Unknown | Code::Internal => Exit::Internal,
         };
         let mut failure = Self::new(exit, &reason, status.message());
-        if let Some(fields) = details.bad_request() {
+        if let Some(fields) = status.get_details_bad_request() {
             failure.causes =
                 fields.field_violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
         }

@@ -1,5 +1,7 @@
 //! What can go wrong in the mathematics: facts, not sentences.
 
+use std::sync::Arc;
+
 use crate::params::Layout;
 
 /// Result of this crate.
@@ -31,9 +33,9 @@ pub enum Error {
         /// What was being matched.
         what: String,
         /// Layout wanted.
-        expected: Layout,
+        expected: Arc<Layout>,
         /// Layout given.
-        got: Layout,
+        got: Arc<Layout>,
     },
     /// Lanes of two operands differ.
     #[error("{what}: expected {expected} lanes, got {got}")]
@@ -44,6 +46,12 @@ pub enum Error {
         expected: usize,
         /// Lanes given.
         got: usize,
+    },
+    /// A number that must be finite is not.
+    #[error("{what}: not finite")]
+    NotFinite {
+        /// What held the number.
+        what: String,
     },
     /// A setting is out of its range.
     #[error("{field}: {reason} (got {got})")]

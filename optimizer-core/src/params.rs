@@ -198,8 +198,8 @@ impl Params {
         if self.layout != other.layout {
             return Err(Error::LayoutMismatch {
                 what: what.into(),
-                expected: (*self.layout).clone(),
-                got: (*other.layout).clone(),
+                expected: Arc::clone(&self.layout),
+                got: Arc::clone(&other.layout),
             });
         }
         if self.lanes != other.lanes {

@@ -1,4 +1,6 @@
 //! Inner problems.
+#![allow(missing_docs)]
+pub mod layers;
 use paceline_optimizer_core::task::TaskFamily;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -122,7 +122,7 @@ fn data(folder: Option<&Path>) -> Check {
     if !folder.is_dir() {
         return Check::fail("data", format!("{name} is no folder"), "name another with --data-dir");
     }
-    let known = [("MNIST", "mnist"), ("text", "text")];
+    let known = [("MNIST", "mnist"), ("Fashion-MNIST", "fashion_mnist"), ("CIFAR-10", "cifar10")];
     let found: Vec<_> = known.iter().filter(|(_, path)| folder.join(path).is_dir()).map(|(set, _)| *set).collect();
     if found.is_empty() {
         return Check::warn(

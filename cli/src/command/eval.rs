@@ -72,7 +72,11 @@ impl Comparison<'_> {
         let progress = progress::pieces(console, "evaluation trainings", units as u64);
         let curves = run(spec, &built, &contenders, self.threads, cancelled, &progress)?;
         progress.finish_and_clear();
-        let families = curves.iter().map(|curves| family_report(curves, &contenders)).collect::<Result<_, _>>()?;
+        let families = curves
+            .iter()
+            .zip(built.descriptions())
+            .map(|(curves, description)| family_report(curves, &contenders, description))
+            .collect::<Result<_, _>>()?;
         let report = Report {
             run: meta.run.clone(),
             outer_step: state.outer_step,
@@ -84,7 +88,8 @@ impl Comparison<'_> {
         let files = report.write(&self.folder)?;
         for family in &report.families {
             let (steps, seeds) = (report.steps, report.seeds);
-            console.say(format!("\n{} on {seeds} held-out tasks, {steps} inner steps each:", family.family));
+            console.say(format!("\n{}: {seeds} held-out tasks, {steps} inner steps each", family.family));
+            console.say(&family.description);
             console.say(family_table(family, report.seeds));
             console.say(verdict(family));
         }

@@ -30,7 +30,9 @@ use crate::remote::{Coordinator, request_id, runtime};
 pub(crate) fn train(arguments: &TrainArguments, console: Console) -> Result<(), Failure> {
     let mut recipe = Recipe::load(arguments.recipe.as_deref())?;
     recipe.spec.outer.steps = arguments.steps.unwrap_or(recipe.spec.outer.steps);
-    recipe.build(arguments.data_dir.as_deref())?;
+    for description in recipe.build(arguments.data_dir.as_deref())?.descriptions() {
+        console.say(format!("task family: {description}"));
+    }
     let runtime = runtime()?;
     let (interrupt, trained) = runtime.block_on(async {
         let interrupt = Interrupt::listen();

@@ -37,6 +37,8 @@ pub(crate) struct Report {
 pub(crate) struct FamilyReport {
     /// The family's name.
     pub(crate) family: String,
+    /// Its model and data, in words.
+    pub(crate) description: String,
     /// Adam's best learning rate by mean training loss; its place in `contenders`.
     pub(crate) best_adam_by_mean: usize,
     /// Adam's best learning rate by final training loss; its place in `contenders`.
@@ -63,7 +65,11 @@ pub(crate) struct ContenderReport {
 }
 
 /// The comparison on one family, from its curves.
-pub(crate) fn family_report(curves: &FamilyCurves, contenders: &[Contender]) -> Result<FamilyReport, Failure> {
+pub(crate) fn family_report(
+    curves: &FamilyCurves,
+    contenders: &[Contender],
+    description: String,
+) -> Result<FamilyReport, Failure> {
     let scores: Vec<Score> = curves.contenders.iter().map(|curves| score(curves)).collect();
     let means: Vec<Vec<f64>> = curves.contenders.iter().map(|curves| mean_curve(curves)).collect();
     let best_adam = |by: &dyn Fn(&Score) -> f64| {
@@ -87,7 +93,7 @@ pub(crate) fn family_report(curves: &FamilyCurves, contenders: &[Contender]) -> 
         mean_curve,
     });
     let contenders = contenders.collect();
-    Ok(FamilyReport { family: curves.family.clone(), best_adam_by_mean, best_adam_by_final, contenders })
+    Ok(FamilyReport { family: curves.family.clone(), description, best_adam_by_mean, best_adam_by_final, contenders })
 }
 
 impl Report {
@@ -178,6 +184,7 @@ pub(crate) mod tests {
         };
         let family = FamilyReport {
             family: "image_mlp".into(),
+            description: "a network on images".into(),
             best_adam_by_mean: 2,
             best_adam_by_final: 3,
             contenders: vec![

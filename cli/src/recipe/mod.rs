@@ -46,6 +46,13 @@ pub(crate) struct Built {
     pub(crate) families: Vec<Arc<dyn TaskFamily>>,
 }
 
+impl Built {
+    /// Each family in words: its model, and the data it really uses.
+    pub(crate) fn descriptions(&self) -> Vec<String> {
+        self.families.iter().map(|family| format!("{family:?}")).collect()
+    }
+}
+
 impl Recipe {
     /// Reads a recipe: a file if there is one of that name, else a built-in recipe. `None` is the quick start.
     pub(crate) fn load(name: Option<&Path>) -> Result<Self, Failure> {
@@ -92,8 +99,21 @@ impl Recipe {
         Ok(Built { optimizer, families: families.collect::<Result<_, _>>()? })
     }
 
+    /// Every fault at once, so that nobody mends a recipe one refusal at a time.
     fn check_ranges(&self) -> Result<(), Failure> {
-        Ok(())
+        let Err(faults) = self.spec.validate() else { return Ok(()) };
+        let mut failures = faults.iter().map(|fault| {
+            let span = locate::find(&self.text, &fault.field);
+            explain::failure(&self.name, &self.text, span, &format!("{} {}", fault.field, fault.reason))
+        });
+        let first = failures.next().unwrap_or_else(|| Failure::bug("a refusal without a fault"));
+        let others: Vec<_> = failures.collect();
+        if others.is_empty() {
+            return Err(first);
+        }
+        let what = format!("{}: {} settings are wrong", self.name, 1 + others.len());
+        let all = std::iter::once(first).chain(others);
+        Err(all.fold(Failure::new(Exit::BadInput, "RECIPE_INVALID", what), |all, one| all.cause(one.message)))
     }
 
     /// `failure`, said of the setting at `path`.
@@ -153,8 +173,8 @@ pub(crate) mod tests {
     fn an_unknown_key_inside_a_tagged_table_keeps_its_line() {
         let failure = broken("sigma = 0.01", "sigmaa = 0.01");
         assert!(failure.message.starts_with("my.toml:16: [estimator] has no key \"sigmaa\""), "{}", failure.message);
-        let failure = broken("hidden = 4", "hiden = 4");
-        assert_eq!(failure.message, "my.toml:11: [optimizer] has no key \"hiden\"");
+        let failure = broken("hidden_size = 4", "hiden_size = 4");
+        assert_eq!(failure.message, "my.toml:11: [optimizer] has no key \"hiden_size\"");
     }
 
     #[test]

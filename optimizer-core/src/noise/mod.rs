@@ -1,36 +1,82 @@
-//! `noise/v1`.
+//! `noise/v1`: random numbers that are the same bits on every host, today and in a year.
+//!
+//! Nobody stores or sends a perturbation; whoever needs one rebuilds it from its seed. That works because each number is
+//! a pure function of its place:
+//!
+//! ```text
+//!  seed ─► key ┐
+//!              ├─► Philox4x32-10 ─► block of 4 words ─► word ─► quantile table ─► ε(seed, i)
+//!  i ─► counter┘                                                                  i = 4 · block + place
+//!  counter = [block low, block high, stream, 0];  key = [seed low, seed high]
+//!  stream 0: normals (perturbations)   stream 1: Draws (decisions)
+//! ```
+//!
+//! No libm, no fused multiply-add, no vendor library takes part, so a device that follows the same five integer steps
+//! gets the same ε. Changing any of this is a new version with a new name; `tests/noise_v1.json` pins the stream.
+
+mod draws;
+mod philox;
+mod quantile;
+
+pub use draws::Draws;
+
 use crate::Seed;
-/// Version.
+use philox::{BATCH, RoundKeys};
+
+/// Name of this generator in checkpoints and on the wire.
 pub const VERSION: &str = "noise/v1";
-/// Writes `out[i]` = ε(seed, first + i), standard normal.
-pub fn normals(_seed: Seed, _first: u64, _out: &mut [f32]) {
-    unimplemented!()
+
+/// Stream of [`normals`].
+const NORMALS: u32 = 0;
+/// Stream of [`Draws`].
+const DRAWS: u32 = 1;
+
+/// Writes `out[i] = ε(seed, first + i)`, standard normal and independent. Any part of the vector can be asked for: the
+/// values do not depend on where a call begins or ends.
+///
+/// ```
+/// use paceline_optimizer_core::{Seed, noise};
+///
+/// let (mut whole, mut part) = ([0.0; 100], [0.0; 10]);
+/// noise::normals(Seed::new(1), 0, &mut whole);
+/// noise::normals(Seed::new(1), 50, &mut part);
+/// assert_eq!(part, whole[50..60]);
+/// ```
+pub fn normals(seed: Seed, first: u64, out: &mut [f32]) {
+    const NUMBERS: usize = 4 * BATCH;
+    let keys = round_keys(seed);
+    let mut block = first / 4;
+    let skip = (first % 4) as usize;
+    let mut rest = out;
+    if skip > 0 {
+        let head = rest.len().min(NUMBERS - skip);
+        let (now, later) = rest.split_at_mut(head);
+        now.copy_from_slice(&batch(&keys, block)[skip..skip + head]);
+        block = block.wrapping_add(BATCH as u64);
+        rest = later;
+    }
+    let (batches, tail) = rest.as_chunks_mut::<NUMBERS>();
+    for numbers in batches {
+        *numbers = batch(&keys, block);
+        block = block.wrapping_add(BATCH as u64);
+    }
+    if !tail.is_empty() {
+        let length = tail.len();
+        tail.copy_from_slice(&batch(&keys, block)[..length]);
+    }
 }
-/// Sequential draws from one seed.
-#[derive(Clone, Debug)]
-pub struct Draws {
-    seed: Seed,
-    next: u64,
+
+/// The normals of `BATCH` successive blocks, in order.
+#[inline(always)]
+fn batch(keys: &RoundKeys, block: u64) -> [f32; 4 * BATCH] {
+    let words = keys.batch(block, NORMALS);
+    let mut out = [0.0; 4 * BATCH];
+    for (i, numbers) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        *numbers = [0, 1, 2, 3].map(|place| quantile::normal(words[place][i] as u32));
+    }
+    out
 }
-impl Draws {
-    /// From the beginning of the seed's stream.
-    pub fn new(seed: Seed) -> Self {
-        Self { seed, next: 0 }
-    }
-    /// 32 random bits.
-    pub fn word(&mut self) -> u32 {
-        unimplemented!("{:?} {}", self.seed, self.next)
-    }
-    /// Uniform in `[0, 1)`, 53 bits.
-    pub fn uniform(&mut self) -> f64 {
-        unimplemented!()
-    }
-    /// Uniform in `0..n`, without bias.
-    pub fn below(&mut self, _n: u32) -> u32 {
-        unimplemented!()
-    }
-    /// Standard normal.
-    pub fn normal(&mut self) -> f32 {
-        unimplemented!()
-    }
+
+fn round_keys(seed: Seed) -> RoundKeys {
+    RoundKeys::new([seed.value() as u32, (seed.value() >> 32) as u32])
 }

@@ -13,6 +13,7 @@ mod ids;
 mod lease;
 mod run;
 mod spec;
+mod validate;
 mod worker;
 
 pub use checkpoint::{CheckpointInfo, Piece};
@@ -20,4 +21,4 @@ pub use ids::{InvalidId, RunId, Token, WorkerId};
 pub use lease::{Holdings, Lease, LeaseKey, ResultBody, SeedCoded, Submission, SubmissionOutcome, Verdict};
 pub use run::{Ledger, RunState, RunStatus};
 pub use spec::{CheckpointPolicy, EvaluationSpec, RunSpec, TaskSpec};
-pub use worker::{Directive, HeartbeatAnswer, Registered, Registration};
+pub use worker::{Directive, HeartbeatAnswer, HeartbeatReport, LeaseRequest, Registered, Registration, ReleaseRequest};

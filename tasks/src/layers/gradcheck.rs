@@ -1,0 +1,263 @@
+//! Every layer's backward pass against central finite differences in f64, over every entry of every argument; and the
+//! forward passes against candle's own layers.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use super::*;
+
+/// Reproducible values that are nowhere near a kink or a tie: multiples of 1/64, all distinct within 1009 entries.
+fn values(shape: &[usize], salt: usize) -> Tensor {
+    let count: usize = shape.iter().product();
+    assert!(count <= 1009);
+    let data: Vec<f64> = (0..count).map(|i| ((i * 517 + salt * 131 + 7) % 1009) as f64 / 256.0 - 1.97).collect();
+    Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
+}
+
+/// Checks `d Σ cotangent · f(arguments) / d arguments` entry by entry.
+fn check(name: &str, arguments: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let variables: Vec<Var> = arguments.iter().map(|argument| Var::from_tensor(argument).unwrap()).collect();
+    let tensors: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
+    let output = f(&tensors).unwrap();
+    let cotangent = values(output.dims(), 3);
+    let objective = |arguments: &[Tensor]| -> f64 {
+        (f(arguments).unwrap() * &cotangent).unwrap().sum_all().unwrap().to_scalar().unwrap()
+    };
+    let gradients = (output * &cotangent).unwrap().sum_all().unwrap().backward().unwrap();
+    for (index, (argument, tensor)) in arguments.iter().zip(&tensors).enumerate() {
+        let gradient = gradients.get(tensor).unwrap_or_else(|| panic!("{name}: no gradient of argument {index}"));
+        assert_eq!(gradient.dims(), argument.dims(), "{name}: argument {index}");
+        let gradient: Vec<f64> = gradient.flatten_all().unwrap().to_vec1().unwrap();
+        let at: Vec<f64> = argument.flatten_all().unwrap().to_vec1().unwrap();
+        let largest = gradient.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
+        assert!(largest > 0.0, "{name}: argument {index} has no influence, so the check would be empty");
+        for entry in 0..at.len() {
+            let shifted = |delta: f64| {
+                let mut values = at.clone();
+                values[entry] += delta;
+                let mut arguments = arguments.to_vec();
+                arguments[index] = Tensor::from_vec(values, argument.dims(), &Device::Cpu).unwrap();
+                objective(&arguments)
+            };
+            let step = 1e-5;
+            let expected = (shifted(step) - shifted(-step)) / (2.0 * step);
+            let error = (gradient[entry] - expected).abs();
+            assert!(
+                error <= 1e-7 * (1.0 + largest),
+                "{name}: argument {index} entry {entry}: {} but differences say {expected}",
+                gradient[entry]
+            );
+        }
+    }
+}
+
+fn close(name: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {
+    assert_eq!(got.dims(), expected.dims(), "{name}");
+    let worst = (got.to_dtype(DType::F64).unwrap() - expected.to_dtype(DType::F64).unwrap())
+        .and_then(|difference| difference.abs()?.max_all()?.to_scalar::<f64>())
+        .unwrap();
+    assert!(worst <= tolerance, "{name}: off by {worst}");
+}
+
+#[test]
+fn linear_gradients_are_those_of_differences() {
+    for activation in [Activation::Identity, Activation::Relu] {
+        for (lanes, batch, inputs, outputs) in [(1, 1, 1, 2), (2, 3, 5, 4), (3, 7, 2, 1)] {
+            let arguments = [
+                values(&[lanes, batch, inputs], 0),
+                values(&[lanes, inputs, outputs], 1),
+                values(&[lanes, outputs], 2),
+            ];
+            check(&format!("linear {activation:?}"), &arguments, |a| linear(&a[0], &a[1], &a[2], activation));
+        }
+        // Examples of any shape are flattened, and get a gradient of their own shape.
+        let arguments = [values(&[2, 3, 2, 1, 3], 0), values(&[2, 6, 4], 1), values(&[2, 4], 2)];
+        check("linear on images", &arguments, |a| linear(&a[0], &a[1], &a[2], activation));
+        let data = values(&[1, 3, 5], 5);
+        check("linear on shared data", &[values(&[2, 5, 4], 1), values(&[2, 4], 2)], |a| {
+            linear(&data, &a[0], &a[1], activation)
+        });
+    }
+}
+
+#[test]
+fn conv_gradients_are_those_of_differences() {
+    // (image, kernel, stride, padding), odd and unequal sizes included
+    let cases = [
+        ([4, 5], [3, 3], [1, 1], [1, 1]),
+        ([5, 4], [3, 2], [2, 1], [0, 1]),
+        ([6, 7], [2, 3], [2, 3], [1, 0]),
+        ([3, 3], [3, 3], [1, 1], [0, 0]),
+        ([2, 3], [1, 1], [1, 2], [0, 0]),
+        ([3, 2], [3, 4], [2, 2], [2, 2]),
+    ];
+    for (image, kernel, stride, padding) in cases {
+        for activation in [Activation::Identity, Activation::Relu] {
+            let settings = Conv2d { stride, padding, activation };
+            let arguments = [
+                values(&[2, 3, image[0], image[1], 2], 0),
+                values(&[2, kernel[0], kernel[1], 2, 3], 1),
+                values(&[2, 3], 2),
+            ];
+            check(&format!("conv {image:?} {settings:?}"), &arguments, |a| conv2d(&a[0], &a[1], &a[2], settings));
+        }
+    }
+    let settings = Conv2d { stride: [2, 2], padding: [1, 1], activation: Activation::Relu };
+    let data = values(&[1, 3, 5, 5, 2], 5);
+    check("conv on shared data", &[values(&[3, 3, 3, 2, 2], 1), values(&[3, 2], 2)], |a| {
+        conv2d(&data, &a[0], &a[1], settings)
+    });
+}
+
+#[test]
+fn a_convolution_of_many_chunks_is_that_of_one_image_at_a_time() {
+    // 40 images of 16×16 with a 3×3×2 patch are five chunks.
+    let settings = Conv2d { stride: [1, 1], padding: [1, 1], activation: Activation::Relu };
+    let data: Vec<f32> = (0..40 * 16 * 16 * 2).map(|i| ((i * 7919) % 613) as f32 / 613.0 - 0.5).collect();
+    let images = Tensor::from_vec(data, (1, 40, 16, 16, 2), &Device::Cpu).unwrap();
+    let weight = Var::from_tensor(&values(&[1, 3, 3, 2, 4], 1).to_dtype(DType::F32).unwrap()).unwrap();
+    let bias = Var::from_tensor(&values(&[1, 4], 2).to_dtype(DType::F32).unwrap()).unwrap();
+    let run = |images: &Tensor| {
+        let output = conv2d(images, &weight, &bias, settings).unwrap();
+        let gradients = output.backward().unwrap();
+        (output, gradients.get(&weight).unwrap().clone(), gradients.get(&bias).unwrap().clone())
+    };
+    let (together, weight_together, bias_together) = run(&images);
+    let alone: Vec<_> = (0..40).map(|i| run(&images.narrow(1, i, 1).unwrap().contiguous().unwrap())).collect();
+    let outputs: Vec<&Tensor> = alone.iter().map(|(output, _, _)| output).collect();
+    close("outputs", &together, &Tensor::cat(&outputs, 1).unwrap(), 1e-5);
+    let sum = |pick: fn(&(Tensor, Tensor, Tensor)) -> &Tensor| {
+        alone.iter().map(pick).cloned().reduce(|a, b| (a + b).unwrap()).unwrap()
+    };
+    close("weight gradient", &weight_together, &sum(|run| &run.1), 1e-2);
+    close("bias gradient", &bias_together, &sum(|run| &run.2), 1e-2);
+}
+
+#[test]
+fn pooling_gradients_are_those_of_differences() {
+    // Dividing, with a remainder, overlapping, with gaps, unequal axes, the whole image.
+    let cases = [
+        ([4, 4], [2, 2], [2, 2]),
+        ([5, 7], [2, 2], [2, 2]),
+        ([5, 5], [3, 3], [2, 2]),
+        ([7, 5], [2, 1], [3, 2]),
+        ([4, 3], [3, 2], [1, 1]),
+        ([3, 5], [3, 5], [3, 5]),
+    ];
+    for (image, size, stride) in cases {
+        let window = Window { size, stride };
+        let arguments = [values(&[2, 3, image[0], image[1], 2], 0)];
+        check(&format!("max pool {image:?} {window:?}"), &arguments, |a| max_pool2d(&a[0], window));
+        check(&format!("avg pool {image:?} {window:?}"), &arguments, |a| avg_pool2d(&a[0], window));
+    }
+}
+
+#[test]
+fn cross_entropy_gradients_are_those_of_differences() {
+    let shared = Arc::new(vec![0, 3, 1]);
+    check("cross entropy, shared labels", &[values(&[2, 3, 4], 0)], |a| cross_entropy(&a[0], &shared));
+    let own = Arc::new(vec![0, 3, 1, 2, 2, 0]);
+    check("cross entropy, own labels", &[values(&[2, 3, 4], 0)], |a| cross_entropy(&a[0], &own));
+}
+
+#[test]
+fn layers_agree_with_those_of_candle() {
+    let close = |name: &str, got: &Tensor, expected: &Tensor| close(name, got, expected, 1e-12);
+    let (input, weight, bias) = (values(&[2, 3, 5], 0), values(&[2, 5, 4], 1), values(&[2, 4], 2));
+    let got = linear(&input, &weight, &bias, Activation::Relu).unwrap();
+    for lane in 0..2 {
+        let of_lane = |tensor: &Tensor| tensor.get(lane).unwrap();
+        let layer = candle_nn::Linear::new(of_lane(&weight).t().unwrap(), Some(of_lane(&bias)));
+        let expected = candle_nn::Module::forward(&layer, &of_lane(&input)).unwrap().relu().unwrap();
+        close("linear", &of_lane(&got), &expected);
+    }
+
+    let (images, kernels, bias) = (values(&[2, 3, 6, 7, 2], 0), values(&[2, 3, 3, 2, 4], 1), values(&[2, 4], 2));
+    for (stride, padding) in [(1, 1), (2, 0), (3, 2)] {
+        let settings = Conv2d { stride: [stride; 2], padding: [padding; 2], activation: Activation::Identity };
+        let got = conv2d(&images, &kernels, &bias, settings).unwrap();
+        for lane in 0..2 {
+            let channels_first = images.get(lane).unwrap().permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
+            let kernel = kernels.get(lane).unwrap().permute((3, 2, 0, 1)).unwrap().contiguous().unwrap();
+            let config = candle_nn::Conv2dConfig { stride, padding, ..Default::default() };
+            let layer = candle_nn::Conv2d::new(kernel, Some(bias.get(lane).unwrap()), config);
+            let expected = candle_nn::Module::forward(&layer, &channels_first).unwrap();
+            close("conv2d", &got.get(lane).unwrap(), &expected.permute((0, 2, 3, 1)).unwrap());
+        }
+    }
+
+    let window = Window { size: [3, 2], stride: [2, 2] };
+    let channels_first = images.get(0).unwrap().permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
+    let expected = channels_first.max_pool2d_with_stride((3, 2), (2, 2)).unwrap().permute((0, 2, 3, 1)).unwrap();
+    close("max pool", &max_pool2d(&images, window).unwrap().get(0).unwrap(), &expected);
+    let expected = channels_first.avg_pool2d_with_stride((3, 2), (2, 2)).unwrap().permute((0, 2, 3, 1)).unwrap();
+    close("avg pool", &avg_pool2d(&images, window).unwrap().get(0).unwrap(), &expected);
+
+    let logits = values(&[2, 3, 4], 0);
+    let got = cross_entropy(&logits, &Arc::new(vec![0, 3, 1])).unwrap();
+    let labels = Tensor::new(&[0_u32, 3, 1], &Device::Cpu).unwrap();
+    for lane in 0..2 {
+        let expected = candle_nn::loss::cross_entropy(&logits.get(lane).unwrap(), &labels).unwrap();
+        close("cross entropy", &got.get(lane).unwrap(), &expected);
+    }
+}
+
+#[test]
+fn ties_and_kinks_follow_jax() {
+    let window = Window { size: [2, 2], stride: [2, 2] };
+    let flat = Var::from_vec(vec![1.0_f32, 5.0, 5.0, 5.0], (1, 1, 2, 2, 1), &Device::Cpu).unwrap();
+    let gradients = max_pool2d(&flat, window).unwrap().backward().unwrap();
+    let gradient: Vec<f32> = gradients.get(&flat).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    assert_eq!(gradient, [0.0, 1.0, 0.0, 0.0], "the first of equals takes it all");
+
+    let zero = Var::from_vec(vec![0.0_f32], (1, 1, 1), &Device::Cpu).unwrap();
+    let weight = Tensor::ones((1, 1, 1), DType::F32, &Device::Cpu).unwrap();
+    let bias = Tensor::zeros((1, 1), DType::F32, &Device::Cpu).unwrap();
+    let gradients = linear(&zero, &weight, &bias, Activation::Relu).unwrap().backward().unwrap();
+    let gradient: Vec<f32> = gradients.get(&zero).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    assert_eq!(gradient, [0.0], "relu'(0) = 0");
+}
+
+#[test]
+fn nan_is_never_hidden() {
+    let weight = Tensor::ones((1, 1, 2), DType::F32, &Device::Cpu).unwrap();
+    let bias = Tensor::zeros((1, 2), DType::F32, &Device::Cpu).unwrap();
+    let input = Tensor::from_vec(vec![f32::NAN], (1, 1, 1), &Device::Cpu).unwrap();
+    let logits = linear(&input, &weight, &bias, Activation::Relu).unwrap();
+    let labels = Arc::new(vec![0]);
+    assert!(cross_entropy(&logits, &labels).unwrap().to_vec1::<f32>().unwrap()[0].is_nan());
+    assert_eq!(correct(&logits, &labels).unwrap(), [0], "a diverged lane classifies nothing right");
+
+    let image = Tensor::from_vec(vec![1.0_f32, f32::NAN, 3.0, 4.0], (1, 1, 2, 2, 1), &Device::Cpu).unwrap();
+    let window = Window { size: [2, 2], stride: [2, 2] };
+    let pooled: Vec<f32> = max_pool2d(&image, window).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    assert!(pooled[0].is_nan());
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused_by_name() {
+    let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap();
+    let settings = Conv2d { stride: [1, 1], padding: [0, 0], activation: Activation::Identity };
+    let window = |size, stride| Window { size, stride };
+    let no_stride = Conv2d { stride: [0, 1], ..settings };
+    let tracked = Var::from_tensor(&ones(&[1, 3, 4])).unwrap();
+    let labels = |labels: &[u32]| Arc::new(labels.to_vec());
+    let cases = [
+        ("lanes", linear(&ones(&[3, 3, 4]), &ones(&[2, 4, 5]), &ones(&[2, 5]), Activation::Relu)),
+        ("data", linear(&tracked, &ones(&[2, 4, 5]), &ones(&[2, 5]), Activation::Relu)),
+        ("values an example", linear(&ones(&[2, 3, 3]), &ones(&[2, 4, 5]), &ones(&[2, 5]), Activation::Relu)),
+        ("bias", linear(&ones(&[2, 3, 4]), &ones(&[2, 4, 5]), &ones(&[2, 4]), Activation::Relu)),
+        ("do not fit", conv2d(&ones(&[1, 1, 3, 3, 2]), &ones(&[1, 2, 2, 1, 1]), &ones(&[1, 1]), settings)),
+        ("window", conv2d(&ones(&[1, 1, 3, 3, 1]), &ones(&[1, 4, 2, 1, 1]), &ones(&[1, 1]), settings)),
+        ("window", conv2d(&ones(&[1, 1, 3, 3, 1]), &ones(&[1, 2, 2, 1, 1]), &ones(&[1, 1]), no_stride)),
+        ("pooling", max_pool2d(&ones(&[1, 1, 3, 3, 1]), window([4, 1], [1, 1]))),
+        ("pooling", avg_pool2d(&ones(&[1, 1, 3, 3, 1]), window([1, 1], [0, 1]))),
+        ("label 2 of 2", cross_entropy(&ones(&[1, 2, 2]), &labels(&[0, 2]))),
+        ("3 labels", cross_entropy(&ones(&[2, 2, 2]), &labels(&[0, 1, 1]))),
+    ];
+    for (expected, result) in cases {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error:?} should name {expected:?}");
+    }
+}

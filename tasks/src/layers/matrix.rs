@@ -1,0 +1,118 @@
+//! Matrix products on slices: the one place that calls the `gemm` crate, always on the calling thread.
+
+use candle_core::WithDType;
+use gemm::Parallelism;
+
+use super::real::Real;
+
+/// A borrowed matrix: `rows × columns` values, read row by row or, transposed, column by column.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matrix<'a, T> {
+    values: &'a [T],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// A row-major matrix.
+    pub(super) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns, "a {rows}×{columns} matrix must have as many values");
+        Self { values, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// The transpose, without moving values.
+    pub(super) fn transposed(self) -> Self {
+        Self {
+            values: self.values,
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
+    }
+}
+
+/// What a product does with the values already in its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Into {
+    /// Forgets them (they may be anything, NaN included).
+    Overwrite,
+    /// Adds to them.
+    Add,
+}
+
+/// `out = left · right`, or `out += left · right`; `out` is row-major.
+pub(super) fn multiply<T: Real + WithDType>(out: &mut [T], left: Matrix<'_, T>, right: Matrix<'_, T>, into: Into) {
+    let (rows, columns, inner) = (left.rows, right.columns, left.columns);
+    assert_eq!(inner, right.rows, "inner sizes of a product must agree");
+    assert_eq!(out.len(), rows * columns, "the output of a {rows}×{columns} product must have as many values");
+    if inner == 0 && into == Into::Overwrite {
+        out.fill(T::zero());
+    }
+    #[expect(unsafe_code, reason = "gemm takes raw pointers; `Matrix::new` and the asserts above bound every access")]
+    // SAFETY: `left` and `right` come from `Matrix::new`, so `rows`, `columns` and the strides address exactly the
+    // values of a live slice (a transpose swaps both); `out` is as long as the product and cannot alias either, being
+    // borrowed mutably. `T` is f32 or f64 (`Real` is implemented for no other), which gemm has kernels for.
+    unsafe {
+        gemm::gemm(
+            rows,
+            columns,
+            inner,
+            out.as_mut_ptr(),
+            1,
+            columns as isize,
+            into == Into::Add,
+            left.values.as_ptr(),
+            left.column_stride as isize,
+            left.row_stride as isize,
+            right.values.as_ptr(),
+            right.column_stride as isize,
+            right.row_stride as isize,
+            T::one(),
+            T::one(),
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn naive(left: &[f64], right: &[f64], rows: usize, inner: usize, columns: usize) -> Vec<f64> {
+        let mut out = vec![0.0; rows * columns];
+        for i in 0..rows {
+            for j in 0..columns {
+                out[i * columns + j] = (0..inner).map(|k| left[i * inner + k] * right[k * columns + j]).sum();
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn products_agree_with_three_loops_for_plain_and_transposed_operands() {
+        let value = |i: usize| ((i * 37 + 11) % 23) as f64 - 11.0;
+        for (rows, inner, columns) in [(1, 1, 1), (3, 5, 2), (17, 4, 9), (1, 30, 7), (8, 16, 1)] {
+            let left: Vec<f64> = (0..rows * inner).map(value).collect();
+            let right: Vec<f64> = (0..inner * columns).map(|i| value(i + 5)).collect();
+            let left_t: Vec<f64> = (0..inner * rows).map(|i| left[(i % rows) * inner + i / rows]).collect();
+            let expected = naive(&left, &right, rows, inner, columns);
+
+            let mut out = vec![f64::NAN; rows * columns];
+            multiply(&mut out, Matrix::new(&left, rows, inner), Matrix::new(&right, inner, columns), Into::Overwrite);
+            assert_eq!(out, expected);
+            multiply(
+                &mut out,
+                Matrix::new(&left_t, inner, rows).transposed(),
+                Matrix::new(&right, inner, columns),
+                Into::Add,
+            );
+            assert_eq!(out, expected.iter().map(|value| 2.0 * value).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Max and average pooling, channels last. Windows lie wholly inside the image: rows and columns that no window
+//! reaches are left out (and get no gradient), windows may overlap.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+
+use super::real::Real;
+use super::{by_type, host, operand, tensor};
+
+/// The size of a pooling window and the pixels between two. Arrays are `[vertical, horizontal]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Height and width of a window.
+    pub size: [usize; 2],
+    /// Pixels between two windows.
+    pub stride: [usize; 2],
+}
+
+/// Largest value of each window: `[lanes, batch, height, width, channels]` to `[lanes, batch, out_h, out_w, channels]`.
+///
+/// Of equal largest values the first of the window, in row-major order, gets the whole gradient, as in XLA. A NaN in a
+/// window is its maximum.
+///
+/// # Errors
+/// If no window fits, or the tensor is not contiguous f32 or f64.
+pub fn max_pool2d(input: &Tensor, window: Window) -> Result<Tensor> {
+    pool(input, window, Kind::Max)
+}
+
+/// Mean of each window, shapes as [`max_pool2d`]. The mean over a whole image is a window of its size.
+///
+/// # Errors
+/// As [`max_pool2d`].
+pub fn avg_pool2d(input: &Tensor, window: Window) -> Result<Tensor> {
+    pool(input, window, Kind::Average)
+}
+
+fn pool(input: &Tensor, window: Window, kind: Kind) -> Result<Tensor> {
+    let (lanes, batch, height, width, channels) = input.dims5()?;
+    let image = [height, width];
+    if (0..2).any(|axis| window.size[axis] == 0 || window.stride[axis] == 0 || window.size[axis] > image[axis]) {
+        bail!("pooling: no {window:?} in images {:?}", input.shape());
+    }
+    let along = |axis: usize| (image[axis] - window.size[axis]) / window.stride[axis] + 1;
+    input.apply_op1(Pool { kind, window, lanes, batch, image, channels, output: [along(0), along(1)] })
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Max,
+    Average,
+}
+
+struct Pool {
+    kind: Kind,
+    window: Window,
+    lanes: usize,
+    batch: usize,
+    image: [usize; 2],
+    channels: usize,
+    output: [usize; 2],
+}
+
+impl Pool {
+    /// Where in an image each pixel of each output pixel's window starts; windows in row-major order.
+    fn windows(&self) -> impl Iterator<Item = impl Iterator<Item = usize> + Clone + '_> + '_ {
+        let Window { size, stride } = self.window;
+        (0..self.output[0] * self.output[1]).map(move |index| {
+            let (top, left) = (index / self.output[1] * stride[0], index % self.output[1] * stride[1]);
+            (0..size[0] * size[1])
+                .map(move |place| ((top + place / size[1]) * self.image[1] + left + place % size[1]) * self.channels)
+        })
+    }
+
+    fn share<T: Real>(&self) -> T {
+        T::one() / T::from_f64((self.window.size[0] * self.window.size[1]) as f64)
+    }
+}
+
+fn forward<T: Real>(op: &Pool, input: (&CpuStorage, &Layout)) -> Result<(CpuStorage, Shape)> {
+    let input = operand::<T>(input.0, input.1)?;
+    let image_size = op.image[0] * op.image[1] * op.channels;
+    let [height, width] = op.output;
+    let mut output = vec![T::zero(); op.lanes * op.batch * height * width * op.channels];
+    let images = input.chunks_exact(image_size).zip(output.chunks_exact_mut(height * width * op.channels));
+    for (image, output) in images {
+        for (window, output) in op.windows().zip(output.chunks_exact_mut(op.channels)) {
+            match op.kind {
+                Kind::Max => max(image, window, output),
+                Kind::Average => {
+                    for start in window {
+                        let pixel = &image[start..start + op.channels];
+                        output.iter_mut().zip(pixel).for_each(|(sum, &value)| *sum += value);
+                    }
+                    let share = op.share::<T>();
+                    output.iter_mut().for_each(|value| *value *= share);
+                }
+            }
+        }
+    }
+    Ok((T::to_cpu_storage_owned(output), Shape::from((op.lanes, op.batch, height, width, op.channels))))
+}
+
+fn max<T: Real>(image: &[T], mut window: impl Iterator<Item = usize>, output: &mut [T]) {
+    let channels = output.len();
+    let first = window.next().expect("a window has at least one pixel");
+    output.copy_from_slice(&image[first..first + channels]);
+    for start in window {
+        for (best, &value) in output.iter_mut().zip(&image[start..start + channels]) {
+            if value > *best || value.is_nan() {
+                *best = value;
+            }
+        }
+    }
+}
+
+fn backward<T: Real>(op: &Pool, input: &Tensor, output: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    let grad = grad.contiguous()?;
+    let (input_guard, output_guard) = (input.storage_and_layout(), output.storage_and_layout());
+    let grad_guard = grad.storage_and_layout();
+    let (inputs, outputs, grads) = (host::<T>(&input_guard)?, host::<T>(&output_guard)?, host::<T>(&grad_guard)?);
+    let image_size = op.image[0] * op.image[1] * op.channels;
+    let output_size = op.output[0] * op.output[1] * op.channels;
+    let mut grad_input = vec![T::zero(); inputs.len()];
+    for (index, grad_image) in grad_input.chunks_exact_mut(image_size).enumerate() {
+        let image = &inputs[index * image_size..(index + 1) * image_size];
+        let output = &outputs[index * output_size..(index + 1) * output_size];
+        let grads = &grads[index * output_size..(index + 1) * output_size];
+        let pixels = output.chunks_exact(op.channels).zip(grads.chunks_exact(op.channels));
+        for (window, (output, grad)) in op.windows().zip(pixels) {
+            match op.kind {
+                Kind::Max => {
+                    for (channel, (&best, &grad)) in output.iter().zip(grad).enumerate() {
+                        let is_best = |value: T| value == best || (value.is_nan() && best.is_nan());
+                        if let Some(start) = window.clone().find(|start| is_best(image[start + channel])) {
+                            grad_image[start + channel] += grad;
+                        }
+                    }
+                }
+                Kind::Average => {
+                    let share = op.share::<T>();
+                    for start in window {
+                        let pixel = &mut grad_image[start..start + op.channels];
+                        pixel.iter_mut().zip(grad).for_each(|(sum, &value)| *sum += value * share);
+                    }
+                }
+            }
+        }
+    }
+    Ok(Some(tensor(grad_input, input.dims())?))
+}
+
+impl CustomOp1 for Pool {
+    fn name(&self) -> &'static str {
+        "lane-pool2d"
+    }
+
+    fn cpu_fwd(&self, input: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_type!("pooling", input.dtype(), forward::<_>(self, (input, layout)))
+    }
+
+    fn bwd(&self, input: &Tensor, output: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        by_type!("pooling", input.dtype(), backward::<_>(self, input, output, grad))
+    }
+}

@@ -1,0 +1,47 @@
+//! The two number types of the layers: f32 for training, f64 for checking gradients.
+
+use std::cell::RefCell;
+
+use candle_core::WithDType;
+
+/// A floating-point type that layers compute in.
+pub(super) trait Real: WithDType {
+    fn exp(self) -> Self;
+    fn ln(self) -> Self;
+    fn is_nan(self) -> bool;
+    /// Runs `work` with a scratch buffer of `length` values, kept by this thread for the next call.
+    /// The values are whatever the last user left.
+    fn with_scratch<R>(length: usize, work: impl FnOnce(&mut [Self]) -> R) -> R;
+}
+
+macro_rules! impl_real {
+    ($type:ty) => {
+        impl Real for $type {
+            fn exp(self) -> Self {
+                <$type>::exp(self)
+            }
+            fn ln(self) -> Self {
+                <$type>::ln(self)
+            }
+            fn is_nan(self) -> bool {
+                <$type>::is_nan(self)
+            }
+            fn with_scratch<R>(length: usize, work: impl FnOnce(&mut [Self]) -> R) -> R {
+                thread_local! {
+                    static SCRATCH: RefCell<Vec<$type>> = const { RefCell::new(Vec::new()) };
+                }
+                // Taken out while in use, so that a nested call gets a buffer of its own instead of a panic.
+                let mut buffer = SCRATCH.take();
+                if buffer.len() < length {
+                    buffer.resize(length, 0.0);
+                }
+                let result = work(&mut buffer[..length]);
+                SCRATCH.set(buffer);
+                result
+            }
+        }
+    };
+}
+
+impl_real!(f32);
+impl_real!(f64);
