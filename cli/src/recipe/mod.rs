@@ -93,8 +93,7 @@ impl Recipe {
         self.check_ranges()?;
         let optimizer = self.spec.optimizer.build().map_err(|error| self.at("optimizer", &Failure::from(error)))?;
         let families = self.spec.tasks.iter().enumerate().map(|(index, task)| {
-            paceline_tasks::build(&task.family, &task.settings, data_dir)
-                .map_err(|error| self.at(&format!("tasks[{index}].settings"), &Failure::from(error)))
+            paceline_tasks::build(&task.family, &task.settings, data_dir).map_err(|error| self.wrong_task(index, error))
         });
         Ok(Built { optimizer, families: families.collect::<Result<_, _>>()? })
     }
@@ -114,6 +113,22 @@ impl Recipe {
         let what = format!("{}: {} settings are wrong", self.name, 1 + others.len());
         let all = std::iter::once(first).chain(others);
         Err(all.fold(Failure::new(Exit::BadInput, "RECIPE_INVALID", what), |all, one| all.cause(one.message)))
+    }
+
+    /// A family that cannot be built, said of the line that names what is wrong, as near as it can be told.
+    fn wrong_task(&self, index: usize, error: paceline_tasks::Error) -> Failure {
+        let path = match &error {
+            paceline_tasks::Error::UnknownFamily { .. } => format!("tasks[{index}].family"),
+            paceline_tasks::Error::Setting { reason, .. } => {
+                // Reasons name the setting, as a word or in backquotes.
+                let words = reason.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+                let settings = &self.spec.tasks[index].settings;
+                let named = words.into_iter().find(|word| settings.contains_key(*word)).unwrap_or_default();
+                format!("tasks[{index}].settings.{named}")
+            }
+            _ => format!("tasks[{index}].settings"),
+        };
+        self.at(&path, &Failure::from(error))
     }
 
     /// `failure`, said of the setting at `path`.
