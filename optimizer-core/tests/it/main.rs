@@ -4,7 +4,10 @@
 mod checkpoint;
 mod evaluation;
 mod golden_estimators;
+mod golden_optimizers;
 mod laws;
 mod noise;
+mod optimizers;
+mod self_check;
 mod toy;
 mod unroll;
