@@ -2,6 +2,8 @@
 mod actor;
 mod handle;
 pub mod machine;
+pub mod server;
+mod service;
 pub mod store;
 mod weights;
 
