@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use paceline_optimizer_core::ThetaHash;
-use paceline_proto::model::{ResultBody, RunId, Token, Verdict};
+use paceline_proto::model::{ResultBody, RunId, Submission, Token, Verdict};
 use paceline_proto::pb;
 use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::cluster::{Cluster, altered, refused, registration, result, spec};
+
+/// Makes a sound submission unsound.
+type Spoil = fn(&mut Submission);
 
 fn nowhere() -> RunId {
     "nowhere-00000000".parse().expect("an id")
@@ -80,7 +83,7 @@ async fn wrong_results_are_refused_and_the_slot_stays_open() {
     refused(cluster.workers.submit(&stray).await, Code::PermissionDenied, "LEASE_TOKEN_FOREIGN");
 
     // Each refused result ends its lease, so each needs one of its own.
-    let refusals: [(&str, fn(&mut paceline_proto::model::Submission)); 3] = [
+    let refusals: [(&str, Spoil); 3] = [
         ("RESULT_REJECTED_NONFINITE", |submission| {
             let ResultBody::SeedCoded(coded) = &mut submission.body else { panic!("seed-coded") };
             coded.pairs[1].fresh = f64::NAN;

@@ -1,5 +1,6 @@
 //! The services do what they promise, through the wire.
 
+use std::slice;
 use std::time::Duration;
 
 use paceline_proto::chunk::sha256;
@@ -23,7 +24,7 @@ async fn a_run_goes_from_creation_to_its_checkpoint() {
         let lease = cluster.lease(&worker).await;
         let theta = cluster.workers.pull_theta(&run, lease.key.outer_step).await.unwrap();
         assert!(lease.theta.as_ref().is_none_or(|inline| *inline == theta), "inline and pulled theta differ");
-        let beat = cluster.workers.heartbeat(&worker, &[lease.key.clone()], lease.epoch, 10).await.unwrap();
+        let beat = cluster.workers.heartbeat(&worker, slice::from_ref(&lease.key), lease.epoch, 10).await.unwrap();
         assert_eq!((beat.directives.as_slice(), beat.known), ([Directive::Continue].as_slice(), true));
         let submission = result(&worker, &lease);
         assert_eq!(cluster.workers.submit(&submission).await.unwrap().verdict, Verdict::Accepted);
