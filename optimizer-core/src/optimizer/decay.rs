@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn the_two_roundings_differ_as_published() {
         assert_eq!(Decay::literal(0.999).take, 0.001);
-        assert_eq!(Decay::traced(0.999).take, 0.000_999_987_125_396_728_5);
+        assert_eq!(Decay::traced(0.999).take, 0.000_999_987_1);
         assert_eq!(Decay::literal(0.999).keep, Decay::traced(0.999).keep);
     }
 

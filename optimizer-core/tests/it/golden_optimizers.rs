@@ -120,7 +120,7 @@ struct Worst {
 impl Worst {
     /// A difference that is not a number is the worst of all.
     fn see(&mut self, value: f32, place: impl FnOnce() -> String) {
-        if !(value <= self.value) && !self.value.is_nan() {
+        if value > self.value || (value.is_nan() && !self.value.is_nan()) {
             *self = Self { value, place: place() };
         }
     }
