@@ -402,7 +402,7 @@ impl World {
             body,
             inner_steps: 10,
             diverged_lanes: 0,
-            want_lease: lease.key.slot % 2 == 0,
+            want_lease: lease.key.slot.is_multiple_of(2),
             holdings: worker.holdings(&self.run),
         });
     }
