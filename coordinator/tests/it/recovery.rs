@@ -276,7 +276,28 @@ async fn a_wait_that_is_given_up_costs_no_lease() {
     let run = life.create().await;
     let all: Vec<Lease> = [life.lease(&worker).await, life.lease(&worker).await].into();
     let ledger = life.handle.get(run).await.unwrap().ledger;
-    assert_eq!((all.len() as u64, ledger.outstanding), (2, 2), "{ledger:?}");
+    assert_eq!((all.len() as u64, ledger.issued, ledger.outstanding), (2, 2, 2), "{ledger:?}");
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_delivered_is_handed_back_at_once() {
+    let disk = Arc::new(Disk::default());
+    let life = Life::begin(Arc::clone(&disk) as Arc<dyn Store>).await;
+    let worker = life.register("w").await;
+    let run = life.create().await;
+    disk.hangs.store(true, Ordering::SeqCst);
+    // The lease is given and waits for the disk; meanwhile the worker goes away.
+    let asked = life.handle.lease(worker.clone(), LONG, Vec::new());
+    assert!(tokio::time::timeout(Duration::from_millis(50), asked).await.is_err());
+    disk.hangs.store(false, Ordering::SeqCst);
+    let mut slots = Vec::new();
+    for _ in 0..4 {
+        let lease = life.lease(&worker).await;
+        slots.push((lease.key.slot, lease.attempt));
+    }
+    slots.sort_unstable();
+    assert_eq!(slots, [(0, 2), (1, 1), (2, 1), (3, 1)]);
+    assert_eq!(life.handle.get(run).await.unwrap().ledger.released, 1);
 }
 
 #[tokio::test]
@@ -289,40 +310,46 @@ async fn a_lease_sends_only_what_is_not_held() {
     assert_eq!((lease.key.slot, lease.attempt, lease.theta, lease.spec), (2, 1, None, None));
 }
 
-/// A store whose disk can fill up.
-#[derive(Debug)]
-struct Full(MemoryStore, AtomicBool);
+/// A store whose disk can fill up, or hang.
+#[derive(Debug, Default)]
+struct Disk {
+    memory: MemoryStore,
+    full: AtomicBool,
+    hangs: AtomicBool,
+}
 
-impl Store for Full {
+impl Store for Disk {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.0.get(key)
+        self.memory.get(key)
     }
     fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StoreError> {
-        self.0.scan(prefix)
+        self.memory.scan(prefix)
     }
     fn keys(&self, from: &[u8], to: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
-        self.0.keys(from, to)
+        self.memory.keys(from, to)
     }
     fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        match self.1.load(Ordering::SeqCst) {
+        match self.full.load(Ordering::SeqCst) {
             true => Err(StoreError::Io { reason: "no space left on device".into() }),
-            false => self.0.apply(changes),
+            false => self.memory.apply(changes),
         }
     }
     fn flush(&self) -> Result<(), StoreError> {
-        self.0.flush()
+        while self.hangs.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        self.memory.flush()
     }
 }
 
 #[tokio::test]
 async fn nothing_is_acknowledged_that_could_not_be_stored() {
-    let memory = MemoryStore::new();
-    let store = Arc::new(Full(memory.clone(), AtomicBool::new(false)));
+    let store = Arc::new(Disk::default());
     let life = Life::begin(Arc::clone(&store) as Arc<dyn Store>).await;
     let worker = life.register("w").await;
     let run = life.create().await;
     let lease = life.lease(&worker).await;
-    store.1.store(true, Ordering::SeqCst);
+    store.full.store(true, Ordering::SeqCst);
     for _ in 0..2 {
         let refused = life.handle.submit(report(&worker, &lease)).await.unwrap_err();
         let Fault::StoreReadOnly { reason } = &refused else { panic!("{refused:?}") };
@@ -333,7 +360,7 @@ async fn nothing_is_acknowledged_that_could_not_be_stored() {
     assert!(beat.is_ok(), "heartbeats need no disk: {beat:?}");
     tokio::time::timeout(LONG, life.handle.shutdown()).await.unwrap();
 
-    let life = Life::begin(Arc::new(memory)).await;
+    let life = Life::begin(Arc::new(store.memory.clone())).await;
     life.register("w").await;
     assert_eq!(life.handle.get(run).await.unwrap().ledger.accepted, 0);
     assert_eq!(life.handle.submit(report(&worker, &lease)).await.unwrap().verdict, Verdict::Accepted);
