@@ -12,6 +12,7 @@ pub mod checkpoint;
 mod error;
 pub mod estimator;
 pub mod evaluation;
+mod inner_loop;
 pub mod learned;
 pub mod noise;
 pub mod optimizer;

@@ -260,8 +260,11 @@ mod tests {
         SlotSequence::new(Seed::new(1), 0, HorizonSchedule::Constant { steps: horizon }, Some(window), &[1.0]).unwrap()
     }
 
-    /// `(index, began, inner_step)` of the current trajectory and `(index, began)` of the next, window by window.
-    fn story(horizon: u32, window: u32, windows: usize) -> Vec<((u64, u64, u32), Option<(u64, u64)>)> {
+    /// `(index, began, inner_step)` of the current trajectory and `(index, began)` of the next.
+    type Scene = ((u64, u64, u32), Option<(u64, u64)>);
+
+    /// The first windows, one after another.
+    fn story(horizon: u32, window: u32, windows: usize) -> Vec<Scene> {
         let mut sequence = sequence(horizon, window);
         (0..windows)
             .map(|_| {

@@ -1,0 +1,79 @@
+//! From a recipe's table to a family: parsing, and the limits all families share.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use paceline_optimizer_core::task::TaskFamily;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use crate::Error;
+use crate::families::classifier::Classifier;
+use crate::models::Model;
+
+/// Most parameters of one lane: 64 MiB of f32.
+const MAX_PARAMETERS: usize = 1 << 24;
+/// Most layers of one kind.
+const MAX_LAYERS: usize = 16;
+/// Widest layer.
+const MAX_WIDTH: usize = 1 << 14;
+
+/// The settings of one family, as a recipe writes them.
+pub(super) trait FamilySettings: Default + Serialize + DeserializeOwned {
+    /// Registered name.
+    const NAME: &'static str;
+    /// One line about the family.
+    const SUMMARY: &'static str;
+
+    /// The family these settings describe. A refusal is a sentence that names the setting.
+    fn build(self, data_dir: Option<&Path>) -> Result<Classifier, Error>;
+}
+
+/// A refusal of a setting of family `S`.
+pub(super) fn refuse<S: FamilySettings>(reason: impl Into<String>) -> Error {
+    Error::Setting { family: S::NAME.into(), reason: reason.into() }
+}
+
+/// The settings' defaults, as JSON.
+pub(super) fn defaults<S: FamilySettings>() -> Value {
+    serde_json::to_value(S::default()).expect("settings are plain numbers, words and lists")
+}
+
+/// Parses settings and builds the family.
+pub(super) fn build<S: FamilySettings>(
+    settings: &Map<String, Value>,
+    data_dir: Option<&Path>,
+) -> Result<Arc<dyn TaskFamily>, Error> {
+    let settings: S =
+        serde_json::from_value(Value::Object(settings.clone())).map_err(|error| refuse::<S>(error.to_string()))?;
+    Ok(Arc::new(settings.build(data_dir)?))
+}
+
+/// Checks a list of layer widths.
+pub(super) fn check_widths<S: FamilySettings>(setting: &str, widths: &[usize]) -> Result<(), Error> {
+    if widths.len() > MAX_LAYERS {
+        return Err(refuse::<S>(format!("{setting} may list up to {MAX_LAYERS} layers (got {})", widths.len())));
+    }
+    if let Some(width) = widths.iter().find(|width| !(1..=MAX_WIDTH).contains(*width)) {
+        return Err(refuse::<S>(format!("each of {setting} must be 1 to {MAX_WIDTH} (got {width})")));
+    }
+    Ok(())
+}
+
+/// Checks the size of a model; `setting` is what makes it large.
+pub(super) fn check_model<S: FamilySettings>(setting: &str, model: &dyn Model) -> Result<(), Error> {
+    let parameters = model.layout().size();
+    if parameters > MAX_PARAMETERS {
+        let reason = format!("{setting} makes {parameters} parameters, up to {MAX_PARAMETERS} are allowed");
+        return Err(refuse::<S>(reason));
+    }
+    Ok(())
+}
+
+/// Checks that a batch is not larger than the training set.
+pub(super) fn check_batch<S: FamilySettings>(batch_size: usize, train: usize) -> Result<(), Error> {
+    if (1..=train).contains(&batch_size) {
+        return Ok(());
+    }
+    Err(refuse::<S>(format!("batch_size must be 1 to {train}, the number of training examples (got {batch_size})")))
+}
