@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use paceline_optimizer_core::estimator::{EstimatorKind, PairReport};
 use paceline_optimizer_core::learned::LearnedOptimizer;
-use paceline_optimizer_core::outer::{Report, slot_gradient};
+use paceline_optimizer_core::outer::slot_gradient;
 use paceline_optimizer_core::schedule::Window;
 use paceline_optimizer_core::unroll::{PairId, PairOutcome, Particle, UnrollContext, full_es_pair, pes_pair};
 use paceline_optimizer_core::{Error as CoreError, Theta};
@@ -176,7 +176,8 @@ impl Engine {
     }
 
     async fn body(&self, work: &SlotWork, reports: Vec<PairReport>) -> Result<ResultBody, ComputeError> {
-        if !is_dense(work.spec.outer.report, reports.len(), work.theta.values().len()) {
+        let outer = &work.spec.outer;
+        if !outer.report.is_dense(outer.pairs_per_slot, work.theta.values().len()) {
             return Ok(ResultBody::SeedCoded(SeedCoded { pairs: reports }));
         }
         let work = work.clone();
@@ -293,15 +294,6 @@ impl SlotWork {
     }
 }
 
-/// Whether a slot travels as one vector of `size` f32 instead of 32 bytes a pair.
-fn is_dense(report: Report, pairs: usize, size: usize) -> bool {
-    match report {
-        Report::Auto => size * 4 < pairs * 32,
-        Report::SeedCoded => false,
-        Report::Dense => true,
-    }
-}
-
 fn panicked(doing: &str, panic: &Panicked) -> ComputeError {
     ComputeError::Failed(format!("{doing} {panic}: this is a bug of the worker; its log has the place"))
 }
@@ -316,15 +308,4 @@ impl Drop for StopOnDrop {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn auto_takes_the_smaller_report() {
-        assert!(!is_dense(Report::Auto, 8, 1000));
-        assert!(!is_dense(Report::Auto, 1, 8), "equal sizes travel as seeds");
-        assert!(is_dense(Report::Auto, 1, 7));
-        assert!(is_dense(Report::Dense, 1, 1 << 20));
-        assert!(!is_dense(Report::SeedCoded, 1, 1));
-    }
-}
+mod tests;
