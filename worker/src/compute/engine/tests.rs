@@ -145,7 +145,7 @@ async fn a_lost_particle_is_rebuilt_to_the_bit() {
     for outer_step in 0..10 {
         let lease = run.lease(outer_step, 0);
         forgets.forget(&lease.key.run, 0);
-        forgets.runs.iter_mut().for_each(|held| held.thetas.clear());
+        keeps.runs.iter_mut().chain(&mut forgets.runs).for_each(|held| held.thetas.clear());
         let (kept, pulled) = run.pull_and_compute(&mut keeps, &lease).await.unwrap();
         assert_eq!(pulled, [0; 0], "the particle is at hand, and the lease brought theta");
         let (rebuilt, pulled) = run.pull_and_compute(&mut forgets, &lease).await.unwrap();
@@ -215,20 +215,20 @@ async fn a_cancelled_lease_gives_nothing_and_spoils_nothing() {
 }
 
 #[tokio::test]
-async fn a_result_depends_on_the_theta_of_its_lease() {
-    let run = Run::new(FULL_ES, Report::SeedCoded);
+async fn another_history_of_theta_clears_the_caches() {
+    let run = Run::new(PES, Report::SeedCoded);
     let mut engine = engine(1);
-    let lease = run.lease(1, 0);
-    let mut moved = lease.clone();
-    moved.theta = Some(run.bytes(9));
-    moved.theta_hash = run.theta(9).hash();
-    let first = run.compute(&mut engine, &lease).await;
-    let second = run.compute(&mut engine, &moved).await;
-    assert_ne!(
-        reports(&first),
-        reports(&second),
-        "a version named again with another hash is not taken from the cache"
-    );
+    for outer_step in 0..2 {
+        drop(run.compute(&mut engine, &run.lease(outer_step, 0)).await);
+    }
+    assert_eq!(engine.holdings()[0].slots, [0]);
+    let moved = Lease { theta: None, theta_hash: run.theta(9).hash(), ..run.lease(1, 0) };
+    assert_eq!(engine.admit(&moved), Ok(vec![1, 0]), "neither theta nor particle can be trusted");
+    engine.supply(&moved.key.run, 0, &run.bytes(0)).unwrap();
+    engine.supply(&moved.key.run, 1, &run.bytes(9)).unwrap();
+    let there = engine.run(&moved, &LeaseCancel::default()).await.unwrap();
+    let here = run.compute(&mut engine, &run.lease(1, 0)).await;
+    assert_ne!(reports(&there), reports(&here), "the theta of the lease decides");
 }
 
 #[tokio::test]
