@@ -1,3 +1,4 @@
 //! Integration tests, one module a behaviour.
 
+mod fleet;
 mod process;
