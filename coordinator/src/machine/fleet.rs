@@ -209,6 +209,11 @@ impl Fleet {
         Ok(self.find(run)?.checkpoints.iter().rev().cloned().collect())
     }
 
+    /// What a run is.
+    pub fn spec(&self, run: &RunId) -> Option<RunSpec> {
+        self.find(run).ok().map(|run| run.spec().clone())
+    }
+
     /// The place of a run in order of creation.
     ///
     /// # Errors
