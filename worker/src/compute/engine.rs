@@ -24,6 +24,7 @@ use paceline_proto::model::{Holdings, Lease, ResultBody, RunId, RunSpec, SeedCod
 
 use super::pool::{Panicked, Pool};
 use super::run_state::{Families, RunState, build_families};
+use super::theta_cache::HeldTheta;
 use super::{Compute, ComputeError, Computed};
 use crate::Result as WorkerResult;
 use crate::held::LeaseCancel;
@@ -107,16 +108,14 @@ impl Engine {
         let replayed = held.replayed(key.slot, key.outer_step, &lease.window);
         let absent = held.thetas.missing(replayed.clone());
         let theta = held.thetas.get(key.outer_step).cloned();
-        let (Some(theta), []) = (theta, absent.as_slice()) else {
+        let (Some(HeldTheta { theta, hash }), []) = (theta, absent.as_slice()) else {
             return Err(ComputeError::Failed(format!("a theta up to version {} was not supplied", key.outer_step)));
         };
-        if theta.hash() != lease.theta_hash {
+        if hash != lease.theta_hash {
             return Err(ComputeError::Failed(format!(
-                "theta version {} hashes to {}, but the lease names {}: coordinator and worker disagree about theta; \
+                "theta version {} hashes to {hash}, but the lease names {}: coordinator and worker disagree about theta; \
                  run the same release of both",
-                key.outer_step,
-                theta.hash(),
-                lease.theta_hash
+                key.outer_step, lease.theta_hash
             )));
         }
         Ok(SlotWork {

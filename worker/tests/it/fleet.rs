@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Longest a run of these may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
-const STEPS: u64 = 8;
+/// So many that a run is far from its end when something happens to its fleet.
+const STEPS: u64 = 60;
 
 fn spec(kind: EstimatorKind, report: Report, steps: u64) -> RunSpec {
     let settings = serde_json::json!({"image_size": 4, "hidden": [3], "batch_size": 4});
@@ -152,6 +153,8 @@ async fn a_new_worker_goes_on_where_a_drained_one_stopped() {
     let first = worker("first", 1, address);
     until(address, &run, |state| state.outer_step >= 3).await;
     first.stop().await;
+    let left = runs(address).get(&run).await.unwrap();
+    assert!(left.outer_step < STEPS && left.ledger.outstanding == 0, "nothing stays leased: {left:?}");
     let second = worker("second", 1, address);
     let state = completed(address, &run).await;
     second.stop().await;
@@ -168,6 +171,8 @@ async fn a_restarted_coordinator_finds_its_workers_again() {
     until(address, &run, |state| state.outer_step >= 3).await;
     first.stop().await;
     let (_, second) = coordinator(Some(folder.path()), Some(address)).await;
+    let found = runs(address).get(&run).await.unwrap();
+    assert!((3..STEPS).contains(&found.outer_step), "{found:?}");
     let state = completed(address, &run).await;
     for worker in workers {
         worker.stop().await;
