@@ -3,7 +3,7 @@
 use paceline_optimizer_core::Seed;
 use paceline_proto::model::RunSpec;
 
-/// Persistent evolution strategies over short trajectories: 4 slots, a checkpoint every 3 steps, 2 kept.
+/// Persistent evolution strategies over short trajectories: 4 slots, a checkpoint every 2 steps, 2 kept.
 pub(crate) fn pes(steps: u64) -> RunSpec {
     serde_json::from_value(serde_json::json!({
         "name": "pes",
@@ -23,7 +23,7 @@ pub(crate) fn pes(steps: u64) -> RunSpec {
             "report": "seed_coded"
         },
         "tasks": [{ "family": "quadratic" }, { "family": "rosenbrock" }],
-        "checkpoint": { "every": 3, "keep": 2 }
+        "checkpoint": { "every": 2, "keep": 2 }
     }))
     .unwrap()
 }

@@ -47,7 +47,7 @@ impl FakeWeights {
 
     pub(super) fn encode(&self, run: &RunId) -> (CheckpointInfo, Vec<u8>) {
         // Long enough to be stored in several chunks.
-        let mut bytes = vec![0; 150_000];
+        let mut bytes = vec![0; 70_000];
         bytes[..8].copy_from_slice(&self.outer_step.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.inner_steps.to_le_bytes());
         bytes[16..48].copy_from_slice(&self.theta);

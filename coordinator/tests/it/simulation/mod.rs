@@ -11,7 +11,7 @@ use paceline_proto::model::RunStatus;
 use world::{STEPS, World};
 
 const SEEDS: u64 = 200;
-const ACTIONS: u32 = 400;
+const ACTIONS: u32 = 700;
 
 /// One schedule: chaos, then peace with one worker in which the run must complete (LV-1).
 fn simulate(seed: u64) -> World {

@@ -175,28 +175,28 @@ impl World {
     pub(super) fn act(&mut self) {
         let worker = self.below(self.workers.len());
         match self.below(100) {
-            0..25 => self.ask(worker),
-            25..45 => self.compute(worker),
-            45..65 => self.deliver(),
-            65..75 => {
+            0..20 => self.ask(worker),
+            20..40 => self.compute(worker),
+            40..60 => self.deliver(),
+            60..77 => {
                 let batches = 1 + self.below(4);
                 self.write(batches);
             }
-            75..83 => self.finish_heavy(),
-            83..87 => self.heartbeat(worker),
-            87..89 => self.release(worker),
-            89..92 => {
+            77..91 => self.finish_heavy(),
+            91..93 => self.heartbeat(worker),
+            93 => self.release(worker),
+            94..96 => {
                 let step = [1, 3, 20, 70][self.below(4)];
                 self.pass(Duration::from_secs(step));
             }
-            92..94 => {
+            96 => {
                 if !self.network.is_empty() {
                     let index = self.below(self.network.len());
                     self.network.swap_remove(index);
                 }
             }
-            94..96 => self.crash(),
-            96..98 => self.pause_or_resume(),
+            97 => self.crash(),
+            98 => self.pause_or_resume(),
             _ => self.workers[worker].leases.clear(), // the worker process is replaced
         }
     }
@@ -414,7 +414,7 @@ impl World {
         }
         let index = self.below(self.network.len());
         let submission = self.network[index].clone();
-        if self.below(4) != 0 {
+        if self.below(5) != 0 {
             self.network.swap_remove(index);
         }
         let ticket = self.ticket();
@@ -464,7 +464,7 @@ impl World {
 
     fn pause_or_resume(&mut self) {
         let (ticket, run) = (self.ticket(), self.run.clone());
-        let pause = self.below(3) == 0;
+        let pause = self.below(8) == 0;
         self.event(if pause { Event::PauseWanted { ticket, run } } else { Event::ResumeWanted { ticket, run } });
     }
 
