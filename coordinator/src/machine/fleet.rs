@@ -449,7 +449,7 @@ impl Fleet {
         let Outbox { mut records, effects: asked, touched, shown, state_answers, opened: _ } = out;
         for order in touched {
             let run = &self.runs[order as usize];
-            debug_assert!(run.leases.is_consistent(), "LG-1 of run {}: {:?}", run.id(), run.leases.ledger());
+            debug_assert!(run.is_consistent(), "LG-1 of run {}: {:?}", run.id(), run.leases.ledger());
             records.push(Record::Standing(order, run.standing()));
             if run.status.is_final() {
                 self.roster.forget_run(run.id());

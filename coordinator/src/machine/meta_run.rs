@@ -24,7 +24,7 @@ use paceline_proto::model::{
 
 use super::choice::{OpenSlot, choose_open, hedge_after};
 use super::event::{Grant, Moment, Ticket};
-use super::lease_table::LeaseTable;
+use super::lease_table::{Entry, LeaseTable};
 use super::outbox::Outbox;
 use super::record::{LeaseRecord, LeaseState, Record, RunOrder, RunRecord, Standing};
 use super::roster::Roster;
@@ -133,6 +133,13 @@ impl MetaRun {
         (0..).zip(&self.slots).filter(|(_, slot)| slot.result.is_none())
     }
 
+    /// LG-1, and that nobody holds a slot that is filled.
+    pub(super) fn is_consistent(&self) -> bool {
+        let fits = |slot: u32| self.slots.get(slot as usize).is_none_or(|slot| slot.result.is_none());
+        self.leases.is_consistent()
+            && self.leases.held(0).all(|held| held.record.outer_step == self.outer_step && fits(held.record.slot))
+    }
+
     fn families(&self, window: &Window) -> impl Iterator<Item = &str> {
         let next = window.next.map(|next| next.family);
         std::iter::once(window.current.family).chain(next).map(|family| self.spec().tasks[family].family.as_str())
@@ -224,17 +231,17 @@ impl MetaRun {
         out: &mut Outbox,
     ) -> Result<Verdict, Fault> {
         let LeaseKey { run, outer_step, slot, token } = submission.lease.clone();
-        let Some(lease) = self.leases.find(token) else {
+        let own = |lease: &&Entry| {
+            let known = &lease.record;
+            (known.outer_step, known.slot) == (outer_step, slot) && known.worker == submission.worker
+        };
+        let Some(lease) = self.leases.find(token).filter(own) else {
             return Err(match self.leases.any_given(outer_step, slot) {
                 true => Fault::LeaseTokenForeign { run, outer_step, slot },
                 false => Fault::LeaseNotFound { run, outer_step, slot },
             });
         };
-        let known = &lease.record;
-        if (known.outer_step, known.slot) != (outer_step, slot) || known.worker != submission.worker {
-            return Err(Fault::LeaseTokenForeign { run, outer_step, slot });
-        }
-        let undecided = matches!(known.state, LeaseState::Held | LeaseState::Expired | LeaseState::Released);
+        let undecided = matches!(lease.record.state, LeaseState::Held | LeaseState::Expired | LeaseState::Released);
         let took = now.saturating_sub(lease.given_at);
         // Slots of earlier steps are all filled, or their step could not have closed.
         let slot_filled =

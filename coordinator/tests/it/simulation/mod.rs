@@ -25,6 +25,7 @@ fn simulate(seed: u64) -> World {
     assert_eq!(world.state().status, RunStatus::Completed, "LV-1");
     assert_eq!(world.state().outer_step, STEPS, "CK-3");
     assert_eq!(world.state().ledger.accepted, STEPS * 4, "LS-2");
+    assert_eq!(world.state().ledger.outstanding, 0, "LG-1: nobody holds a slot that is filled");
     world
 }
 
