@@ -47,6 +47,12 @@ pub enum Error {
         /// Lanes given.
         got: usize,
     },
+    /// A number that must be finite is not.
+    #[error("{what}: not finite")]
+    NotFinite {
+        /// What held the number.
+        what: String,
+    },
     /// A setting is out of its range.
     #[error("{field}: {reason} (got {got})")]
     Setting {

@@ -2,7 +2,8 @@
 //!
 //! A *slot* is one place in every outer step. Under PES its lanes live through a sequence of trajectories, cut into
 //! windows of `W` inner steps, one window an outer step. A trajectory that has run its horizon is reset; the reset itself
-//! takes one place in the window and trains nothing (its mask is 0):
+//! takes one place in the window and trains nothing (its mask is 0). If the last step is the window's last place, the
+//! reset opens the next window:
 //!
 //! ```text
 //!  outer step      0            1            2
@@ -91,7 +92,8 @@ pub struct Trajectory {
     pub family: usize,
     /// Planned length in inner steps.
     pub horizon: u32,
-    /// Outer step whose window trained its first inner step.
+    /// Outer step whose window trained its first inner step (the one after the reset's, if the reset was the last place
+    /// of its window): the perturbations of outer steps `began..now` are what its state has been through.
     pub began: u64,
     /// Inner steps already trained when the window begins.
     pub inner_step: u32,
@@ -102,7 +104,7 @@ pub struct Trajectory {
 pub struct Window {
     /// The trajectory running when the window begins.
     pub current: Trajectory,
-    /// The trajectory that replaces it, if it ends inside this window.
+    /// The trajectory that replaces it, at its first step, if the reset falls in this window.
     pub next: Option<Trajectory>,
 }
 
@@ -166,11 +168,9 @@ impl SlotSequence {
 
     /// What the slot runs in this outer step.
     pub fn window(&self) -> Window {
-        let next = self.advanced();
-        Window {
-            current: self.current,
-            next: (next.index != self.current.index && self.window.is_some()).then_some(self.replacement()),
-        }
+        let next =
+            self.window.and_then(|window| self.trained_after_reset(window)).map(|trained| self.successor(trained));
+        Window { current: self.current, next }
     }
 
     /// Moves to the next outer step.
@@ -192,23 +192,22 @@ impl SlotSequence {
         let Some(window) = self.window else {
             return self.trajectory(self.current.index + 1, self.outer_step + 1);
         };
-        let left = self.current.horizon - self.current.inner_step;
-        if window <= left {
-            // The window ends with (or before) the trajectory's last step: a reset, if due, opens the next window.
-            return Trajectory { inner_step: self.current.inner_step + window, ..self.current };
+        match self.trained_after_reset(window) {
+            None => Trajectory { inner_step: self.current.inner_step + window, ..self.current },
+            Some(trained) => Trajectory { inner_step: trained, ..self.successor(trained) },
         }
-        let trained = window - left - 1; // one place of the window goes to the reset
-        let mut next = self.replacement();
-        next.inner_step = trained;
-        if trained == 0 {
-            next.began = self.outer_step + 1;
-        }
-        next
     }
 
-    /// The trajectory that follows the current one inside this window, at its first step.
-    fn replacement(&self) -> Trajectory {
-        self.trajectory(self.current.index + 1, self.outer_step)
+    /// Inner steps that this window trains of the next trajectory; `None` if there is no reset in it. A window that ends
+    /// with the trajectory's last step has none: the reset opens the next window.
+    fn trained_after_reset(&self, window: u32) -> Option<u32> {
+        let left = self.current.horizon - self.current.inner_step;
+        (window > left).then(|| window - left - 1)
+    }
+
+    /// The next trajectory at its first step, when this window trains `trained` steps of it.
+    fn successor(&self, trained: u32) -> Trajectory {
+        self.trajectory(self.current.index + 1, self.outer_step + u64::from(trained == 0))
     }
 
     fn trajectory(&self, index: u64, began: u64) -> Trajectory {
@@ -251,4 +250,162 @@ fn cumulative(weights: &[f64]) -> Result<Vec<f64>> {
             sum / total
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sequence(horizon: u32, window: u32) -> SlotSequence {
+        SlotSequence::new(Seed::new(1), 0, HorizonSchedule::Constant { steps: horizon }, Some(window), &[1.0]).unwrap()
+    }
+
+    /// `(index, began, inner_step)` of the current trajectory and `(index, began)` of the next.
+    type Scene = ((u64, u64, u32), Option<(u64, u64)>);
+
+    /// The first windows, one after another.
+    fn story(horizon: u32, window: u32, windows: usize) -> Vec<Scene> {
+        let mut sequence = sequence(horizon, window);
+        (0..windows)
+            .map(|_| {
+                let Window { current, next } = sequence.window();
+                sequence.advance();
+                ((current.index, current.began, current.inner_step), next.map(|next| (next.index, next.began)))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_picture_of_the_module() {
+        assert_eq!(
+            story(9, 6, 4),
+            [
+                ((0, 0, 0), None),
+                ((0, 0, 6), Some((1, 1))),
+                ((1, 1, 2), None),
+                ((1, 1, 8), Some((2, 3))), // t R t t t t
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reset_on_the_last_place_begins_the_next_trajectory_in_the_next_window() {
+        // W = 4, horizon 7: │t t t t│t t t R│t t t t│t t t R│
+        assert_eq!(story(7, 4, 3), [((0, 0, 0), None), ((0, 0, 4), Some((1, 2))), ((1, 2, 0), None)]);
+    }
+
+    #[test]
+    fn a_window_that_ends_with_the_last_step_leaves_the_reset_to_the_next() {
+        // W = 3, horizon 6: │t t t│t t t│R t t│t t t│t R t│
+        assert_eq!(
+            story(6, 3, 5),
+            [
+                ((0, 0, 0), None),
+                ((0, 0, 3), None),
+                ((0, 0, 6), Some((1, 2))),
+                ((1, 2, 2), None),
+                ((1, 2, 5), Some((2, 4))),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_trajectory_trains_its_horizon_and_every_window_its_places() {
+        let schedule = HorizonSchedule::LogUniform { min: 8, max: 90 };
+        for window in [1, 2, 5, 7] {
+            let mut sequence = SlotSequence::new(Seed::new(5), 3, schedule, Some(window), &[1.0, 2.0]).unwrap();
+            let mut resets = 0;
+            for outer_step in 0..500 {
+                assert_eq!(sequence.outer_step(), outer_step);
+                let Window { current, next } = sequence.window();
+                assert!(current.inner_step <= current.horizon && (8..=90).contains(&current.horizon));
+                assert!(current.began <= outer_step);
+                sequence.advance();
+                let after = sequence.window().current;
+                match next {
+                    None => {
+                        assert_eq!(after, Trajectory { inner_step: current.inner_step + window, ..current });
+                    }
+                    Some(next) => {
+                        resets += 1;
+                        let trained = window - (current.horizon - current.inner_step) - 1;
+                        assert_eq!(after, Trajectory { inner_step: trained, ..next });
+                        assert_eq!(next.began, if trained == 0 { outer_step + 1 } else { outer_step });
+                    }
+                }
+            }
+            assert_eq!(sequence.window().current.index, resets);
+        }
+    }
+
+    #[test]
+    fn a_full_es_step_is_a_whole_trajectory() {
+        let schedule = HorizonSchedule::LogUniform { min: 2, max: 50 };
+        let mut sequence = SlotSequence::new(Seed::new(2), 0, schedule, None, &[1.0]).unwrap();
+        for outer_step in 0..20 {
+            let Window { current, next } = sequence.window();
+            assert_eq!((current.index, current.began, current.inner_step, next), (outer_step, outer_step, 0, None));
+            sequence.advance();
+        }
+    }
+
+    #[test]
+    fn equal_seeds_plan_equal_work_and_other_slots_other_work() {
+        let plan = |run, slot| {
+            let schedule = HorizonSchedule::LogUniform { min: 10, max: 1000 };
+            let mut sequence = SlotSequence::new(Seed::new(run), slot, schedule, Some(5), &[1.0, 1.0]).unwrap();
+            sequence.advance_to(400);
+            sequence.window()
+        };
+        assert_eq!(plan(1, 1), plan(1, 1));
+        assert_ne!(plan(1, 1), plan(1, 2));
+        assert_ne!(plan(1, 1), plan(2, 1));
+    }
+
+    #[test]
+    fn lengths_are_log_uniform() {
+        let schedule = HorizonSchedule::LogUniform { min: 100, max: 10_000 };
+        let lengths: Vec<u32> = (0..20_000).map(|seed| schedule.sample(Seed::new(seed))).collect();
+        assert!(lengths.iter().all(|length| (100..=10_000).contains(length)));
+        for (bound, share) in [(316, 0.25), (1000, 0.5), (3162, 0.75)] {
+            let below = lengths.iter().filter(|&&length| length < bound).count() as f64 / 20_000.0;
+            assert!((below - share).abs() < 0.02, "{below} below {bound}");
+        }
+        assert_eq!(log_uniform(100, 10_000, 0.5), 1000);
+        assert_eq!((log_uniform(7, 7, 0.9), log_uniform(1, 9, 0.0)), (7, 1));
+    }
+
+    #[test]
+    fn families_come_up_by_weight() {
+        let sequence = |weights: &[f64]| {
+            let schedule = HorizonSchedule::Constant { steps: 5 };
+            let mut sequence = SlotSequence::new(Seed::new(3), 0, schedule, None, weights).unwrap();
+            let mut counts = vec![0_u32; weights.len()];
+            for _ in 0..8000 {
+                counts[sequence.window().current.family] += 1;
+                sequence.advance();
+            }
+            counts
+        };
+        let counts = sequence(&[1.0, 0.0, 3.0]);
+        assert_eq!(counts[1], 0, "a family of weight 0 is never drawn");
+        assert!(counts[0].abs_diff(2000) < 200, "{counts:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_planned_is_refused() {
+        let new = |schedule, window, weights: &[f64]| SlotSequence::new(Seed::new(0), 0, schedule, window, weights);
+        let constant = |steps| HorizonSchedule::Constant { steps };
+        let field = |result: Result<SlotSequence>| match result {
+            Err(Error::Setting { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(field(new(constant(0), None, &[1.0])), "estimator.horizon");
+        assert_eq!(field(new(HorizonSchedule::LogUniform { min: 9, max: 8 }, None, &[1.0])), "estimator.horizon.min");
+        assert_eq!(field(new(constant(5), Some(0), &[1.0])), "estimator.window");
+        assert_eq!(field(new(constant(5), Some(5), &[1.0])), "estimator.window");
+        for weights in [&[] as &[f64], &[0.0], &[-1.0, 2.0], &[f64::NAN], &[f64::INFINITY]] {
+            assert_eq!(field(new(constant(5), Some(4), weights)), "tasks.weight");
+        }
+    }
 }

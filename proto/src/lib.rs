@@ -4,7 +4,9 @@
 //!  paceline/v1/*.proto ─build.rs, protox─► pb (generated) ◄─► model (what everyone else uses) ─► client (typed calls)
 //! ```
 
+pub mod chunk;
 pub mod client;
+pub mod convert;
 pub mod fault;
 pub mod model;
 

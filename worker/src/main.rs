@@ -1,2 +1,57 @@
-//! placeholder
-fn main() {}
+//! `paceline-worker`: parse, log, work until a signal.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+mod args;
+
+use args::{Args, LogFormat};
+
+/// Inner training allocates and frees many buffers of few sizes, for which mimalloc is faster than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    log_to_stderr(args.log_format);
+    let shutdown = CancellationToken::new();
+    tokio::spawn(drain_on_signal(shutdown.clone()));
+    match paceline_worker::run(args.config(), shutdown).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.exit_code();
+            eprintln!("paceline-worker: {:#}", anyhow::Error::new(error));
+            code
+        }
+    }
+}
+
+/// SIGTERM or ctrl-c begins the drain; a second one ends the process.
+async fn drain_on_signal(shutdown: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals cannot be caught: the worker will not drain before it ends");
+        return;
+    };
+    let mut next = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+    next().await;
+    tracing::info!("draining: unfinished leases are handed back; a second signal ends at once");
+    shutdown.cancel();
+    next().await;
+    std::process::exit(130);
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("PACELINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+}

@@ -1,1 +1,37 @@
-//! Integration tests, one module a behaviour.
+//! Integration tests, one module a behaviour. They run the real binary.
+
+mod exit_codes;
+mod recipes;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// `paceline` with these arguments, in an environment without settings of whoever runs the tests.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_paceline"));
+    command.args(arguments);
+    for name in ["PACELINE_COORDINATOR", "PACELINE_DATA", "PACELINE_STORE", "PACELINE_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs `paceline` to its end.
+pub fn paceline(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the binary runs")
+}
+
+/// Standard error as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Standard output as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary paths are UTF-8")
+}

@@ -5,59 +5,19 @@
 //!                                     ├─► PairReport (four numbers) ─► fold: rebuild ε from its seed, weigh, sum in f64
 //!  unroll under theta − sigma ε ─► l− ┘
 //! ```
+//!
+//! An estimator turns the per-step losses of an antithetic pair into two weights. Both are plain functions of losses:
+//! they know no optimizer, no noise and no theta, which is why they can be checked against any toy.
+//!
+//! - [`full_es`]: the whole unroll is one number a sign; nothing is carried between outer steps.
+//! - [`pes`]: a window of a longer trajectory; the part before a reset is weighed by all perturbations since the
+//!   trajectory began, the part after it by this window's alone.
 
-use serde::{Deserialize, Serialize};
+mod config;
+pub mod full_es;
+pub mod pes;
 
-use crate::schedule::HorizonSchedule;
-
-/// How meta-gradients are estimated.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EstimatorConfig {
-    /// The estimator.
-    #[serde(flatten)]
-    pub kind: EstimatorKind,
-    /// Standard deviation of perturbations.
-    pub sigma: f32,
-    /// Planned lengths of trajectories.
-    pub horizon: HorizonSchedule,
-    /// Bound on `|l+ − l−|`, applied after non-finite differences became 0.
-    #[serde(default)]
-    pub clip_delta: Option<f64>,
-    /// Replace a difference by this times its sign.
-    #[serde(default)]
-    pub sign_delta: Option<f64>,
-}
-
-/// Which estimator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum EstimatorKind {
-    /// Whole unrolls, nothing carried between outer steps (VeLO's estimator).
-    FullEs {
-        /// What of an unroll is compared.
-        #[serde(default)]
-        loss: MetaLoss,
-    },
-    /// Persistent evolution strategies: windows of a longer trajectory, perturbations accumulated (arXiv 2112.13835).
-    Pes {
-        /// Inner steps a window.
-        window: u32,
-    },
-}
-
-/// What of a whole unroll is compared between the signs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MetaLoss {
-    /// Mean over the unroll.
-    #[default]
-    Average,
-    /// Least over the unroll.
-    Min,
-    /// At the last step.
-    Last,
-}
+pub use config::{EstimatorConfig, EstimatorKind, MetaLoss};
 
 /// What one antithetic pair reports: the pair's part of the meta-gradient is
 /// `[carried (A + ε) + fresh ε] / (2 sigma)`, with ε this outer step's unit perturbation and A the sum of the
@@ -72,4 +32,29 @@ pub struct PairReport {
     pub loss_plus: f64,
     /// Normalised meta-loss of the − lane.
     pub loss_minus: f64,
+}
+
+/// A pair's report, and how many of its differences were not finite and therefore counted as 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The report.
+    pub report: PairReport,
+    /// Differences `l+ − l−` that were infinite or not a number.
+    pub non_finite: u32,
+}
+
+/// `l+ − l−`, or 0 if that is not finite: one bad lane must not spoil the others of a step.
+fn finite_difference(plus: f64, minus: f64, non_finite: &mut u32) -> f64 {
+    let difference = plus - minus;
+    if difference.is_finite() {
+        difference
+    } else {
+        *non_finite += 1;
+        0.0
+    }
+}
+
+/// −1, 0 or 1.
+fn sign(x: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { x.signum() }
 }

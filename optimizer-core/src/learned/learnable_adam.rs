@@ -1,34 +1,92 @@
-//! LearnableAdam.
-use super::{LearnedOptimizer, LearnedOptimizerConfig};
-use crate::optimizer::Optimizer;
-use crate::params::Layout;
-use crate::{Result, Seed, Theta};
+//! Adam whose four settings are theta: the smallest learned optimizer.
+//!
+//! ```text
+//!  lr = e^log_lr   β1 = 1 − e^one_minus_beta1   β2 = 1 − e^one_minus_beta2   eps = e^log_epsilon   (eps_root stays 1e-8)
+//! ```
+
 use std::sync::Arc;
-/// LearnableAdam.
+
+use super::float::{exact_exp, ln};
+use super::initial::{Initial, draw};
+use super::{LearnedOptimizer, LearnedOptimizerConfig, check_lanes, check_theta, lane_of};
+use crate::optimizer::{AdamRule, Decay, MOMENTS, OptState, Optimizer};
+use crate::params::{Layout, Params, TensorSpec};
+use crate::{Result, Seed, Theta};
+
+/// The learnable settings in the order of theta (sorted by name).
+const SETTINGS: [&str; 4] = ["log_epsilon", "log_lr", "one_minus_beta1", "one_minus_beta2"];
+
+/// Adam with learnable learning rate, decays and epsilon.
 #[derive(Clone, Debug)]
 pub struct LearnableAdam {
     layout: Arc<Layout>,
 }
+
 impl LearnableAdam {
-    /// Builds it.
+    /// There is nothing to set.
     ///
     /// # Errors
-    /// [`crate::Error::Setting`].
+    /// None at present; the signature is that of the other learned optimizers.
     pub fn new() -> Result<Self> {
-        Ok(Self { layout: Layout::new(vec![])? })
+        let layout = Layout::new(SETTINGS.iter().map(|&name| TensorSpec::new(name, [])).collect())?;
+        Ok(Self { layout })
     }
 }
+
 impl LearnedOptimizer for LearnableAdam {
     fn config(&self) -> LearnedOptimizerConfig {
-        unimplemented!()
+        LearnedOptimizerConfig::LearnableAdam
     }
+
     fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
-    fn init_theta(&self, _seed: Seed) -> Theta {
-        unimplemented!()
+
+    /// Learning rate 0.001, β1 0.9, β2 0.999, eps 1e-8; nothing is random.
+    fn init_theta(&self, seed: Seed) -> Theta {
+        let initial = [1e-8, 0.001, 0.1, 0.001].map(|setting| Initial::Constant(ln(setting)));
+        draw(&self.layout, &initial, seed)
     }
-    fn bind(&self, _theta: Theta) -> Result<Box<dyn Optimizer>> {
-        unimplemented!()
+
+    fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
+        check_theta(&self.layout, &theta)?;
+        let rules = (0..theta.lanes()).map(|lane| rule(theta.lane(lane))).collect();
+        Ok(Box::new(Bound { rules }))
+    }
+}
+
+/// Adam's numbers from one lane of theta.
+fn rule(theta: &[f32]) -> AdamRule {
+    let [eps, learning_rate, taken1, taken2] = std::array::from_fn(|index| exact_exp(theta[index]));
+    let (beta1, beta2) = (Decay::traced(1.0 - taken1), Decay::traced(1.0 - taken2));
+    AdamRule { learning_rate, beta1, beta2, eps, eps_root: 1e-8, weight_decay: 0.0 }
+}
+
+#[derive(Debug)]
+struct Bound {
+    /// One a theta lane.
+    rules: Vec<AdamRule>,
+}
+
+impl Optimizer for Bound {
+    fn name(&self) -> &'static str {
+        "learnable_adam"
+    }
+
+    fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
+        check_lanes(self.rules.len(), params.lanes())?;
+        let slots = MOMENTS.zeros(&params);
+        OptState::new(params, horizon, slots)
+    }
+
+    fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
+        state.check_gradients(grads, losses)?;
+        check_lanes(self.rules.len(), state.lanes())?;
+        MOMENTS.check(&state)?;
+        for lane in 0..state.lanes() {
+            self.rules[lane_of(self.rules.len(), lane)].update_lane(&mut state, grads, lane);
+        }
+        state.count_step();
+        Ok(state)
     }
 }

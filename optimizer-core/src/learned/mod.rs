@@ -8,17 +8,25 @@
 //!
 //! Theta is an explicit value: evolution strategies build many optimizers from many thetas, so it is never hidden state.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
-use crate::{Result, Seed, Theta};
+use crate::{Error, Result, Seed, Theta};
 
+mod accumulators;
 mod adafac_mlp;
+mod axes;
+mod channels;
+mod decays;
+mod float;
 mod hyper_v2;
+mod initial;
 mod learnable_adam;
+mod network;
 
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
 pub use hyper_v2::{HyperV2, HyperV2Config};
@@ -47,6 +55,7 @@ pub trait LearnedOptimizer: Send + Sync + std::fmt::Debug {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LearnedOptimizerConfig {
     /// Adam whose four settings are theta.
+    #[serde(deserialize_with = "no_settings")]
     LearnableAdam,
     /// A per-parameter MLP on momentum, second moments and factored second moments (arXiv 2203.11860).
     AdafacMlp(AdafacMlpConfig),
@@ -66,4 +75,54 @@ impl LearnedOptimizerConfig {
             Self::HyperV2(config) => Arc::new(HyperV2::new(config.clone())?),
         })
     }
+}
+
+/// Reads the settings of an optimizer that has none: serde by itself ignores whatever stands beside the tag of a unit
+/// variant.
+fn no_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct NoSettings {}
+    NoSettings::deserialize(deserializer).map(|NoSettings {}| ())
+}
+
+/// Checks that theta belongs to the optimizer of this layout and has a lane.
+fn check_theta(layout: &Arc<Layout>, theta: &Theta) -> Result<()> {
+    if layout != theta.layout() {
+        return Err(Error::LayoutMismatch {
+            what: "theta".into(),
+            expected: Arc::clone(layout),
+            got: Arc::clone(theta.layout()),
+        });
+    }
+    if theta.lanes() == 0 {
+        return Err(Error::Lanes { what: "theta".into(), expected: 1, got: 0 });
+    }
+    Ok(())
+}
+
+/// Checks that there is one theta lane, or one for each lane of parameters.
+fn check_lanes(theta_lanes: usize, lanes: usize) -> Result<()> {
+    if theta_lanes != 1 && theta_lanes != lanes {
+        return Err(Error::Lanes { what: "parameters of a bound theta".into(), expected: theta_lanes, got: lanes });
+    }
+    Ok(())
+}
+
+/// The theta lane that updates a lane of parameters.
+fn lane_of(theta_lanes: usize, lane: usize) -> usize {
+    if theta_lanes == 1 { 0 } else { lane }
+}
+
+/// Checks that a whole-number setting lies in its range.
+fn check_range(field: &str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(Error::setting(field, format!("must lie between {} and {}", range.start(), range.end()), value))
+}
+
+/// Checks that a setting is a finite number.
+fn check_finite(field: &str, value: f32) -> Result<()> {
+    if value.is_finite() { Ok(()) } else { Err(Error::setting(field, "must be a finite number", value)) }
 }

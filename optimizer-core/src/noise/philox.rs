@@ -93,10 +93,9 @@ mod tests {
         let keys = RoundKeys::new([7, 11]);
         let first = u64::from(u32::MAX) - 5;
         let words = keys.batch(first, 3);
-        for i in 0..BATCH {
-            let block = first + i as u64;
+        for (i, block) in (first..first + BATCH as u64).enumerate() {
             let expected = keys.block([block as u32, (block >> 32) as u32, 3, 0]);
-            assert_eq!([0, 1, 2, 3].map(|j| words[j][i] as u32), expected, "block {block}");
+            assert_eq!(words.map(|word| word[i] as u32), expected, "block {block}");
         }
     }
 }

@@ -10,13 +10,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::params::Params;
+use crate::params::{Params, TensorSpec};
 use crate::{Error, Result};
 
 mod adam;
+mod decay;
 mod sgd;
 
 pub use adam::{Adam, AdamW};
+pub(crate) use adam::{AdamRule, MOMENTS};
+pub(crate) use decay::Decay;
 pub use sgd::{Sgd, Sgdm};
 
 /// Updates the parameters of some lanes from their gradients.
@@ -75,6 +78,34 @@ impl Slot {
     }
 }
 
+/// The slots of an optimizer that keeps a few buffers shaped like each tensor: `PREFIX/NAME`, tensor by tensor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TensorSlots {
+    /// Names of the buffers, in order.
+    pub(crate) prefixes: &'static [&'static str],
+}
+
+impl TensorSlots {
+    /// The slots before the first step.
+    pub(crate) fn zeros(&self, params: &Params) -> Vec<Slot> {
+        let named = |tensor: &TensorSpec, prefix: &str| {
+            Slot::filled(format!("{prefix}/{}", tensor.name()), tensor.shape(), params.lanes(), 0.0)
+        };
+        let tensors = params.layout().tensors().iter();
+        tensors.flat_map(|tensor| self.prefixes.iter().map(move |prefix| named(tensor, prefix))).collect()
+    }
+
+    /// Checks that a state has these slots.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub(crate) fn check(&self, state: &OptState) -> Result<()> {
+        let tensors = state.params.layout().tensors();
+        let count = self.prefixes.len();
+        state.check_slots((0..tensors.len() * count).map(|index| tensors[index / count].size()))
+    }
+}
+
 /// Everything an optimizer knows about some lanes, its parameters included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OptState {
@@ -124,6 +155,36 @@ impl OptState {
             horizon: lanes.iter().map(|&lane| self.horizon[lane]).collect(),
             slots,
         }
+    }
+
+    /// One more update was applied, to every lane.
+    pub(crate) fn count_step(&mut self) {
+        for step in &mut self.step {
+            *step += 1;
+        }
+    }
+
+    /// Checks that the slots hold as many values as `sizes` says, in one lane each: a restored state may belong to
+    /// another optimizer.
+    ///
+    /// # Errors
+    /// [`Error::Length`], naming the slot.
+    pub(crate) fn check_slots(&self, sizes: impl ExactSizeIterator<Item = usize>) -> Result<()> {
+        if self.slots.len() != sizes.len() {
+            return Err(Error::Length {
+                what: "slots of this optimizer's state".into(),
+                expected: sizes.len(),
+                got: self.slots.len(),
+            });
+        }
+        for (slot, size) in self.slots.iter().zip(sizes) {
+            let expected = size * self.lanes();
+            if slot.size() != size || slot.values.len() != expected {
+                let what = format!("state slot {}", slot.name);
+                return Err(Error::Length { what, expected, got: slot.values.len() });
+            }
+        }
+        Ok(())
     }
 
     /// Checks that gradients and losses belong to this state.

@@ -1,12 +1,31 @@
-//! Inner loops under antithetic pairs.
-use crate::estimator::{EstimatorConfig, PairReport};
-use crate::learned::LearnedOptimizer;
-use crate::optimizer::OptState;
-use crate::schedule::{Trajectory, Window};
-use crate::task::TaskFamily;
-use crate::{Result, Seed, Theta};
+//! Inner loops under antithetic pairs: what a worker computes.
+//!
+//! ```text
+//!                       ┌ lane 0: theta + sigma ε ┐  same task seed, so same task,
+//!  (step, slot, pair) ─►│                         │  weights and batches (common random numbers)
+//!         ε             └ lane 1: theta − sigma ε ┘─► l+, l− step by step ─► estimator ─► PairReport
+//! ```
+//!
+//! A pair is one call. It depends on seeds and thetas only, so any worker computes the same bits for it, first try or
+//! fifth. Under PES the two lanes live on between windows as a [`Particle`]; a worker that has lost it (or never had it)
+//! builds it again by running the trajectory's earlier windows under the thetas of their outer steps.
+
+mod window;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::estimator::{EstimatorConfig, EstimatorKind, PairReport, full_es, pes};
+use crate::inner_loop::InnerLoop;
+use crate::learned::LearnedOptimizer;
+use crate::noise;
+use crate::optimizer::{OptState, Optimizer};
+use crate::schedule::{Trajectory, Window, perturbation_seed, task_seed};
+use crate::task::TaskFamily;
+use crate::{Error, Result, Seed, Theta};
+
+use window::{Plan, WindowTrace};
+
 /// What every pair of a run shares.
 #[derive(Clone, Copy, Debug)]
 pub struct UnrollContext<'a> {
@@ -23,6 +42,7 @@ pub struct UnrollContext<'a> {
     /// Counts inner steps of all lanes, for progress displays only.
     pub progress: &'a AtomicU64,
 }
+
 /// One pair of one slot of one outer step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairId {
@@ -33,48 +53,192 @@ pub struct PairId {
     /// Pair within the slot.
     pub pair: u32,
 }
+
 /// What running a pair gave.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairOutcome {
     /// The report.
     pub report: PairReport,
-    /// Inner steps trained, both lanes.
+    /// Inner steps of this window or unroll, both lanes: twice the places that train. A diverged lane counts on.
     pub inner_steps: u64,
     /// Lanes that are non-finite at the end.
     pub diverged_lanes: u32,
 }
+
 /// The two lanes of a pair between two windows of PES.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Particle {
-    /// Where it stands.
+    /// Where it stands: `current` of the slot's next window.
     pub trajectory: Trajectory,
     /// State of both lanes: + then −.
     pub state: OptState,
+    /// Which lane has diverged; it stays so until the trajectory ends.
+    pub diverged: [bool; 2],
 }
-/// Runs a whole antithetic unroll (Full ES).
+
+/// Runs a whole antithetic unroll (Full ES). `theta` has one lane.
 ///
 /// # Errors
-/// [`crate::Error::Task`], [`crate::Error::Cancelled`].
-pub fn full_es_pair(
-    _context: &UnrollContext<'_>,
-    _theta: &Theta,
-    _pair: PairId,
-    _window: &Window,
-) -> Result<PairOutcome> {
-    unimplemented!()
+/// [`Error::Task`], [`Error::Cancelled`]; [`Error::Setting`] if the window does not fit the context's families or
+/// estimator.
+pub fn full_es_pair(context: &UnrollContext<'_>, theta: &Theta, pair: PairId, window: &Window) -> Result<PairOutcome> {
+    let EstimatorKind::FullEs { loss } = context.estimator.kind else {
+        return Err(Error::setting("estimator.kind", "must be full_es to run whole unrolls", "pes"));
+    };
+    let optimizer = context.perturbed(theta, pair)?;
+    let lanes = context.begin(&window.current, &*optimizer, pair)?;
+    let mut trace = WindowTrace::default();
+    let lanes = context.train(lanes, &*optimizer, window.current.horizon, &mut trace)?;
+    let estimate = full_es::estimate(context.estimator, loss, &trace.plus, &trace.minus);
+    Ok(PairOutcome {
+        report: estimate.report,
+        inner_steps: trace.inner_steps(),
+        diverged_lanes: count(&lanes.inner.diverged),
+    })
 }
-/// Runs one window of PES. `particle` is what the previous window of this trajectory returned; `None` begins it, or, if
-/// `window.current.inner_step > 0`, is rebuilt by running the trajectory's earlier windows again under `theta_of(outer step)`.
+
+/// Runs one window of PES. `particle` is what the previous window of this trajectory returned; without it (or with one
+/// that stands elsewhere) the lanes are built again by running the trajectory's earlier windows under
+/// `theta_of(outer step)`. A trajectory at its first inner step needs neither.
 ///
 /// # Errors
-/// [`crate::Error::Task`], [`crate::Error::Cancelled`], or what `theta_of` returns.
+/// [`Error::Task`], [`Error::Cancelled`], or what `theta_of` returns; [`Error::Setting`] if the window does not fit the
+/// context's families or estimator.
 pub fn pes_pair(
-    _context: &UnrollContext<'_>,
-    _theta: &Theta,
-    _pair: PairId,
-    _window: &Window,
-    _particle: Option<Particle>,
-    _theta_of: &mut dyn FnMut(u64) -> Result<Theta>,
+    context: &UnrollContext<'_>,
+    theta: &Theta,
+    pair: PairId,
+    window: &Window,
+    particle: Option<Particle>,
+    theta_of: &mut dyn FnMut(u64) -> Result<Theta>,
 ) -> Result<(PairOutcome, Particle)> {
-    unimplemented!()
+    let plan = Plan::new(context.estimator, window)?;
+    let optimizer = context.perturbed(theta, pair)?;
+    let mut trace = WindowTrace::default();
+    let mut lanes = None;
+    if plan.before_reset > 0 {
+        let standing = match particle.filter(|particle| particle.trajectory == window.current) {
+            _ if window.current.inner_step == 0 => context.begin(&window.current, &*optimizer, pair)?,
+            Some(particle) => context.resume(particle, pair)?,
+            None => context.rebuild(&window.current, pair, theta_of)?,
+        };
+        lanes = Some(context.train(standing, &*optimizer, plan.before_reset, &mut trace)?);
+    }
+    if let Some((next, steps)) = plan.after_reset {
+        trace.reset();
+        let fresh = context.begin(&next, &*optimizer, pair)?;
+        lanes = Some(context.train(fresh, &*optimizer, steps, &mut trace)?);
+    }
+    let lanes = lanes.expect("a window has at least one place, and each place trains or resets");
+    let estimate = pes::estimate(context.estimator, &trace.losses());
+    let outcome = PairOutcome {
+        report: estimate.report,
+        inner_steps: trace.inner_steps(),
+        diverged_lanes: count(&lanes.inner.diverged),
+    };
+    Ok((outcome, lanes.into_particle()))
+}
+
+/// Both lanes of a pair on one trajectory.
+struct PairLanes<'a> {
+    family: &'a dyn TaskFamily,
+    trajectory: Trajectory,
+    inner: InnerLoop<'a>,
+}
+
+impl PairLanes<'_> {
+    fn into_particle(self) -> Particle {
+        let diverged = [self.inner.diverged[0], self.inner.diverged[1]];
+        Particle { trajectory: self.trajectory, state: self.inner.state, diverged }
+    }
+}
+
+fn count(diverged: &[bool]) -> u32 {
+    diverged.iter().map(|diverged| u32::from(*diverged)).sum()
+}
+
+impl<'a> UnrollContext<'a> {
+    /// The optimizer of lanes `theta + sigma ε` and `theta − sigma ε`.
+    fn perturbed(&self, theta: &Theta, pair: PairId) -> Result<Box<dyn Optimizer>> {
+        let mut epsilon = vec![0.0; theta.values().len()];
+        noise::normals(perturbation_seed(self.run, pair.outer_step, pair.slot, pair.pair), 0, &mut epsilon);
+        self.optimizer.bind(theta.antithetic(self.estimator.sigma, &epsilon)?)
+    }
+
+    fn family(&self, trajectory: &Trajectory) -> Result<&'a dyn TaskFamily> {
+        let family = self.families.get(trajectory.family).ok_or_else(|| {
+            let reason = format!("a mixture of {} families has no such place", self.families.len());
+            Error::setting("window.family", reason, trajectory.family)
+        })?;
+        Ok(&**family)
+    }
+
+    /// Both lanes train the same task instance.
+    fn seeds(&self, trajectory: &Trajectory, pair: PairId) -> [Seed; 2] {
+        [task_seed(self.run, pair.slot, trajectory.index, pair.pair); 2]
+    }
+
+    fn begin(&self, trajectory: &Trajectory, optimizer: &dyn Optimizer, pair: PairId) -> Result<PairLanes<'a>> {
+        let family = self.family(trajectory)?;
+        let seeds = self.seeds(trajectory, pair);
+        let inner = InnerLoop::begin(family, optimizer, &seeds, trajectory.horizon)?;
+        Ok(PairLanes { family, trajectory: Trajectory { inner_step: 0, ..*trajectory }, inner })
+    }
+
+    fn resume(&self, particle: Particle, pair: PairId) -> Result<PairLanes<'a>> {
+        let Particle { trajectory, state, diverged } = particle;
+        let family = self.family(&trajectory)?;
+        let inner = InnerLoop::resume(family, &self.seeds(&trajectory, pair), state, diverged.to_vec())?;
+        Ok(PairLanes { family, trajectory, inner })
+    }
+
+    /// Runs the windows since the trajectory began, each under the theta and perturbation of its outer step.
+    fn rebuild(
+        &self,
+        trajectory: &Trajectory,
+        pair: PairId,
+        theta_of: &mut dyn FnMut(u64) -> Result<Theta>,
+    ) -> Result<PairLanes<'a>> {
+        let mut lanes: Option<PairLanes<'a>> = None;
+        for (outer_step, steps) in window::earlier_windows(self.estimator, trajectory, pair.outer_step)? {
+            let optimizer = self.perturbed(&theta_of(outer_step)?, PairId { outer_step, ..pair })?;
+            let standing = match lanes {
+                Some(lanes) => lanes,
+                None => self.begin(trajectory, &*optimizer, pair)?,
+            };
+            lanes = Some(self.train(standing, &*optimizer, steps, &mut WindowTrace::default())?);
+        }
+        Ok(lanes.expect("a trajectory past its first step has an earlier window"))
+    }
+
+    /// Trains `steps` inner steps and notes their normalised losses.
+    fn train(
+        &self,
+        mut lanes: PairLanes<'a>,
+        optimizer: &dyn Optimizer,
+        steps: u32,
+        trace: &mut WindowTrace,
+    ) -> Result<PairLanes<'a>> {
+        for _ in 0..steps {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            let (inner, losses) = lanes.inner.step(optimizer, u64::from(lanes.trajectory.inner_step))?;
+            lanes.inner = inner;
+            trace.step(normalised(lanes.family, losses[0])?, normalised(lanes.family, losses[1])?);
+            lanes.trajectory.inner_step += 1;
+            self.progress.fetch_add(2, Ordering::Relaxed);
+        }
+        Ok(lanes)
+    }
+}
+
+/// The loss in the range in which tasks are mixed; NaN gives the family's ceiling.
+fn normalised(family: &dyn TaskFamily, loss: f32) -> Result<f64> {
+    let value = family.normalise(f64::from(loss));
+    if value.is_finite() {
+        return Ok(value);
+    }
+    let reason = format!("normalise gave {value} for a loss of {loss}; it must be finite for every input");
+    Err(Error::Task { family: family.name().into(), reason })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::WorkerId;
+use super::{Holdings, LeaseKey, WorkerId};
 
 /// How a worker introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,4 +50,37 @@ pub struct HeartbeatAnswer {
     pub directives: Vec<Directive>,
     /// Whether the coordinator knows the worker; if not, it must register again.
     pub known: bool,
+}
+
+/// A worker's wish for work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRequest {
+    /// Who asks.
+    pub worker: WorkerId,
+    /// How long the answer may be held back while there is no work.
+    pub wait: Duration,
+    /// What the worker holds already.
+    pub holdings: Vec<Holdings>,
+}
+
+/// What a heartbeat says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeartbeatReport {
+    /// Who lives.
+    pub worker: WorkerId,
+    /// All leases it holds.
+    pub leases: Vec<LeaseKey>,
+    /// Highest epoch of a coordinator it has seen.
+    pub epoch: u64,
+    /// Inner steps trained since it started.
+    pub inner_steps: u64,
+}
+
+/// Leases handed back unfinished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseRequest {
+    /// Who hands back.
+    pub worker: WorkerId,
+    /// Which.
+    pub leases: Vec<LeaseKey>,
 }

@@ -1,1 +1,4 @@
 //! Integration tests, one module a behaviour.
+
+mod pull;
+mod validate;

@@ -3,9 +3,17 @@
 //! A [`Fault`] becomes a `tonic::Status` with google.rpc details (`ErrorInfo` with a stable reason in upper case, domain
 //! `paceline`, and what else fits), and tells cause and cure in its message.
 
+mod read;
+mod status;
+
 use std::time::Duration;
 
 use crate::model::{RunId, WorkerId};
+
+pub use read::{describe, is_transient, reason, retry_after};
+
+/// Domain of every reason in an `ErrorInfo`.
+pub const DOMAIN: &str = "paceline";
 
 /// One field of a request that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]

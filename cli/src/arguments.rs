@@ -1,0 +1,293 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use paceline_proto::model::RunId;
+
+use crate::console::{Color, Format};
+
+/// Meta-trains learned optimizers, alone or on a fleet.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "paceline",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  paceline train                            train a small learned optimizer here, then compare it with tuned Adam
+  paceline train my-recipe.toml --workers 2
+  paceline run submit my-recipe.toml        give a run to a coordinator and its fleet
+  paceline checkpoint pull quickstart-1a2b3c4d
+  paceline eval quickstart-1a2b3c4d-600.safetensors
+
+Exit codes: 0 ok, 1 run failed, 2 usage, 64 bad input, 69 coordinator unavailable, 70 internal, 73 cannot create,
+74 input/output, 75 try later, 77 not allowed, 78 configuration or version, 130 interrupted (docs/exit-codes.md)."
+)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// How results are written: text for people, or JSON, one object or one a line for each event
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: Format,
+    /// Whether to use colours
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// Say more on standard error (-v: information, -vv: debugging); PACELINE_LOG, a filter such as paceline_worker=debug, goes first
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a learned optimizer here: coordinator and workers in this process
+    Train(TrainArguments),
+    /// Submit, watch and steer runs of a coordinator
+    #[command(after_help = "\
+Examples:
+  paceline run submit recipe.toml --coordinator http://fleet:7700
+  paceline run watch quickstart-1a2b3c4d
+  paceline run ledger quickstart-1a2b3c4d --format json")]
+    Run {
+        /// What to do with runs.
+        #[command(subcommand)]
+        command: RunCommand,
+        /// Where the coordinator listens.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// List, pull, show and verify trained optimizers
+    #[command(after_help = "\
+Examples:
+  paceline checkpoint list quickstart-1a2b3c4d
+  paceline checkpoint pull quickstart-1a2b3c4d --step 200 -o trained.safetensors
+  paceline checkpoint verify trained.safetensors")]
+    Checkpoint {
+        /// What to do with checkpoints.
+        #[command(subcommand)]
+        command: CheckpointCommand,
+        /// Where the coordinator listens.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Compare a checkpoint with learning-rate-tuned Adam on held-out tasks: table, CSV, JSON and SVG
+    Eval(EvalArguments),
+    /// The families of inner problems
+    #[command(after_help = "Examples:\n  paceline tasks list\n  paceline tasks list --format json")]
+    Tasks {
+        /// What to do with task families.
+        #[command(subcommand)]
+        command: TasksCommand,
+    },
+    /// Check this machine: processor, data, store, coordinator
+    Doctor(DoctorArguments),
+}
+
+/// Where a coordinator listens.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Remote {
+    /// Address of the coordinator
+    #[arg(
+        long,
+        global = true,
+        env = "PACELINE_COORDINATOR",
+        default_value = "http://127.0.0.1:7700",
+        value_name = "URL"
+    )]
+    pub(crate) coordinator: String,
+}
+
+/// `paceline train`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Ctrl-C stops gracefully: the same command continues the run where it stood. A second Ctrl-C ends at once.
+
+Examples:
+  paceline train                              the quick start
+  paceline train --data-dir ./data            with real images, if there are any in ./data
+  paceline train conv --workers 4 --threads 2 another built-in recipe (quickstart, full-es, conv, hyper-v2)
+  paceline train my.toml --steps 50 --no-eval --store /tmp/try")]
+pub(crate) struct TrainArguments {
+    /// A recipe: a TOML file, or a built-in name; the quick start if left out
+    #[arg(value_name = "RECIPE")]
+    pub(crate) recipe: Option<PathBuf>,
+    /// Folder with real data sets
+    #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Folder of runs and checkpoints
+    #[arg(long, env = "PACELINE_STORE", default_value = "./paceline-data", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    /// Workers in this process
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) workers: u16,
+    /// Threads that compute, a worker; all processors, shared out, if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Outer steps, instead of the recipe's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) steps: Option<u64>,
+    /// Start a new run even if an equal one is unfinished
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Do not compare the result with tuned Adam at the end
+    #[arg(long)]
+    pub(crate) no_eval: bool,
+}
+
+/// `paceline run …`.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum RunCommand {
+    /// Give a run to the coordinator
+    Submit {
+        /// A recipe: a TOML file, or a built-in name
+        recipe: PathBuf,
+        /// Folder with real data sets, to check the recipe against
+        #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Continue the newest unfinished run of the same recipe, if there is one
+        #[arg(long)]
+        resume: bool,
+    },
+    /// All runs, newest first
+    List,
+    /// Everything about a run
+    Show {
+        /// The run's id
+        run: RunId,
+    },
+    /// Follow a run until it ends; exit code 1 if it failed
+    Watch {
+        /// The run's id
+        run: RunId,
+    },
+    /// Give no more leases for a run
+    Pause {
+        /// The run's id
+        run: RunId,
+    },
+    /// Go on with a paused run
+    Resume {
+        /// The run's id
+        run: RunId,
+    },
+    /// End a run early, after a last checkpoint
+    Stop {
+        /// The run's id
+        run: RunId,
+    },
+    /// What became of a run's leases, as an equation that must balance
+    Ledger {
+        /// The run's id
+        run: RunId,
+    },
+}
+
+/// `paceline checkpoint …`.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum CheckpointCommand {
+    /// Checkpoints of a run, newest first
+    List {
+        /// The run's id
+        run: RunId,
+    },
+    /// What a checkpoint says of itself
+    Show {
+        /// A file, or RUN for its newest checkpoint, or RUN@STEP
+        #[arg(value_name = "FILE-or-RUN[@STEP]")]
+        source: String,
+    },
+    /// Download a checkpoint
+    Pull {
+        /// The run's id
+        run: RunId,
+        /// Its outer step; the newest if left out
+        #[arg(long, value_name = "N")]
+        step: Option<u64>,
+        /// File to write; RUN-STEP.safetensors if left out
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Check every byte of a checkpoint file; exit code 64 if it is damaged, 78 if it is of a newer format
+    Verify {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// `paceline eval`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+The tasks are drawn from seeds that training never uses, the same for every optimizer. Adam runs at 15 learning rates,
+{1,3} x 10^-7 … 10^-1 and 1.
+
+Examples:
+  paceline eval trained.safetensors
+  paceline eval trained.safetensors --recipe conv --steps 1000 --seeds 10 -o conv-eval")]
+pub(crate) struct EvalArguments {
+    /// The checkpoint file
+    pub(crate) checkpoint: PathBuf,
+    /// Tasks to evaluate on, from this recipe instead of the checkpoint's own
+    #[arg(long, value_name = "RECIPE")]
+    pub(crate) recipe: Option<PathBuf>,
+    /// Folder with real data sets
+    #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Inner steps of each curve, instead of the recipe's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) steps: Option<u32>,
+    /// Held-out task instances a family, instead of the recipe's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) seeds: Option<u32>,
+    /// Threads that compute; all processors if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Folder for the tables and plots; CHECKPOINT.eval if left out
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// `paceline tasks …`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum TasksCommand {
+    /// Families, what they draw, their settings and sizes
+    List,
+}
+
+/// `paceline doctor`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  paceline doctor
+  paceline doctor --data-dir ./data --coordinator http://fleet:7700")]
+pub(crate) struct DoctorArguments {
+    /// Address of a coordinator that must answer
+    #[arg(long, env = "PACELINE_COORDINATOR", value_name = "URL")]
+    pub(crate) coordinator: Option<String>,
+    /// Folder with real data sets
+    #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Folder of runs and checkpoints
+    #[arg(long, env = "PACELINE_STORE", default_value = "./paceline-data", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_long_command_shows_examples() {
+        for command in Arguments::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:"), "{} has no examples", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `paceline eval`: a checkpoint against tuned Adam.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use paceline_optimizer_core::checkpoint::Checkpoint;
+use serde_json::json;
+
+use crate::arguments::EvalArguments;
+use crate::command::checkpoint::read_file;
+use crate::console::Console;
+use crate::evaluation::report::{Report, family_report};
+use crate::evaluation::table::{family_table, verdict};
+use crate::evaluation::{contenders, processors, run, unit_count};
+use crate::failure::{Exit, Failure};
+use crate::progress;
+use crate::recipe::Recipe;
+
+/// `paceline eval CHECKPOINT`.
+pub(crate) fn eval(arguments: &EvalArguments, console: Console) -> Result<(), Failure> {
+    let (checkpoint, _) = read_file(&arguments.checkpoint)?;
+    let mut recipe = match &arguments.recipe {
+        Some(recipe) => Recipe::load(Some(recipe))?,
+        None => Recipe::recorded(arguments.checkpoint.display().to_string(), &checkpoint.meta.recipe)?,
+    };
+    recipe.spec.optimizer = checkpoint.meta.optimizer.clone();
+    let evaluation = &mut recipe.spec.evaluation;
+    evaluation.steps = arguments.steps.unwrap_or(evaluation.steps);
+    evaluation.seeds = arguments.seeds.unwrap_or(evaluation.seeds);
+    let comparison = Comparison {
+        checkpoint: &checkpoint,
+        recipe: &recipe,
+        data_dir: arguments.data_dir.as_deref(),
+        threads: arguments.threads.map_or_else(processors, usize::from),
+        folder: arguments.output.clone().unwrap_or_else(|| default_folder(&arguments.checkpoint)),
+    };
+    comparison.run(console, &AtomicBool::new(false))
+}
+
+/// `CHECKPOINT.eval`.
+pub(crate) fn default_folder(checkpoint: &Path) -> PathBuf {
+    let mut name = checkpoint.file_name().unwrap_or_default().to_owned();
+    name.push(".eval");
+    checkpoint.with_file_name(name)
+}
+
+/// A comparison about to be made.
+#[derive(Debug)]
+pub(crate) struct Comparison<'a> {
+    /// Whose theta.
+    pub(crate) checkpoint: &'a Checkpoint,
+    /// Whose tasks, and how long and how often.
+    pub(crate) recipe: &'a Recipe,
+    /// Where real data is.
+    pub(crate) data_dir: Option<&'a Path>,
+    /// Threads that compute.
+    pub(crate) threads: usize,
+    /// Where tables and plots go.
+    pub(crate) folder: PathBuf,
+}
+
+impl Comparison<'_> {
+    /// Trains everything, writes the report and says what it found.
+    pub(crate) fn run(&self, console: Console, cancelled: &AtomicBool) -> Result<(), Failure> {
+        let Checkpoint { meta, state } = self.checkpoint;
+        let spec = &self.recipe.spec;
+        let built = self.recipe.build(self.data_dir)?;
+        // Before any work: is there a place for its result?
+        std::fs::create_dir_all(&self.folder).map_err(|error| Failure::cannot_create(&self.folder, &error))?;
+        let contenders = contenders(&built, spec.seed, &state.theta)?;
+        let units = unit_count(&built, &contenders, spec.evaluation);
+        let progress = progress::pieces(console, "evaluation trainings", units as u64);
+        let curves = run(spec, &built, &contenders, self.threads, cancelled, &progress)?;
+        progress.finish_and_clear();
+        let families = curves
+            .iter()
+            .zip(built.descriptions())
+            .map(|(curves, description)| family_report(curves, &contenders, description))
+            .collect::<Result<_, _>>()?;
+        let report = Report {
+            run: meta.run.clone(),
+            outer_step: state.outer_step,
+            theta_hash: state.theta.hash().to_string(),
+            steps: spec.evaluation.steps,
+            seeds: spec.evaluation.seeds,
+            families,
+        };
+        let files = report.write(&self.folder)?;
+        for family in &report.families {
+            let (steps, seeds) = (report.steps, report.seeds);
+            console.say(format!("\n{}: {seeds} held-out tasks, {steps} inner steps each", family.family));
+            console.say(&family.description);
+            console.say(family_table(family, report.seeds));
+            console.say(verdict(family));
+        }
+        console.say(format!("\ncurves, tables and plots: {}", self.folder.display()));
+        console.emit(&json!({"event": "evaluation", "files": files, "report": report}));
+        Ok(())
+    }
+}
+
+/// An evaluation that was interrupted, with how to do it later.
+pub(crate) fn interrupted(checkpoint: &Path) -> Failure {
+    Failure::new(Exit::Interrupted, "INTERRUPTED", "interrupted during the evaluation; the training itself is complete")
+        .help(format!("evaluate later with `paceline eval {}`", checkpoint.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_folder_stands_beside_the_checkpoint() {
+        assert_eq!(default_folder(Path::new("a/b.safetensors")), Path::new("a/b.safetensors.eval"));
+    }
+}

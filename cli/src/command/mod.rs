@@ -1,0 +1,24 @@
+//! The commands, one a file.
+
+use crate::arguments::{Command, TasksCommand};
+use crate::console::Console;
+use crate::failure::Failure;
+
+mod checkpoint;
+mod doctor;
+mod eval;
+mod run;
+mod tasks;
+mod train;
+
+/// Does what was typed.
+pub(crate) fn run(command: &Command, console: Console) -> Result<(), Failure> {
+    match command {
+        Command::Train(arguments) => train::train(arguments, console),
+        Command::Run { command, remote } => run::run(command, &remote.coordinator, console),
+        Command::Checkpoint { command, remote } => checkpoint::checkpoint(command, &remote.coordinator, console),
+        Command::Eval(arguments) => eval::eval(arguments, console),
+        Command::Tasks { command: TasksCommand::List } => tasks::list(console),
+        Command::Doctor(arguments) => doctor::doctor(arguments, console),
+    }
+}

@@ -1,0 +1,215 @@
+//! `paceline run`: runs of a coordinator.
+
+use paceline_proto::model::{Ledger, RunId, RunState, RunStatus};
+use serde_json::{Value, json};
+use tokio_stream::StreamExt;
+
+use crate::arguments::RunCommand;
+use crate::console::Console;
+use crate::evaluation::table::plain;
+use crate::failure::{Exit, Failure};
+use crate::pace::short;
+use crate::progress::{RunProgress, status_word};
+use crate::recipe::Recipe;
+use crate::remote::{Coordinator, request_id, runtime};
+
+/// `paceline run …`.
+pub(crate) fn run(command: &RunCommand, address: &str, console: Console) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let coordinator = &Coordinator::at(address)?;
+        match command {
+            RunCommand::Submit { recipe, data_dir, resume } => {
+                let recipe = Recipe::load(Some(recipe))?;
+                recipe.build(data_dir.as_deref())?;
+                let created = coordinator.runs.create(&recipe.spec, &request_id()?, *resume).await;
+                let created = coordinator.answer(created)?;
+                let did = if created.resumed { "continues" } else { "submitted" };
+                console.say(format!("{did}: {}", created.state.run));
+                console.say(format!("follow it with `paceline run watch {}`", created.state.run));
+                console.emit(&json!({"run": created.state.run, "resumed": created.resumed}));
+            }
+            RunCommand::List => list(&coordinator.answer(coordinator.runs.list().await)?, console),
+            RunCommand::Show { run } => show(&coordinator.answer(coordinator.runs.get(run).await)?, console),
+            RunCommand::Watch { run } => return watch(coordinator, run, console).await,
+            RunCommand::Pause { run } => said(&coordinator.answer(coordinator.runs.pause(run).await)?, console),
+            RunCommand::Resume { run } => said(&coordinator.answer(coordinator.runs.resume(run).await)?, console),
+            RunCommand::Stop { run } => said(&coordinator.answer(coordinator.runs.stop(run).await)?, console),
+            RunCommand::Ledger { run } => {
+                let state = coordinator.answer(coordinator.runs.get(run).await)?;
+                return ledger(&state, console);
+            }
+        }
+        Ok(())
+    })
+}
+
+fn list(states: &[RunState], console: Console) {
+    console.emit(&json!({"runs": states.iter().map(object).collect::<Vec<_>>()}));
+    if states.is_empty() {
+        return console.say("no runs yet: `paceline run submit RECIPE` begins one");
+    }
+    let mut table = plain(&["run", "status", "outer step", "meta-loss", "inner steps", "workers"]);
+    for state in states {
+        table.add_row([
+            state.run.to_string(),
+            status_word(state).to_owned(),
+            format!("{}/{}", state.outer_step, state.spec.outer.steps),
+            number(state.meta_loss),
+            short(state.inner_steps as f64),
+            state.workers.to_string(),
+        ]);
+    }
+    console.say(table.to_string());
+}
+
+fn show(state: &RunState, console: Console) {
+    console.emit(&object(state));
+    console.say(format!("run                {}", state.run));
+    console.say(format!("status             {}{}", status_word(state), in_brackets(why(state))));
+    console.say(format!("outer step         {} of {}", state.outer_step, state.spec.outer.steps));
+    console.say(format!("meta-loss          {}", number(state.meta_loss)));
+    console.say(format!("meta-gradient norm {}", number(state.grad_norm)));
+    console.say(format!("inner steps        {}", state.inner_steps));
+    console.say(format!("diverged lanes     {}", state.diverged_lanes));
+    console.say(format!("newest checkpoint  {}@{}", state.run, state.durable_checkpoint));
+    console.say(format!("theta              {}", state.theta_hash));
+    console.say(format!("workers            {}", state.workers));
+    console.say(format!("leases             {}", equation(&state.ledger)));
+    match toml::to_string(&state.spec) {
+        Ok(recipe) => console.say(format!("\n{}", recipe.trim_end())),
+        Err(error) => tracing::warn!(%error, "the recipe cannot be written as TOML"),
+    }
+}
+
+/// Follows a run until it ends.
+async fn watch(coordinator: &Coordinator, run: &RunId, console: Console) -> Result<(), Failure> {
+    let first = coordinator.answer(coordinator.runs.get(run).await)?;
+    let mut progress = RunProgress::new(console, first.spec.outer.steps);
+    let mut last = first;
+    progress.observe(&last);
+    while !last.status.is_final() {
+        let mut states = coordinator.answer(coordinator.runs.watch(run).await)?;
+        while let Some(state) = states.next().await {
+            last = coordinator.answer(state)?;
+            progress.observe(&last);
+        }
+        // The stream ended; unless the run did too, the coordinator restarted and is asked again.
+        last = coordinator.answer(coordinator.runs.get(run).await)?;
+    }
+    progress.finish();
+    ended(&last, console)
+}
+
+/// How a run ended, and exit code 1 if it failed.
+fn ended(state: &RunState, console: Console) -> Result<(), Failure> {
+    console.emit(&json!({"event": "ended", "state": object(state)}));
+    if let RunStatus::Failed { reason } = &state.status {
+        return Err(failed(&state.run, reason));
+    }
+    console.say(format!("{} {} at outer step {}", state.run, status_word(state), state.outer_step));
+    console.say(format!("pull its checkpoint with `paceline checkpoint pull {}`", state.run));
+    Ok(())
+}
+
+/// A run that failed, as an exit code 1.
+pub(crate) fn failed(run: &RunId, reason: &str) -> Failure {
+    Failure::new(Exit::Failed, "RUN_FAILED", format!("run {run} failed: {reason}"))
+        .help("correct the cause and submit the recipe again; its checkpoints stay")
+}
+
+fn said(state: &RunState, console: Console) {
+    console.say(format!("{} is {} at outer step {}", state.run, status_word(state), state.outer_step));
+    console.emit(&object(state));
+}
+
+fn ledger(state: &RunState, console: Console) -> Result<(), Failure> {
+    let balances = state.ledger.balances();
+    let verdict = if balances { "balances" } else { "DOES NOT BALANCE" };
+    console.say(equation(&state.ledger));
+    console.say(format!("the ledger of {} {verdict}", state.run));
+    console.emit(&json!({"run": state.run, "ledger": ledger_object(&state.ledger), "balances": balances}));
+    if balances {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, "LEDGER_IMBALANCE", format!("the ledger of {} does not balance", state.run))
+        .help("a lease was lost or counted twice: please report it with the coordinator's log"))
+}
+
+fn equation(ledger: &Ledger) -> String {
+    let Ledger { issued, accepted, superseded, expired, released, rejected, outstanding } = ledger;
+    format!(
+        "issued {issued} = accepted {accepted} + superseded {superseded} + expired {expired} + released {released} \
+         + rejected {rejected} + outstanding {outstanding}"
+    )
+}
+
+fn ledger_object(ledger: &Ledger) -> Value {
+    let Ledger { issued, accepted, superseded, expired, released, rejected, outstanding } = ledger;
+    json!({"issued": issued, "accepted": accepted, "superseded": superseded, "expired": expired,
+           "released": released, "rejected": rejected, "outstanding": outstanding})
+}
+
+fn object(state: &RunState) -> Value {
+    json!({
+        "run": state.run,
+        "status": status_word(state),
+        "reason": why(state),
+        "outer_step": state.outer_step,
+        "steps": state.spec.outer.steps,
+        "meta_loss": state.meta_loss,
+        "grad_norm": state.grad_norm,
+        "inner_steps": state.inner_steps,
+        "diverged_lanes": state.diverged_lanes,
+        "durable_checkpoint": state.durable_checkpoint,
+        "theta_hash": state.theta_hash.to_string(),
+        "workers": state.workers,
+        "ledger": ledger_object(&state.ledger),
+        "recipe": state.spec,
+    })
+}
+
+fn why(state: &RunState) -> &str {
+    match &state.status {
+        RunStatus::Failed { reason } => reason,
+        _ => &state.reason,
+    }
+}
+
+fn in_brackets(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" ({text})") }
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.4}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pace::tests::state;
+
+    #[test]
+    fn the_ledger_is_shown_as_an_equation_that_must_balance() {
+        let console = Console { format: crate::console::Format::Json, color: false };
+        let mut state = state(3, 0, None);
+        state.ledger = Ledger { issued: 5, accepted: 3, expired: 1, outstanding: 1, ..Ledger::default() };
+        assert_eq!(
+            equation(&state.ledger),
+            "issued 5 = accepted 3 + superseded 0 + expired 1 + released 0 + rejected 0 + outstanding 1"
+        );
+        assert!(ledger(&state, console).is_ok());
+        state.ledger.expired = 0;
+        assert_eq!(ledger(&state, console).expect_err("one lease is missing").exit, Exit::Failed);
+    }
+
+    #[test]
+    fn a_failed_run_ends_with_exit_1_and_its_reason() {
+        let console = Console { format: crate::console::Format::Json, color: false };
+        let mut state = state(3, 0, None);
+        state.status = RunStatus::Failed { reason: "theta is not finite".into() };
+        let failure = ended(&state, console).expect_err("it failed");
+        assert_eq!(failure.exit, Exit::Failed);
+        assert!(failure.message.contains("theta is not finite"), "{}", failure.message);
+        assert_eq!(object(&state)["reason"], "theta is not finite");
+    }
+}

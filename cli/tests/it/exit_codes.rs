@@ -1,0 +1,85 @@
+//! The documented exit codes, from the real binary.
+
+use crate::{paceline, stderr, stdout, text};
+
+/// An address where nothing listens: the port was free a moment ago.
+fn nowhere() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    format!("http://{}", listener.local_addr().expect("bound"))
+}
+
+#[test]
+fn help_and_version_succeed() {
+    for arguments in [&["--help"][..], &["--version"], &["train", "--help"], &["checkpoint", "pull", "--help"]] {
+        let output = paceline(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+    }
+    assert!(stdout(&paceline(&["--help"])).contains("Examples:"));
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for arguments in [&[][..], &["trian"], &["train", "--workers", "0"], &["run", "show"], &["run", "show", "a b"]] {
+        assert_eq!(paceline(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn no_coordinator_is_69_and_says_how_to_start_one() {
+    let address = nowhere();
+    let output = paceline(&["run", "list", "--coordinator", &address]);
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    assert!(stderr(&output).starts_with(&format!("error: no answer from the coordinator at {address}")));
+    assert!(stderr(&output).contains("help: start one with `paceline-coordinator`"));
+}
+
+#[test]
+fn an_address_that_is_none_is_64() {
+    let output = paceline(&["run", "list", "--coordinator", "not an address"]);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+}
+
+#[test]
+fn errors_are_one_json_object_when_asked() {
+    let output = paceline(&["run", "list", "--format", "json", "--coordinator", &nowhere()]);
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).expect("one JSON object");
+    assert_eq!(error["error"]["code"], 69);
+    assert_eq!(error["error"]["reason"], "UNAVAILABLE");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_missing_recipe_is_64_and_a_store_in_the_way_73() {
+    let output = paceline(&["train", "no-such-recipe"]);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("store");
+    std::fs::write(&file, b"not a folder").expect("written");
+    let output = paceline(&["train", "--store", text(&file)]);
+    assert_eq!(output.status.code(), Some(73), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot write"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_checkpoint_that_is_none_is_64() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("x.safetensors");
+    std::fs::write(&file, b"hello").expect("written");
+    let output = paceline(&["checkpoint", "verify", text(&file)]);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    let output = paceline(&["checkpoint", "verify", "gone.safetensors"]);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+}
+
+#[test]
+fn doctor_fails_on_a_named_coordinator_that_is_not_there() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = text(folder.path());
+    let output = paceline(&["doctor", "--store", store, "--coordinator", &nowhere()]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stdout(&output).contains("FAIL  coordinator"), "{}", stdout(&output));
+    let output = paceline(&["doctor", "--store", store, "--data-dir", "gone", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!(checks["checks"].as_array().expect("a list").len(), 6);
+}

@@ -1,0 +1,216 @@
+//! What a per-parameter learned optimizer remembers of past gradients, and how one gradient enters it.
+//!
+//! ```text
+//!  slot          one lane         update                              decays
+//!  m/NAME        [3, shape]       m_a ← d_a m_a + (1−d_a) g           0.9, 0.99, 0.999
+//!  rms/NAME      [1, shape]       r ← d r + (1−d) g²                  0.999
+//!  v_row/NAME    [3, row shape]   v_a ← d_a v_a + (1−d_a) mean_d0 G   0.9, 0.99, 0.999     (rank ≥ 2)
+//!  v_col/NAME    [3, col shape]   v_a ← d_a v_a + (1−d_a) mean_d1 G   G = g² + 1e-30
+//!  v_diag/NAME   [3, shape]       v_a ← d_a v_a + (1−d_a) G                                (rank < 2)
+//! ```
+//!
+//! There is no bias correction. The decay axis comes first (the reference puts it last), so that a channel of a block of
+//! parameters is one contiguous read.
+
+use super::axes::Factored;
+use super::float::{BLOCK, block_sum, each};
+use crate::Result;
+use crate::optimizer::{Decay, OptState, Slot};
+use crate::params::Layout;
+
+/// Timescales of the momenta, and of the factored second moments.
+pub(super) const TIMESCALES: usize = 3;
+
+/// Decays of all accumulators.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Decays {
+    momentum: [Decay; TIMESCALES],
+    rms: Decay,
+    second: [Decay; TIMESCALES],
+}
+
+impl Decays {
+    /// From f32 decays. Those of second moments are clipped to `[0, 1]`, those of momenta are not.
+    pub(super) fn new(momentum: [f32; TIMESCALES], rms: f32, second: [f32; TIMESCALES]) -> Self {
+        let clipped = |decay: f32| Decay::traced(decay.clamp(0.0, 1.0));
+        Self { momentum: momentum.map(Decay::traced), rms: clipped(rms), second: second.map(clipped) }
+    }
+}
+
+/// Where one tensor's slots lie and how its second moment is factored.
+#[derive(Clone, Debug)]
+pub(super) struct TensorPlan {
+    /// Number of parameters in one lane.
+    pub(super) size: usize,
+    /// Factored axes, for rank ≥ 2.
+    pub(super) factored: Option<Factored>,
+    first_slot: usize,
+}
+
+/// One plan a tensor; slots lie tensor by tensor.
+pub(super) fn plans(layout: &Layout) -> Vec<TensorPlan> {
+    let mut first_slot = 0;
+    let tensors = layout.tensors().iter();
+    tensors
+        .map(|tensor| {
+            let plan = TensorPlan { size: tensor.size(), factored: Factored::of(tensor.shape()), first_slot };
+            first_slot += plan.slot_sizes().count();
+            plan
+        })
+        .collect()
+}
+
+/// All accumulators at 0.
+pub(super) fn new_slots(layout: &Layout, lanes: usize) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    for tensor in layout.tensors() {
+        let mut add = |prefix: &str, timescales: usize, shape: &[usize]| {
+            let shape: Vec<usize> = std::iter::once(timescales).chain(shape.iter().copied()).collect();
+            slots.push(Slot::filled(format!("{prefix}/{}", tensor.name()), shape, lanes, 0.0));
+        };
+        add("m", TIMESCALES, tensor.shape());
+        add("rms", 1, tensor.shape());
+        match Factored::of(tensor.shape()) {
+            Some(axes) => {
+                add("v_row", TIMESCALES, &axes.row_shape);
+                add("v_col", TIMESCALES, &axes.col_shape);
+            }
+            None => add("v_diag", TIMESCALES, tensor.shape()),
+        }
+    }
+    slots
+}
+
+/// Checks that a state begins with the accumulators of these plans, followed by slots of the sizes in `more`.
+///
+/// # Errors
+/// [`crate::Error::Length`].
+pub(super) fn check_slots(state: &OptState, plans: &[TensorPlan], more: &[usize]) -> Result<()> {
+    let sizes: Vec<usize> = plans.iter().flat_map(TensorPlan::slot_sizes).chain(more.iter().copied()).collect();
+    state.check_slots(sizes.into_iter())
+}
+
+impl TensorPlan {
+    fn slot_sizes(&self) -> impl Iterator<Item = usize> {
+        let second = match &self.factored {
+            Some(axes) => [Some(TIMESCALES * axes.rows()), Some(TIMESCALES * axes.cols())],
+            None => [Some(TIMESCALES * self.size), None],
+        };
+        [TIMESCALES * self.size, self.size].into_iter().chain(second.into_iter().flatten())
+    }
+
+    /// The tensor's momenta `[3, size]` and second moment `[size]` in one lane.
+    pub(super) fn moments<'s>(&self, slots: &'s [Slot], lane: usize) -> (&'s [f32], &'s [f32]) {
+        (slots[self.first_slot].lane(lane), slots[self.first_slot + 1].lane(lane))
+    }
+
+    /// The tensor's accumulators in one lane, to be updated.
+    pub(super) fn accumulators<'s>(&'s self, slots: &'s mut [Slot], lane: usize) -> Accumulators<'s> {
+        let slots = &mut slots[self.first_slot..];
+        let (moments, second) = slots.split_at_mut(2);
+        let [m, rms] = moments else { unreachable!("split at two") };
+        let second = match &self.factored {
+            Some(axes) => {
+                let (row, col) = second.split_at_mut(1);
+                SecondMoment::Factored { axes, row: row[0].lane_mut(lane), col: col[0].lane_mut(lane) }
+            }
+            None => SecondMoment::Full { v: second[0].lane_mut(lane) },
+        };
+        Accumulators { m: m.lane_mut(lane), rms: rms.lane_mut(lane), second }
+    }
+}
+
+/// One tensor's accumulators in one lane.
+#[derive(Debug)]
+pub(super) struct Accumulators<'a> {
+    /// Momenta, `[3, size]`.
+    pub(super) m: &'a mut [f32],
+    /// Second moment, `[size]`.
+    pub(super) rms: &'a mut [f32],
+    /// Factored second moments.
+    pub(super) second: SecondMoment<'a>,
+}
+
+/// Second moments at three timescales, factored where there are two axes to factor.
+#[derive(Debug)]
+pub(super) enum SecondMoment<'a> {
+    /// Rank ≥ 2.
+    Factored {
+        /// The axes.
+        axes: &'a Factored,
+        /// `[3, rows]`.
+        row: &'a mut [f32],
+        /// `[3, columns]`.
+        col: &'a mut [f32],
+    },
+    /// Rank < 2.
+    Full {
+        /// `[3, size]`.
+        v: &'a mut [f32],
+    },
+}
+
+impl Accumulators<'_> {
+    /// One gradient enters.
+    pub(super) fn update(&mut self, g: &[f32], decays: &Decays) {
+        if g.is_empty() {
+            return;
+        }
+        for (m, decay) in self.m.chunks_exact_mut(g.len()).zip(decays.momentum) {
+            decay.accumulate(m, g, |g| g);
+        }
+        decays.rms.accumulate(self.rms, g, |g| g * g);
+        match &mut self.second {
+            SecondMoment::Full { v } => {
+                for (v, decay) in v.chunks_exact_mut(g.len()).zip(decays.second) {
+                    decay.accumulate(v, g, padded_square);
+                }
+            }
+            SecondMoment::Factored { axes, row, col } => {
+                let (row_means, col_means) = means_of_squares(axes, g);
+                for (row, decay) in row.chunks_exact_mut(row_means.len()).zip(decays.second) {
+                    decay.accumulate(row, &row_means, |mean| mean);
+                }
+                for (col, decay) in col.chunks_exact_mut(col_means.len()).zip(decays.second) {
+                    decay.accumulate(col, &col_means, |mean| mean);
+                }
+            }
+        }
+    }
+}
+
+/// `g² + 1e-30`: never zero, so that roots of averages can be divided by.
+fn padded_square(g: f32) -> f32 {
+    g * g + 1e-30
+}
+
+/// Means of the padded squares over d0 (one a row value) and over d1 (one a column value), summed in f64.
+fn means_of_squares(axes: &Factored, g: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let mut rows = vec![0.0_f64; axes.rows()];
+    let mut cols = vec![0.0_f64; axes.cols()];
+    let (row_step, col_step) = axes.run_steps();
+    let length = axes.run_length();
+    for (run, g) in axes.runs().zip(g.chunks_exact(length)) {
+        add_run(&mut rows, run.row, row_step, g);
+        add_run(&mut cols, run.col, col_step, g);
+    }
+    let mean = |sums: Vec<f64>, count: usize| sums.into_iter().map(|sum| (sum / count as f64) as f32).collect();
+    (mean(rows, axes.row_count), mean(cols, axes.col_count))
+}
+
+/// Adds the padded squares of one run: all to one sum, or each to its own.
+fn add_run(sums: &mut [f64], first: usize, step: usize, g: &[f32]) {
+    if step == 1 {
+        for (sum, &g) in sums[first..first + g.len()].iter_mut().zip(g) {
+            *sum += f64::from(padded_square(g));
+        }
+        return;
+    }
+    let (blocks, rest) = g.as_chunks::<BLOCK>();
+    for block in blocks {
+        sums[first] += f64::from(block_sum(each(*block, padded_square)));
+    }
+    for &g in rest {
+        sums[first] += f64::from(padded_square(g));
+    }
+}

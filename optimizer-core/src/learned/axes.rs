@@ -1,0 +1,296 @@
+//! Factored axes: which two axes of a tensor a factored second moment is averaged over, and where a row or a column
+//! value of an element lies.
+//!
+//! ```text
+//!              d1 ─►                          d0: the largest axis, d1: the second largest
+//!          ┌──────────────┐                   v_row: mean over d0, so the shape without d0
+//!      d0  │ element i, j │ v_col[i]          v_col: mean over d1, so the shape without d1
+//!      ▼   └──────────────┘
+//!            v_row[j]                         all other axes (kernel height, width) stay
+//! ```
+//!
+//! Elements are walked in row-major order. Along the last axis a row index either stands still (the axis is d0) or
+//! counts up, and so does a column index: such a stretch is a [`Run`]. Blocks of elements that lie inside a run are read
+//! without gathering.
+
+use super::float::{BLOCK, Block};
+
+/// The factored axes of one tensor of rank ≥ 2.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Factored {
+    shape: Vec<usize>,
+    row_strides: Vec<usize>,
+    col_strides: Vec<usize>,
+    /// Shape of `v_row`: without the largest axis.
+    pub(super) row_shape: Vec<usize>,
+    /// Shape of `v_col`: without the second largest axis.
+    pub(super) col_shape: Vec<usize>,
+    /// Number of elements behind one row value: the size of d0.
+    pub(super) row_count: usize,
+    /// Number of elements behind one column value: the size of d1.
+    pub(super) col_count: usize,
+    /// Where d1 lies within `v_row`: entries before, along and after it.
+    pub(super) row_split: [usize; 3],
+}
+
+/// Elements along the last axis, with the row and column index of the first one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Run {
+    /// Row index of the first element.
+    pub(super) row: usize,
+    /// Column index of the first element.
+    pub(super) col: usize,
+}
+
+impl Factored {
+    /// The factored axes of `shape`, `None` below rank 2. Ties go to the later axis (a stable ascending sort); there is
+    /// no least size.
+    pub(super) fn of(shape: &[usize]) -> Option<Self> {
+        if shape.len() < 2 {
+            return None;
+        }
+        let mut axes: Vec<usize> = (0..shape.len()).collect();
+        axes.sort_by_key(|&axis| shape[axis]);
+        let (d0, d1) = (axes[shape.len() - 1], axes[shape.len() - 2]);
+        let (row_shape, row_strides) = without(shape, d0);
+        let (col_shape, col_strides) = without(shape, d1);
+        let d1_in_row = if d1 > d0 { d1 - 1 } else { d1 };
+        let row_split = [
+            row_shape[..d1_in_row].iter().product(),
+            row_shape[d1_in_row],
+            row_shape[d1_in_row + 1..].iter().product(),
+        ];
+        let (row_count, col_count) = (shape[d0], shape[d1]);
+        Some(Self {
+            shape: shape.to_vec(),
+            row_strides,
+            col_strides,
+            row_shape,
+            col_shape,
+            row_count,
+            col_count,
+            row_split,
+        })
+    }
+
+    /// Number of row values.
+    pub(super) fn rows(&self) -> usize {
+        self.row_shape.iter().product()
+    }
+
+    /// Number of column values.
+    pub(super) fn cols(&self) -> usize {
+        self.col_shape.iter().product()
+    }
+
+    /// Length of every run.
+    pub(super) fn run_length(&self) -> usize {
+        self.shape[self.shape.len() - 1]
+    }
+
+    /// What one element further along a run adds to the row and to the column index: 0 or 1.
+    pub(super) fn run_steps(&self) -> (usize, usize) {
+        (self.row_strides[self.shape.len() - 1], self.col_strides[self.shape.len() - 1])
+    }
+
+    /// The runs of the tensor in row-major order.
+    pub(super) fn runs(&self) -> Runs<'_> {
+        let outer = self.shape.len() - 1;
+        let left = self.shape[..outer].iter().product();
+        Runs { axes: self, index: vec![0; outer], next: Run { row: 0, col: 0 }, left }
+    }
+
+    /// The places of the tensor's blocks, in row-major order.
+    pub(super) fn places(&self) -> Places<'_> {
+        let mut runs = self.runs();
+        let run = runs.next().unwrap_or(Run { row: 0, col: 0 });
+        Places { axes: self, runs, run, done: 0, places: (Place::Same(0), Place::Same(0)) }
+    }
+}
+
+/// The shape without `axis`, and the strides of its row-major layout seen from the full shape (0 along `axis`).
+fn without(shape: &[usize], axis: usize) -> (Vec<usize>, Vec<usize>) {
+    let mut strides = vec![0; shape.len()];
+    let mut stride = 1;
+    for other in (0..shape.len()).rev().filter(|&other| other != axis) {
+        strides[other] = stride;
+        stride *= shape[other];
+    }
+    let rest = shape.iter().enumerate().filter(|&(other, _)| other != axis).map(|(_, &size)| size).collect();
+    (rest, strides)
+}
+
+/// Iterator over [`Run`]s: an odometer over all axes but the last.
+#[derive(Debug)]
+pub(super) struct Runs<'a> {
+    axes: &'a Factored,
+    index: Vec<usize>,
+    next: Run,
+    left: usize,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        self.left = self.left.checked_sub(1)?;
+        let run = self.next;
+        for axis in (0..self.index.len()).rev() {
+            self.index[axis] += 1;
+            self.next.row += self.axes.row_strides[axis];
+            self.next.col += self.axes.col_strides[axis];
+            if self.index[axis] < self.axes.shape[axis] {
+                break;
+            }
+            self.next.row -= self.index[axis] * self.axes.row_strides[axis];
+            self.next.col -= self.index[axis] * self.axes.col_strides[axis];
+            self.index[axis] = 0;
+        }
+        Some(run)
+    }
+}
+
+/// Where the row (or column) values of a block of elements lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Place {
+    /// One value for the whole block.
+    Same(usize),
+    /// Consecutive values from here.
+    Range(usize),
+    /// One index an element.
+    Each([u32; BLOCK]),
+}
+
+impl Place {
+    /// The block's values of a table that is indexed by row (or column).
+    #[inline(always)]
+    pub(super) fn load(&self, table: &[f32]) -> Block {
+        match self {
+            Self::Same(index) => [table[*index]; BLOCK],
+            Self::Range(start) => {
+                let mut block = [0.0; BLOCK];
+                block.copy_from_slice(&table[*start..*start + BLOCK]);
+                block
+            }
+            Self::Each(indices) => {
+                let mut block = [0.0; BLOCK];
+                for (value, &index) in block.iter_mut().zip(indices) {
+                    *value = table[index as usize];
+                }
+                block
+            }
+        }
+    }
+}
+
+/// Walks the blocks of a tensor.
+#[derive(Debug)]
+pub(super) struct Places<'a> {
+    axes: &'a Factored,
+    runs: Runs<'a>,
+    run: Run,
+    done: usize,
+    places: (Place, Place),
+}
+
+impl Places<'_> {
+    /// Row and column places of the next `len` elements (at most a block; less only at the tensor's end, where the
+    /// unused indices are 0).
+    #[inline]
+    pub(super) fn next_block(&mut self, len: usize) -> &(Place, Place) {
+        if len == BLOCK && self.done + BLOCK <= self.axes.run_length() {
+            let (row_step, col_step) = self.axes.run_steps();
+            let place = |step: usize, first: usize| if step == 0 { Place::Same(first) } else { Place::Range(first) };
+            self.places.0 = place(row_step, self.run.row + self.done * row_step);
+            self.places.1 = place(col_step, self.run.col + self.done * col_step);
+            self.done += BLOCK;
+        } else {
+            self.places = self.gather(len);
+        }
+        &self.places
+    }
+
+    /// Places of elements that do not lie in one run.
+    #[inline(never)]
+    fn gather(&mut self, len: usize) -> (Place, Place) {
+        let (row_step, col_step) = self.axes.run_steps();
+        let (mut rows, mut cols) = ([0; BLOCK], [0; BLOCK]);
+        for (row, col) in rows[..len].iter_mut().zip(&mut cols[..len]) {
+            if self.done == self.axes.run_length() {
+                self.run = self.runs.next().unwrap_or(self.run);
+                self.done = 0;
+            }
+            *row = (self.run.row + self.done * row_step) as u32;
+            *col = (self.run.col + self.done * col_step) as u32;
+            self.done += 1;
+        }
+        (Place::Each(rows), Place::Each(cols))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row and column index of every element, from the definition.
+    fn by_definition(shape: &[usize], d0: usize, d1: usize) -> Vec<(usize, usize)> {
+        let size: usize = shape.iter().product();
+        let flatten = |index: &[usize], skip: usize| {
+            (0..shape.len()).filter(|&axis| axis != skip).fold(0, |flat, axis| flat * shape[axis] + index[axis])
+        };
+        (0..size)
+            .map(|mut flat| {
+                let mut index = vec![0; shape.len()];
+                for axis in (0..shape.len()).rev() {
+                    index[axis] = flat % shape[axis];
+                    flat /= shape[axis];
+                }
+                (flatten(&index, d0), flatten(&index, d1))
+            })
+            .collect()
+    }
+
+    fn by_blocks(axes: &Factored, size: usize) -> Vec<(usize, usize)> {
+        let table: Vec<f32> = (0..size).map(|i| i as f32).collect();
+        let mut places = axes.places();
+        let mut all = Vec::new();
+        for start in (0..size).step_by(BLOCK) {
+            let len = BLOCK.min(size - start);
+            let (row, col) = places.next_block(len);
+            let (row, col) = (row.load(&table), col.load(&table));
+            all.extend((0..len).map(|j| (row[j] as usize, col[j] as usize)));
+        }
+        all
+    }
+
+    #[test]
+    fn axes_are_the_two_largest_and_ties_go_to_the_later() {
+        for (shape, d0, d1) in [
+            (vec![6, 5], 0, 1),
+            (vec![5, 6], 1, 0),
+            (vec![4, 4], 1, 0),
+            (vec![1, 5], 1, 0),
+            (vec![10, 1], 0, 1),
+            (vec![2, 1, 4, 3], 2, 3),
+            (vec![3, 3, 2, 4], 3, 1),
+            (vec![4, 4, 1, 1], 1, 0),
+            (vec![3, 3, 64, 64], 3, 2),
+            (vec![64, 32], 0, 1),
+            (vec![2, 40], 1, 0),
+            (vec![5, 40, 33], 1, 2),
+        ] {
+            let axes = Factored::of(&shape).unwrap();
+            let size = shape.iter().product();
+            assert_eq!(by_blocks(&axes, size), by_definition(&shape, d0, d1), "shape {shape:?}");
+            assert_eq!((axes.row_count, axes.col_count), (shape[d0], shape[d1]));
+            assert_eq!(axes.row_split.iter().product::<usize>(), axes.rows());
+            assert_eq!(axes.row_split[1], shape[d1]);
+        }
+    }
+
+    #[test]
+    fn vectors_and_scalars_are_not_factored() {
+        assert_eq!(Factored::of(&[]), None);
+        assert_eq!(Factored::of(&[7]), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! Which places of a window train what, and what they leave in the report.
+
+use crate::estimator::EstimatorConfig;
+use crate::estimator::pes::WindowLosses;
+use crate::schedule::{Trajectory, Window};
+use crate::{Error, Result};
+
+/// The places of a window: first steps of the current trajectory, then perhaps a reset and steps of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Inner steps of the current trajectory.
+    pub(super) before_reset: u32,
+    /// The next trajectory and its inner steps, if the reset falls in this window.
+    pub(super) after_reset: Option<(Trajectory, u32)>,
+}
+
+impl Plan {
+    pub(super) fn new(estimator: &EstimatorConfig, window: &Window) -> Result<Self> {
+        let width = width(estimator)?;
+        let Window { current, next } = *window;
+        let left = current.horizon.checked_sub(current.inner_step).ok_or_else(|| {
+            let reason = format!("must not exceed the horizon {}", current.horizon);
+            Error::setting("window.current.inner_step", reason, current.inner_step)
+        })?;
+        if width <= left {
+            return Ok(Self { before_reset: width, after_reset: None });
+        }
+        let next = next.ok_or_else(|| {
+            let reason = format!("must be there: the current trajectory has {left} steps left of a window of {width}");
+            Error::setting("window.next", reason, "none")
+        })?;
+        Ok(Self { before_reset: left, after_reset: Some((next, width - left - 1)) })
+    }
+}
+
+/// The outer steps before `outer_step` in which the trajectory trained, with its inner steps in each: whole windows, but
+/// for the first, which may hold a reset and the end of another trajectory.
+pub(super) fn earlier_windows(
+    estimator: &EstimatorConfig,
+    trajectory: &Trajectory,
+    outer_step: u64,
+) -> Result<impl Iterator<Item = (u64, u32)>> {
+    let width = width(estimator)?;
+    let whole = outer_step.saturating_sub(trajectory.began).saturating_sub(1);
+    let first = u64::from(trajectory.inner_step).saturating_sub(whole.saturating_mul(u64::from(width)));
+    if trajectory.began >= outer_step || !(1..=u64::from(width)).contains(&first) {
+        let reason = format!(
+            "must fit a trajectory at inner step {} before outer step {outer_step}, in windows of {width}",
+            trajectory.inner_step
+        );
+        return Err(Error::setting("window.current.began", reason, trajectory.began));
+    }
+    let began = trajectory.began;
+    Ok((began..outer_step).map(move |step| (step, if step == began { first as u32 } else { width })))
+}
+
+fn width(estimator: &EstimatorConfig) -> Result<u32> {
+    match estimator.window() {
+        Some(width) if width > 0 => Ok(width),
+        Some(width) => Err(Error::setting("estimator.window", "a window has at least one place", width)),
+        None => Err(Error::setting("estimator.kind", "must be pes to run windows", "full_es")),
+    }
+}
+
+/// What happened at each place of a window.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WindowTrace {
+    pub(super) plus: Vec<f64>,
+    pub(super) minus: Vec<f64>,
+    live: Vec<bool>,
+    done: Vec<bool>,
+}
+
+impl WindowTrace {
+    /// A place that trained a step.
+    pub(super) fn step(&mut self, plus: f64, minus: f64) {
+        self.place(plus, minus, true);
+    }
+
+    /// A place that replaced the trajectory.
+    pub(super) fn reset(&mut self) {
+        self.place(0.0, 0.0, false);
+    }
+
+    fn place(&mut self, plus: f64, minus: f64, live: bool) {
+        self.plus.push(plus);
+        self.minus.push(minus);
+        self.live.push(live);
+        self.done.push(!live);
+    }
+
+    /// Inner steps of both lanes.
+    pub(super) fn inner_steps(&self) -> u64 {
+        2 * self.live.iter().filter(|live| **live).count() as u64
+    }
+
+    pub(super) fn losses(&self) -> WindowLosses<'_> {
+        WindowLosses { plus: &self.plus, minus: &self.minus, live: &self.live, done: &self.done }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Seed;
+    use crate::estimator::EstimatorKind;
+    use crate::schedule::{HorizonSchedule, SlotSequence};
+
+    fn estimator(window: u32) -> EstimatorConfig {
+        EstimatorConfig {
+            kind: EstimatorKind::Pes { window },
+            sigma: 0.1,
+            horizon: HorizonSchedule::LogUniform { min: 8, max: 60 },
+            clip_delta: None,
+            sign_delta: None,
+        }
+    }
+
+    #[test]
+    fn earlier_windows_are_those_the_sequence_ran() {
+        for width in [2, 3, 7] {
+            let estimator = estimator(width);
+            let mut sequence = SlotSequence::new(Seed::new(8), 1, estimator.horizon, Some(width), &[1.0]).unwrap();
+            // What each outer step trained, by trajectory.
+            let mut ran: Vec<(u64, u64, u32)> = vec![];
+            for outer_step in 0..200 {
+                let window = sequence.window();
+                let current = window.current;
+                if current.inner_step > 0 {
+                    let expected: Vec<(u64, u32)> = ran
+                        .iter()
+                        .filter(|(_, index, steps)| *index == current.index && *steps > 0)
+                        .map(|(step, _, steps)| (*step, *steps))
+                        .collect();
+                    let got: Vec<_> = earlier_windows(&estimator, &current, outer_step).unwrap().collect();
+                    assert_eq!(got, expected, "{current:?}");
+                }
+                let plan = Plan::new(&estimator, &window).unwrap();
+                ran.push((outer_step, current.index, plan.before_reset));
+                if let Some((next, steps)) = plan.after_reset {
+                    ran.push((outer_step, next.index, steps));
+                }
+                sequence.advance();
+            }
+        }
+    }
+
+    #[test]
+    fn windows_that_do_not_fit_are_refused() {
+        let current = Trajectory { index: 0, family: 0, horizon: 10, began: 3, inner_step: 8 };
+        let window = |current| Window { current, next: None };
+        assert!(Plan::new(&estimator(2), &window(current)).is_ok());
+        for (estimator, current) in
+            [(estimator(3), current), (estimator(2), Trajectory { inner_step: 11, ..current }), (estimator(0), current)]
+        {
+            assert!(matches!(Plan::new(&estimator, &window(current)), Err(Error::Setting { .. })));
+        }
+        for (began, outer_step) in [(3, 3), (4, 3), (3, 4), (3, 9)] {
+            let trajectory = Trajectory { began, ..current };
+            assert!(earlier_windows(&estimator(2), &trajectory, outer_step).is_err(), "{began} {outer_step}");
+        }
+        assert!(earlier_windows(&estimator(2), &current, 7).is_ok());
+    }
+}

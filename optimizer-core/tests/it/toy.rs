@@ -1,0 +1,258 @@
+//! Small inner problems and learned optimizers whose meta-gradients are known.
+
+use std::sync::Arc;
+
+use paceline_optimizer_core::learned::{LearnedOptimizer, LearnedOptimizerConfig};
+use paceline_optimizer_core::noise::Draws;
+use paceline_optimizer_core::optimizer::{OptState, Optimizer, Slot};
+use paceline_optimizer_core::task::{Evaluation, Split, TaskFamily, TaskLanes};
+use paceline_optimizer_core::{Error, Layout, Params, Result, Seed, TensorSpec, Theta};
+
+/// Loss `½ Σ h (x − c)²` with curvature h and centre c of each instance, and a little noise a batch.
+#[derive(Debug)]
+pub(crate) struct Quadratic {
+    layout: Arc<Layout>,
+    /// What a non-finite loss maps to.
+    ceiling: f64,
+}
+
+impl Quadratic {
+    pub(crate) fn new() -> Self {
+        Self::with_ceiling(1e3)
+    }
+
+    pub(crate) fn with_ceiling(ceiling: f64) -> Self {
+        Self { layout: Layout::new(vec![TensorSpec::new("x", [3])]).unwrap(), ceiling }
+    }
+}
+
+impl TaskFamily for Quadratic {
+    fn name(&self) -> &'static str {
+        "quadratic"
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>> {
+        Ok(Box::new(QuadraticLanes { family: self, seeds: seeds.to_vec() }))
+    }
+
+    fn normalise(&self, loss: f64) -> f64 {
+        if loss.is_finite() { loss.min(self.ceiling) } else { self.ceiling }
+    }
+}
+
+struct QuadraticLanes<'a> {
+    family: &'a Quadratic,
+    seeds: Vec<Seed>,
+}
+
+impl QuadraticLanes<'_> {
+    /// Loss and gradient of one lane on a batch.
+    fn lane(&self, lane: usize, x: &[f32], batch: u64) -> (f32, Vec<f32>) {
+        let mut draws = Draws::new(self.seeds[lane]);
+        let mut noise = Draws::new(self.seeds[lane].fold_in(batch));
+        let (mut loss, mut grads) = (0.0, vec![]);
+        for x in x {
+            let curvature = 0.5 + draws.uniform() as f32;
+            let offset = x - draws.normal() + 0.05 * noise.normal();
+            loss += 0.5 * curvature * offset * offset;
+            grads.push(curvature * offset);
+        }
+        (loss, grads)
+    }
+}
+
+impl TaskLanes for QuadraticLanes<'_> {
+    fn init_params(&mut self) -> Result<Params> {
+        let mut params = Params::zeros(self.family.layout(), self.seeds.len());
+        for (lane, seed) in self.seeds.iter().enumerate() {
+            let mut draws = Draws::new(seed.fold_in(u64::MAX));
+            params.lane_mut(0, lane).iter_mut().for_each(|x| *x = 2.0 * draws.normal());
+        }
+        Ok(params)
+    }
+
+    fn loss_and_grads(&mut self, params: &Params, batch: u64) -> Result<(Vec<f32>, Params)> {
+        let mut grads = Params::zeros(params.layout(), params.lanes());
+        let mut losses = vec![];
+        for lane in 0..params.lanes() {
+            let (loss, lane_grads) = self.lane(lane, params.lane(0, lane), batch);
+            losses.push(loss);
+            grads.lane_mut(0, lane).copy_from_slice(&lane_grads);
+        }
+        Ok((losses, grads))
+    }
+
+    fn evaluate(&mut self, params: &Params, _: Split, batch: u64) -> Result<Vec<Evaluation>> {
+        let loss = |lane| self.lane(lane, params.lane(0, lane), 1_000_000 + batch).0;
+        Ok((0..params.lanes()).map(|lane| Evaluation { loss: loss(lane), accuracy: None }).collect())
+    }
+}
+
+/// Momentum descent with theta = (log learning rate, initial momentum buffer): the state at the first step depends on
+/// theta, as it does in VeLO.
+#[derive(Debug)]
+pub(crate) struct Descent {
+    layout: Arc<Layout>,
+}
+
+impl Descent {
+    pub(crate) fn new() -> Self {
+        Self { layout: Layout::new(vec![TensorSpec::new("log_lr", []), TensorSpec::new("m0", [])]).unwrap() }
+    }
+
+    pub(crate) fn theta(&self, log_lr: f32) -> Theta {
+        Theta::new(&self.layout, 1, vec![log_lr, 0.1]).unwrap()
+    }
+}
+
+impl LearnedOptimizer for Descent {
+    fn config(&self) -> LearnedOptimizerConfig {
+        LearnedOptimizerConfig::LearnableAdam
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    fn init_theta(&self, _: Seed) -> Theta {
+        self.theta(-3.0)
+    }
+
+    fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
+        Ok(Box::new(BoundDescent(theta)))
+    }
+}
+
+#[derive(Debug)]
+struct BoundDescent(Theta);
+
+impl Optimizer for BoundDescent {
+    fn name(&self) -> &'static str {
+        "descent"
+    }
+
+    fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
+        let mut momentum = Slot::filled("m", [3], params.lanes(), 0.0);
+        for lane in 0..params.lanes() {
+            momentum.lane_mut(lane).fill(self.0.tensor(lane % self.0.lanes(), 1)[0]);
+        }
+        OptState::new(params, horizon, vec![momentum])
+    }
+
+    fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
+        state.check_gradients(grads, losses)?;
+        for lane in 0..state.lanes() {
+            let rate = self.0.tensor(lane % self.0.lanes(), 0)[0].exp();
+            let momentum = state.slots[0].lane_mut(lane);
+            let x = state.params.lane_mut(0, lane);
+            for ((x, m), g) in x.iter_mut().zip(momentum).zip(grads.lane(0, lane)) {
+                *m = 0.5 * *m + g;
+                *x -= rate * *m;
+            }
+            state.step[lane] += 1;
+        }
+        Ok(state)
+    }
+}
+
+/// The recurrence of the specification, `s' = s + theta` with loss s: the learned optimizer adds theta at the start and
+/// at every step, so that the loss of step t (from 1) is `t · theta` and its meta-gradient t.
+#[derive(Debug)]
+pub(crate) struct Recurrence {
+    layout: Arc<Layout>,
+}
+
+impl Recurrence {
+    pub(crate) fn new() -> Self {
+        Self { layout: Layout::new(vec![TensorSpec::new("s", [])]).unwrap() }
+    }
+
+    pub(crate) fn theta(&self, value: f32) -> Theta {
+        Theta::new(&self.layout, 1, vec![value]).unwrap()
+    }
+}
+
+impl TaskFamily for Recurrence {
+    fn name(&self) -> &'static str {
+        "recurrence"
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>> {
+        Ok(Box::new(RecurrenceLanes { layout: &self.layout, lanes: seeds.len() }))
+    }
+
+    fn normalise(&self, loss: f64) -> f64 {
+        if loss.is_finite() { loss } else { 0.0 }
+    }
+}
+
+struct RecurrenceLanes<'a> {
+    layout: &'a Arc<Layout>,
+    lanes: usize,
+}
+
+impl TaskLanes for RecurrenceLanes<'_> {
+    fn init_params(&mut self) -> Result<Params> {
+        Ok(Params::zeros(self.layout, self.lanes))
+    }
+
+    fn loss_and_grads(&mut self, params: &Params, _: u64) -> Result<(Vec<f32>, Params)> {
+        Ok((params.tensor(0).to_vec(), Params::zeros(self.layout, self.lanes)))
+    }
+
+    fn evaluate(&mut self, _: &Params, _: Split, _: u64) -> Result<Vec<Evaluation>> {
+        Err(Error::Task { family: "recurrence".into(), reason: "has no data to evaluate on".into() })
+    }
+}
+
+impl LearnedOptimizer for Recurrence {
+    fn config(&self) -> LearnedOptimizerConfig {
+        LearnedOptimizerConfig::LearnableAdam
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    fn init_theta(&self, _: Seed) -> Theta {
+        self.theta(0.5)
+    }
+
+    fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
+        Ok(Box::new(Adding(theta)))
+    }
+}
+
+#[derive(Debug)]
+struct Adding(Theta);
+
+impl Adding {
+    fn add(&self, params: &mut Params) {
+        params.tensor_mut(0).iter_mut().zip(self.0.values()).for_each(|(s, theta)| *s += theta);
+    }
+}
+
+impl Optimizer for Adding {
+    fn name(&self) -> &'static str {
+        "adding"
+    }
+
+    fn init(&self, mut params: Params, horizon: &[u32]) -> Result<OptState> {
+        self.add(&mut params);
+        OptState::new(params, horizon, vec![])
+    }
+
+    fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
+        state.check_gradients(grads, losses)?;
+        self.add(&mut state.params);
+        Ok(state)
+    }
+}

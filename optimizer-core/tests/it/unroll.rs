@@ -1,0 +1,211 @@
+//! Pairs through real inner loops: determinism, replay, divergence, cancelling.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss};
+use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence, Window};
+use paceline_optimizer_core::task::TaskFamily;
+use paceline_optimizer_core::unroll::{PairId, PairOutcome, Particle, UnrollContext, full_es_pair, pes_pair};
+use paceline_optimizer_core::{Error, Seed, Theta};
+
+use crate::toy::{Descent, Quadratic};
+
+struct Setup {
+    optimizer: Descent,
+    estimator: EstimatorConfig,
+    families: [Arc<dyn TaskFamily>; 2],
+    cancelled: AtomicBool,
+    progress: AtomicU64,
+}
+
+impl Setup {
+    fn new(kind: EstimatorKind, horizon: HorizonSchedule) -> Self {
+        Self {
+            optimizer: Descent::new(),
+            estimator: EstimatorConfig { kind, sigma: 0.2, horizon, clip_delta: None, sign_delta: None },
+            families: [Arc::new(Quadratic::new()), Arc::new(Quadratic::with_ceiling(500.0))],
+            cancelled: AtomicBool::new(false),
+            progress: AtomicU64::new(0),
+        }
+    }
+
+    fn context(&self) -> UnrollContext<'_> {
+        UnrollContext {
+            run: Seed::new(21),
+            optimizer: &self.optimizer,
+            estimator: &self.estimator,
+            families: &self.families,
+            cancelled: &self.cancelled,
+            progress: &self.progress,
+        }
+    }
+
+    fn sequence(&self, slot: u32) -> SlotSequence {
+        let estimator = &self.estimator;
+        SlotSequence::new(Seed::new(21), slot, estimator.horizon, estimator.window(), &[1.0, 1.0]).unwrap()
+    }
+
+    /// A theta that moves from outer step to outer step, as it does while meta-training.
+    fn theta(&self, outer_step: u64) -> Theta {
+        self.optimizer.theta(-2.0 + 0.03 * outer_step as f32)
+    }
+
+    fn pes(&self, slot: u32, outer_step: u64, window: &Window, particle: Option<Particle>) -> (PairOutcome, Particle) {
+        let mut theta_of = |step| {
+            assert!(step < outer_step, "only earlier thetas are asked for");
+            Ok(self.theta(step))
+        };
+        let pair = PairId { outer_step, slot, pair: 1 };
+        pes_pair(&self.context(), &self.theta(outer_step), pair, window, particle, &mut theta_of).unwrap()
+    }
+}
+
+fn bits(outcome: &PairOutcome) -> [u64; 4] {
+    let report = outcome.report;
+    [report.fresh, report.carried, report.loss_plus, report.loss_minus].map(f64::to_bits)
+}
+
+#[test]
+fn a_rebuilt_particle_is_the_kept_one_to_the_bit() {
+    for (window, horizon) in [
+        (3, HorizonSchedule::Constant { steps: 6 }), // ends with a window: the reset opens the next one
+        (4, HorizonSchedule::Constant { steps: 7 }), // the reset is a window's last place
+        (4, HorizonSchedule::Constant { steps: 9 }),
+        (5, HorizonSchedule::LogUniform { min: 6, max: 40 }),
+    ] {
+        let setup = Setup::new(EstimatorKind::Pes { window }, horizon);
+        let mut sequence = setup.sequence(2);
+        let mut kept = None;
+        let mut carried = 0;
+        for outer_step in 0..40 {
+            let plan = sequence.window();
+            let (through, particle) = setup.pes(2, outer_step, &plan, kept.take());
+            let (rebuilt, same_particle) = setup.pes(2, outer_step, &plan, None);
+            assert_eq!(bits(&through), bits(&rebuilt), "{horizon:?}, outer step {outer_step}");
+            assert_eq!(through, rebuilt);
+            assert_eq!(particle, same_particle, "{horizon:?}, outer step {outer_step}");
+            sequence.advance();
+            assert_eq!(particle.trajectory, sequence.window().current, "the particle stands where the plan says");
+            carried += u32::from(through.report.carried != 0.0);
+            kept = Some(particle);
+        }
+        assert!(carried > 20, "the windows carry differences: {carried}");
+    }
+}
+
+#[test]
+fn a_particle_that_stands_elsewhere_is_not_used() {
+    let setup = Setup::new(EstimatorKind::Pes { window: 3 }, HorizonSchedule::Constant { steps: 20 });
+    let mut sequence = setup.sequence(0);
+    let (_, stale) = setup.pes(0, 0, &sequence.window(), None);
+    sequence.advance_to(4);
+    let with_stale = setup.pes(0, 4, &sequence.window(), Some(stale));
+    assert_eq!(with_stale, setup.pes(0, 4, &sequence.window(), None));
+}
+
+#[test]
+fn equal_places_give_equal_bits_and_other_places_other_numbers() {
+    let setup = Setup::new(EstimatorKind::FullEs { loss: MetaLoss::Average }, HorizonSchedule::Constant { steps: 12 });
+    let window = setup.sequence(0).window();
+    let run = |outer_step, slot, pair| {
+        let pair = PairId { outer_step, slot, pair };
+        bits(&full_es_pair(&setup.context(), &setup.theta(0), pair, &window).unwrap())
+    };
+    assert_eq!(run(3, 1, 0), run(3, 1, 0));
+    for other in [(4, 1, 0), (3, 2, 0), (3, 1, 1)] {
+        assert_ne!(run(other.0, other.1, other.2), run(3, 1, 0));
+    }
+}
+
+#[test]
+fn signs_share_task_weights_and_batches() {
+    // With a vanishing sigma both lanes do the same, so nothing but common random numbers can make the losses equal.
+    let mut setup = Setup::new(EstimatorKind::FullEs { loss: MetaLoss::Last }, HorizonSchedule::Constant { steps: 12 });
+    setup.estimator.sigma = 1e-30;
+    let pair = PairId { outer_step: 0, slot: 0, pair: 0 };
+    let outcome = full_es_pair(&setup.context(), &setup.theta(0), pair, &setup.sequence(0).window()).unwrap();
+    assert_eq!(outcome.report.loss_plus, outcome.report.loss_minus);
+    assert_eq!((outcome.report.fresh, outcome.diverged_lanes, outcome.inner_steps), (0.0, 0, 24));
+    assert_eq!(setup.progress.load(Ordering::Relaxed), 24);
+}
+
+/// A learning rate so large that at least one sign overflows f32 within the unroll.
+#[test]
+fn a_diverged_lane_scores_the_ceiling_and_is_counted() {
+    let mut setup = Setup::new(EstimatorKind::FullEs { loss: MetaLoss::Last }, HorizonSchedule::Constant { steps: 60 });
+    setup.estimator.sigma = 3.0;
+    let theta = setup.optimizer.theta(0.0);
+    let window = setup.sequence(0).window();
+    let ceiling = setup.families[window.current.family].normalise(f64::NAN);
+    let mut one_lane = 0;
+    for outer_step in 0..20 {
+        let pair = PairId { outer_step, slot: 0, pair: 0 };
+        let outcome = full_es_pair(&setup.context(), &theta, pair, &window).unwrap();
+        let at_ceiling = [outcome.report.loss_plus, outcome.report.loss_minus].map(|loss| loss == ceiling);
+        assert!(outcome.report.fresh.is_finite());
+        if outcome.diverged_lanes == 1 {
+            one_lane += 1;
+            // The other lane is not disturbed: it has learned something.
+            let other = outcome.report.loss_plus.min(outcome.report.loss_minus);
+            assert!(at_ceiling.contains(&true) && other < ceiling, "{outcome:?}");
+        }
+        assert_eq!(outcome.inner_steps, 120);
+    }
+    assert!(one_lane > 5, "the case is exercised: {one_lane}");
+}
+
+#[test]
+fn divergence_lasts_until_the_trajectory_ends() {
+    let mut setup = Setup::new(EstimatorKind::Pes { window: 10 }, HorizonSchedule::Constant { steps: 45 });
+    setup.estimator.sigma = 1e-3;
+    let mut sequence = setup.sequence(0);
+    let mut kept: Option<Particle> = None;
+    let (mut lasted, mut recovered) = (0, 0);
+    for outer_step in 0..20 {
+        let plan = sequence.window();
+        // A rate that overflows in every second trajectory's first window only.
+        let wild = plan.current.inner_step == 0 || plan.next.is_some_and(|next| next.index % 2 == 0);
+        let theta = setup.optimizer.theta(if wild { 20.0 } else { -3.0 });
+        let before = kept.as_ref().map(|particle| particle.diverged);
+        let pair = PairId { outer_step, slot: 0, pair: 0 };
+        let mut theta_of = |_| panic!("a kept particle needs no replay");
+        let (outcome, particle) = pes_pair(&setup.context(), &theta, pair, &plan, kept, &mut theta_of).unwrap();
+        let ceiling = setup.families[plan.current.family].normalise(f64::NAN);
+        if before == Some([true; 2]) && plan.next.is_none() && plan.current.inner_step > 0 {
+            lasted += 1;
+            assert_eq!((outcome.diverged_lanes, outcome.report.loss_plus, outcome.report.carried), (2, ceiling, 0.0));
+        }
+        if before == Some([true; 2]) && plan.next.is_some() && !wild {
+            recovered += 1;
+            assert_eq!((outcome.diverged_lanes, particle.diverged), (0, [false; 2]));
+        }
+        assert!(particle.state.params.tensor(0).iter().all(|value| value.is_finite()));
+        kept = Some(particle);
+        sequence.advance();
+    }
+    assert!(lasted >= 3 && recovered >= 1, "both are exercised: {lasted}, {recovered}");
+}
+
+#[test]
+fn cancelling_stops_between_steps() {
+    let setup = Setup::new(EstimatorKind::Pes { window: 3 }, HorizonSchedule::Constant { steps: 20 });
+    setup.cancelled.store(true, Ordering::Relaxed);
+    let pair = PairId { outer_step: 0, slot: 0, pair: 0 };
+    let plan = setup.sequence(0).window();
+    let result = pes_pair(&setup.context(), &setup.theta(0), pair, &plan, None, &mut |_| panic!("not asked"));
+    assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
+    assert_eq!(setup.progress.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn work_that_does_not_fit_is_refused() {
+    let setup = Setup::new(EstimatorKind::Pes { window: 3 }, HorizonSchedule::Constant { steps: 20 });
+    let pair = PairId { outer_step: 0, slot: 0, pair: 0 };
+    let mut window = setup.sequence(0).window();
+    let result = full_es_pair(&setup.context(), &setup.theta(0), pair, &window);
+    assert!(matches!(result, Err(Error::Setting { .. })), "{result:?}");
+    window.current.family = 2;
+    let result = pes_pair(&setup.context(), &setup.theta(0), pair, &window, None, &mut |_| panic!("not asked"));
+    assert!(matches!(&result, Err(Error::Setting { field, .. }) if field == "window.family"), "{result:?}");
+}

@@ -1,0 +1,162 @@
+//! What a run may be: every rule, asked in one place, by the command line before it sends a recipe and by the
+//! coordinator before it makes a run.
+//!
+//! All faults are found in one go, each with the field's path as written in a recipe, so that nobody mends a recipe one
+//! refusal at a time.
+
+use paceline_optimizer_core::Error;
+use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind};
+use paceline_optimizer_core::outer::OuterConfig;
+
+use super::{RunSpec, TaskSpec};
+use crate::convert::{MAX_PAIRS, MAX_SLOTS, MAX_TASKS};
+use crate::fault::FieldFault;
+
+const MAX_NAME: usize = 40;
+const MAX_FAMILY: usize = 64;
+
+/// Faults found so far.
+#[derive(Default)]
+struct Faults(Vec<FieldFault>);
+
+impl Faults {
+    fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
+        self.0.push(FieldFault { field: field.into(), reason: reason.into() });
+    }
+
+    /// Notes a fault unless `holds`: the field must be `must`, and is `got`.
+    fn check(&mut self, holds: bool, field: &str, must: &str, got: impl std::fmt::Display) {
+        if !holds {
+            self.add(field, format!("must be {must}, got {got}"));
+        }
+    }
+
+    fn positive(&mut self, value: f64, field: &str) {
+        self.check(value.is_finite() && value > 0.0, field, "a finite number above 0", value);
+    }
+
+    fn not_negative(&mut self, value: f64, field: &str) {
+        self.check(value.is_finite() && value >= 0.0, field, "a finite number, at least 0", value);
+    }
+
+    /// `optimizer-core` has the last word on its settings; it stops at the first fault, so it is heard only where none was
+    /// found before.
+    fn last_word(&mut self, section: &str, verdict: paceline_optimizer_core::Result<()>) {
+        let Err(error) = verdict else { return };
+        if self.0.iter().any(|fault| fault.field.starts_with(section)) {
+            return;
+        }
+        match error {
+            Error::Setting { field, reason, got } if field.starts_with(section) => {
+                self.add(field, format!("{reason}, got {got}"));
+            }
+            other => self.add(section, other.to_string()),
+        }
+    }
+
+    fn at_least_one(&mut self, value: impl Into<u64>, field: &str) {
+        let value = value.into();
+        self.check(value >= 1, field, "at least 1", value);
+    }
+}
+
+impl RunSpec {
+    /// Checks everything that can be known without running a task.
+    ///
+    /// # Errors
+    /// All faults found, in the order of the fields.
+    pub fn validate(&self) -> Result<(), Vec<FieldFault>> {
+        let mut faults = Faults::default();
+        name(&mut faults, &self.name);
+        faults.last_word("optimizer", self.optimizer.build().map(|_| ()));
+        estimator(&mut faults, &self.estimator);
+        faults.last_word("estimator", self.estimator.validate());
+        outer(&mut faults, &self.outer);
+        faults.last_word("outer", self.outer.validate());
+        tasks(&mut faults, &self.tasks);
+        faults.at_least_one(self.checkpoint.every, "checkpoint.every");
+        faults.at_least_one(self.checkpoint.keep, "checkpoint.keep");
+        faults.at_least_one(self.evaluation.steps, "evaluation.steps");
+        faults.at_least_one(self.evaluation.seeds, "evaluation.seeds");
+        if faults.0.is_empty() { Ok(()) } else { Err(faults.0) }
+    }
+}
+
+fn name(faults: &mut Faults, name: &str) {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let shown: String = name.chars().take(80).collect();
+    faults.check(
+        !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(allowed),
+        "name",
+        "1 to 40 characters of a-z, 0-9 and '-'",
+        format!("{shown:?}"),
+    );
+}
+
+fn estimator(faults: &mut Faults, estimator: &EstimatorConfig) {
+    faults.positive(estimator.sigma.into(), "estimator.sigma");
+    if let Some(delta) = estimator.clip_delta {
+        faults.positive(delta, "estimator.clip_delta");
+    }
+    if let Some(delta) = estimator.sign_delta {
+        faults.positive(delta, "estimator.sign_delta");
+    }
+    let (shortest, longest) = (estimator.horizon.min(), estimator.horizon.max());
+    faults.at_least_one(shortest, "estimator.horizon");
+    let must = format!("at least the shortest, {shortest}");
+    faults.check(longest >= shortest, "estimator.horizon.max", &must, longest);
+    match estimator.kind {
+        EstimatorKind::FullEs { .. } => {}
+        EstimatorKind::Pes { window } => {
+            faults.at_least_one(window, "estimator.window");
+            // At most one reset fits a window, so a window must not outlast a whole trajectory.
+            let must = format!("shorter than the shortest horizon, {shortest}");
+            faults.check(window < shortest, "estimator.window", &must, window);
+        }
+    }
+}
+
+fn outer(faults: &mut Faults, outer: &OuterConfig) {
+    faults.at_least_one(outer.steps, "outer.steps");
+    within(faults, outer.slots, MAX_SLOTS, "outer.slots");
+    within(faults, outer.pairs_per_slot, MAX_PAIRS, "outer.pairs_per_slot");
+    faults.at_least_one(outer.accumulation, "outer.accumulation");
+    let optimizer = &outer.optimizer;
+    faults.positive(optimizer.learning_rate, "outer.optimizer.learning_rate");
+    for (beta, field) in [(optimizer.beta1, "outer.optimizer.beta1"), (optimizer.beta2, "outer.optimizer.beta2")] {
+        faults.check((0.0..1.0).contains(&beta), field, "at least 0 and below 1", beta);
+    }
+    faults.not_negative(optimizer.eps, "outer.optimizer.eps");
+    faults.not_negative(optimizer.eps_root, "outer.optimizer.eps_root");
+    faults.not_negative(optimizer.weight_decay, "outer.optimizer.weight_decay");
+    if let Some(clip) = outer.clip {
+        faults.positive(clip, "outer.clip");
+    }
+    if let Some(clip) = outer.clip_norm {
+        faults.positive(clip, "outer.clip_norm");
+    }
+}
+
+fn within(faults: &mut Faults, value: u32, max: usize, field: &str) {
+    faults.check((1..=max).contains(&(value as usize)), field, &format!("1 to {max}"), value);
+}
+
+fn tasks(faults: &mut Faults, tasks: &[TaskSpec]) {
+    let must = format!("1 to {MAX_TASKS} task families");
+    faults.check((1..=MAX_TASKS).contains(&tasks.len()), "tasks", &must, tasks.len());
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    for (index, task) in tasks.iter().enumerate() {
+        let family = &task.family;
+        let shown: String = family.chars().take(80).collect();
+        faults.check(
+            !family.is_empty() && family.len() <= MAX_FAMILY && family.chars().all(allowed),
+            &format!("tasks[{index}].family"),
+            "the name of a task family: 1 to 64 characters of a-z, 0-9 and '_'",
+            format!("{shown:?}"),
+        );
+        faults.not_negative(task.weight, &format!("tasks[{index}].weight"));
+    }
+    if !tasks.is_empty() && tasks.iter().all(|task| task.weight == 0.0) {
+        faults.add("tasks", "at least one weight must be above 0, all are 0");
+    }
+}

@@ -1,0 +1,74 @@
+//! A spec is judged whole: every fault is named, and only faults are.
+
+use paceline_proto::model::RunSpec;
+
+const VALID: &str = r#"{
+    "name": "tiny",
+    "seed": 7,
+    "optimizer": {"kind": "learnable_adam"},
+    "estimator": {"kind": "pes", "window": 10, "sigma": 0.01, "horizon": {"kind": "log_uniform", "min": 20, "max": 200}},
+    "outer": {"steps": 10, "slots": 2, "pairs_per_slot": 4, "optimizer": {"learning_rate": 0.001}},
+    "tasks": [{"family": "image_mlp"}, {"family": "quadratic", "weight": 0.5}]
+}"#;
+
+fn spec(path: &str, value: serde_json::Value) -> RunSpec {
+    let mut json: serde_json::Value = serde_json::from_str(VALID).expect("valid JSON");
+    *json.pointer_mut(path).unwrap_or_else(|| panic!("{path} is in the valid spec")) = value;
+    serde_json::from_value(json).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn fields(spec: &RunSpec) -> Vec<String> {
+    spec.validate().err().unwrap_or_default().into_iter().map(|fault| fault.field).collect()
+}
+
+#[test]
+fn a_valid_spec_has_no_faults() {
+    let spec: RunSpec = serde_json::from_str(VALID).unwrap();
+    assert_eq!(spec.validate(), Ok(()));
+}
+
+#[test]
+fn each_fault_is_named() {
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    for (path, value, field) in [
+        ("/name", json(r#""""#), "name"),
+        ("/name", json(r#""Velo""#), "name"),
+        ("/name", json(&format!("{:?}", "n".repeat(41))), "name"),
+        ("/estimator/sigma", json("0"), "estimator.sigma"),
+        ("/estimator/sigma", json("-0.1"), "estimator.sigma"),
+        ("/estimator/sigma", json("1e300"), "estimator.sigma"),
+        ("/estimator/window", json("0"), "estimator.window"),
+        ("/estimator/window", json("20"), "estimator.window"),
+        ("/estimator/horizon/max", json("19"), "estimator.horizon.max"),
+        ("/outer/steps", json("0"), "outer.steps"),
+        ("/outer/slots", json("0"), "outer.slots"),
+        ("/outer/pairs_per_slot", json("4097"), "outer.pairs_per_slot"),
+        ("/outer/optimizer/learning_rate", json("0"), "outer.optimizer.learning_rate"),
+        ("/outer/optimizer", json(r#"{"beta1": 1.0}"#), "outer.optimizer.beta1"),
+        ("/outer/optimizer", json(r#"{"weight_decay": -1.0}"#), "outer.optimizer.weight_decay"),
+        ("/tasks", json("[]"), "tasks"),
+        ("/tasks/0/family", json(r#""Image MLP""#), "tasks[0].family"),
+        ("/tasks/1/weight", json("-1"), "tasks[1].weight"),
+        ("/estimator/window", json("1"), "estimator.window"),
+        ("/outer/optimizer", json(r#"{"eps": 0.0, "eps_root": 0.0}"#), "outer.optimizer.eps"),
+        ("/tasks", json(r#"[{"family": "a", "weight": 0}]"#), "tasks"),
+    ] {
+        assert_eq!(fields(&spec(path, value.clone())), [field], "{path} = {value}");
+    }
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let mut spec: RunSpec = serde_json::from_str(VALID).unwrap();
+    spec.name.clear();
+    spec.outer.accumulation = 0;
+    spec.outer.clip = Some(0.0);
+    spec.checkpoint.keep = 0;
+    spec.evaluation.seeds = 0;
+    spec.tasks[1].weight = f64::NAN;
+    let named = fields(&spec);
+    assert_eq!(
+        named,
+        ["name", "outer.accumulation", "outer.clip", "tasks[1].weight", "checkpoint.keep", "evaluation.seeds"]
+    );
+}

@@ -1,0 +1,121 @@
+//! The command line of `paceline-worker`: parsed once, into the library's [`Config`].
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use paceline_proto::model::WorkerId;
+use paceline_worker::{Config, Device};
+
+const EXAMPLES: &str = "\
+Examples:
+  Work for a coordinator on this machine, with all cores:
+    paceline-worker
+  Work for another machine with four threads and real data:
+    paceline-worker --coordinator http://10.0.0.5:7700 --threads 4 --data-dir /data
+  Log as JSON, with more detail:
+    PACELINE_LOG=paceline_worker=debug paceline-worker --log-format json
+
+Stop it with SIGTERM or ctrl-c: it hands unfinished leases back first. A second signal ends it at once.
+
+Exit codes: 0 drained, 2 usage, 64 bad address, 69 refused by the coordinator, 71 no threads,
+78 configuration or version (replace the worker rather than restart it), 130 ended by a second signal.";
+
+/// Takes leases from a Paceline coordinator, runs inner training and reports.
+#[derive(Debug, Parser)]
+#[command(name = "paceline-worker", version, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Address of the coordinator
+    #[arg(long, env = "PACELINE_COORDINATOR", value_name = "URL", default_value = "http://127.0.0.1:7700")]
+    coordinator: String,
+    /// Name of this worker, unique in the fleet [default: host name, process id and four random digits]
+    #[arg(long, env = "PACELINE_WORKER_NAME", value_name = "ID")]
+    name: Option<WorkerId>,
+    /// Threads that compute [default: one a core]
+    #[arg(long, env = "PACELINE_THREADS", value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Where to compute: cpu or cuda:N
+    #[arg(long, env = "PACELINE_DEVICE", value_name = "DEVICE", default_value = "cpu")]
+    device: Device,
+    /// Folder of real data, for families that read some
+    #[arg(long, env = "PACELINE_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// How log lines on standard error look
+    #[arg(long, env = "PACELINE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+impl Args {
+    /// The library's configuration.
+    pub(crate) fn config(self) -> Config {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Config {
+            coordinator: self.coordinator,
+            worker: self.name.unwrap_or_else(default_name),
+            threads: self.threads.map_or_else(cores, NonZeroUsize::get),
+            data_dir: self.data_dir,
+            device: self.device,
+        }
+    }
+}
+
+/// `<host name>-<process id>-<4 hexadecimal digits>`: the digits keep apart containers that share host and process id.
+fn default_name() -> WorkerId {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let digits = getrandom::u32().unwrap_or_default() & 0xffff;
+    name_from(&host, std::process::id(), digits)
+}
+
+fn name_from(host: &str, process: u32, digits: u32) -> WorkerId {
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let host: String = host.trim().chars().filter(allowed).take(40).collect();
+    let host = if host.is_empty() { "worker" } else { &host };
+    format!("{host}-{process}-{digits:04x}").parse().expect("at most 57 characters, all allowed")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_reach_the_configuration() {
+        let args = "paceline-worker --coordinator http://h:1 --name w-1 --threads 3 --device cuda:2 --data-dir /d";
+        let config = Args::try_parse_from(args.split(' ')).unwrap().config();
+        assert_eq!((config.coordinator.as_str(), config.worker.as_str()), ("http://h:1", "w-1"));
+        assert_eq!((config.threads, config.device), (3, Device::Cuda(2)));
+        assert_eq!(config.data_dir, Some(PathBuf::from("/d")));
+    }
+
+    #[test]
+    fn wrong_flags_are_named() {
+        for (wrong, named) in [("--threads 0", "--threads"), ("--device gpu", "cuda:N"), ("--name a/b", "'_' and '.'")]
+        {
+            let args = format!("paceline-worker {wrong}");
+            let error = Args::try_parse_from(args.split(' ')).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn any_host_name_makes_a_valid_id() {
+        assert_eq!(name_from("node-7\n", 12, 0xab).as_str(), "node-7-12-00ab");
+        assert_eq!(name_from("", 12, 0xab).as_str(), "worker-12-00ab");
+        assert_eq!(name_from(&"ü/x".repeat(60), u32::MAX, 0xffff).as_str().len(), 40 + 1 + 10 + 1 + 4);
+    }
+}

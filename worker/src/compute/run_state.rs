@@ -1,0 +1,110 @@
+//! What a worker keeps of one run: its spec, what was built from it, thetas and particles.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use paceline_optimizer_core::estimator::EstimatorKind;
+use paceline_optimizer_core::learned::LearnedOptimizer;
+use paceline_optimizer_core::schedule::Window;
+use paceline_optimizer_core::task::TaskFamily;
+use paceline_proto::model::{Holdings, Lease, RunId, RunSpec, TaskSpec};
+
+use super::ComputeError;
+use super::particle_cache::ParticleCache;
+use super::theta_cache::ThetaCache;
+
+/// The families of a mixture, in order.
+pub(super) type Families = Arc<[Arc<dyn TaskFamily>]>;
+
+/// What is held of one run.
+#[derive(Debug)]
+pub(super) struct RunState {
+    pub(super) run: RunId,
+    pub(super) spec: Arc<RunSpec>,
+    pub(super) optimizer: Arc<dyn LearnedOptimizer>,
+    /// Built when the first lease is computed; building may read data.
+    pub(super) families: Option<Families>,
+    pub(super) thetas: ThetaCache,
+    pub(super) particles: ParticleCache,
+}
+
+impl RunState {
+    /// From a spec.
+    ///
+    /// # Errors
+    /// [`ComputeError::Failed`] if its optimizer cannot be built.
+    pub(super) fn new(run: &RunId, spec: RunSpec) -> Result<Self, ComputeError> {
+        let optimizer = spec
+            .optimizer
+            .build()
+            .map_err(|error| ComputeError::Failed(format!("the run's optimizer cannot be built: {error}")))?;
+        let thetas = ThetaCache::new(optimizer.layout());
+        let particles = ParticleCache::default();
+        Ok(Self { run: run.clone(), spec: Arc::new(spec), optimizer, families: None, thetas, particles })
+    }
+
+    /// Takes in the theta of a lease, and names the versions it still needs.
+    ///
+    /// # Errors
+    /// [`ComputeError::Failed`] if the lease does not fit the run.
+    pub(super) fn admit(&mut self, lease: &Lease) -> Result<Vec<u64>, ComputeError> {
+        let key = &lease.key;
+        for trajectory in std::iter::once(&lease.window.current).chain(&lease.window.next) {
+            if trajectory.family >= self.spec.tasks.len() {
+                return Err(ComputeError::Failed(format!(
+                    "the lease names family {} of a mixture of {}: coordinator and worker disagree about the run",
+                    trajectory.family,
+                    self.spec.tasks.len()
+                )));
+            }
+        }
+        let held = self.thetas.get(key.outer_step).map(|theta| theta.hash());
+        if held.is_some_and(|hash| hash != lease.theta_hash) {
+            // The coordinator's history is not the one we saw; nothing remembered of the run can be trusted.
+            tracing::warn!(version = key.outer_step, "theta held differs from the lease's: forgetting what is cached");
+            self.thetas.clear();
+            self.particles.clear();
+        }
+        if let Some(theta) = &lease.theta {
+            self.thetas.insert(key.outer_step, theta)?;
+        }
+        let mut missing = self.thetas.missing(key.outer_step..key.outer_step + 1);
+        let replayed = self.replayed(key.slot, key.outer_step, &lease.window);
+        missing.extend(self.thetas.missing(replayed));
+        Ok(missing)
+    }
+
+    /// The outer steps whose windows must be run again because the slot's particles are not held; empty if they are.
+    pub(super) fn replayed(&self, slot: u32, outer_step: u64, window: &Window) -> Range<u64> {
+        let current = &window.current;
+        match self.spec.estimator.kind {
+            EstimatorKind::FullEs { .. } => outer_step..outer_step,
+            EstimatorKind::Pes { .. } => {
+                let held = self.particles.at(slot, outer_step, current).is_some();
+                if current.inner_step == 0 || held { outer_step..outer_step } else { current.began..outer_step }
+            }
+        }
+    }
+
+    /// What is held, for the coordinator; `None` before the first theta.
+    pub(super) fn holdings(&self) -> Option<Holdings> {
+        let theta_version = self.thetas.newest()?;
+        Some(Holdings { run: self.run.clone(), theta_version, slots: self.particles.slots() })
+    }
+}
+
+/// Builds the families of a mixture. May read data: call it on an executor thread.
+///
+/// # Errors
+/// [`ComputeError::Failed`] naming the family at fault.
+pub(super) fn build_families(tasks: &[TaskSpec], data_dir: Option<&Path>) -> Result<Families, ComputeError> {
+    tasks
+        .iter()
+        .map(|task| {
+            paceline_tasks::build(&task.family, &task.settings, data_dir).map_err(|error| {
+                ComputeError::Failed(format!("task family {} cannot be built on this worker: {error}", task.family))
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,59 @@
+//! Why a worker stops for good. Everything else it waits out, or reports and goes on.
+
+use std::io;
+use std::process::ExitCode;
+
+use paceline_proto::client::InvalidAddress;
+use paceline_proto::fault::describe;
+use tonic::Status;
+
+use crate::config::DeviceUnavailable;
+
+/// Why a worker cannot start or cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The coordinator speaks another protocol.
+    #[error("the coordinator refuses worker protocol {ours}: {}: run the release of the coordinator", status.message())]
+    VersionUnsupported {
+        /// This worker's protocol.
+        ours: u32,
+        /// The whole answer.
+        status: Box<Status>,
+    },
+    /// A call that the worker cannot do without was refused for good.
+    #[error("the coordinator refuses to {call}: {}", describe(status))]
+    Refused {
+        /// What was asked.
+        call: &'static str,
+        /// The whole answer.
+        status: Box<Status>,
+    },
+    /// The coordinator's address cannot be used.
+    #[error(transparent)]
+    Address(#[from] InvalidAddress),
+    /// This build or machine cannot compute on the device asked for.
+    #[error(transparent)]
+    Device(#[from] DeviceUnavailable),
+    /// The operating system gave no thread.
+    #[error("executor thread {index} cannot be started: lower --threads or raise the limit on threads")]
+    Thread {
+        /// Which of the threads, from 0.
+        index: usize,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Exit code of a process that ends for this reason: 64 wrong input, 69 service not usable, 71 operating system,
+    /// 78 configuration or version (a platform that sees it should replace the worker, not restart it).
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Address(_) => 64,
+            Self::Refused { .. } => 69,
+            Self::Thread { .. } => 71,
+            Self::VersionUnsupported { .. } | Self::Device(_) => 78,
+        })
+    }
+}
