@@ -2,6 +2,7 @@
 
 mod exit_codes;
 mod recipes;
+mod train;
 
 use std::path::Path;
 use std::process::{Command, Output};
