@@ -1,4 +1,10 @@
 //! Owns theta, leases, the ledger and the store.
+pub mod handle;
+pub mod machine;
+pub mod server;
+mod service;
+pub mod store;
+
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpListener;

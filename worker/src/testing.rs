@@ -117,17 +117,20 @@ impl Fixture {
 
     /// The next event, whatever it is.
     pub(crate) async fn event(&mut self) -> Event {
-        self.events.recv().await.expect("the worker ended early")
+        within(self.events.recv()).await.expect("the worker ended early")
     }
 
     /// The next event that is not a heartbeat.
     pub(crate) async fn act(&mut self) -> Event {
-        loop {
-            match self.event().await {
-                Event::Heartbeat(_) => {}
-                event => return event,
+        within(async {
+            loop {
+                match self.events.recv().await.expect("the worker ended early") {
+                    Event::Heartbeat(_) => {}
+                    event => return event,
+                }
             }
-        }
+        })
+        .await
     }
 
     /// The next submission; anything but heartbeats before it fails the test.
@@ -141,13 +144,18 @@ impl Fixture {
     /// Drains the worker and answers what was left unsaid.
     pub(crate) async fn drain(mut self) -> Vec<Event> {
         self.shutdown.cancel();
-        self.worker.await.unwrap().unwrap();
+        within(self.worker).await.unwrap().unwrap();
         let mut rest = Vec::new();
         while let Ok(event) = self.events.try_recv() {
             rest.push(event);
         }
         rest
     }
+}
+
+/// Waits for something that must come; virtual time makes an hour short.
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(3600), what).await.expect("did not come within an hour of virtual time")
 }
 
 impl FakeCoordinator {

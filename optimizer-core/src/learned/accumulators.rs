@@ -13,7 +13,7 @@
 //! parameters is one contiguous read.
 
 use super::axes::Factored;
-use super::float::{BLOCK, block_sum};
+use super::float::{BLOCK, block_sum, each};
 use crate::Result;
 use crate::optimizer::{Decay, OptState, Slot};
 use crate::params::Layout;
@@ -208,7 +208,7 @@ fn add_run(sums: &mut [f64], first: usize, step: usize, g: &[f32]) {
     }
     let (blocks, rest) = g.as_chunks::<BLOCK>();
     for block in blocks {
-        sums[first] += f64::from(block_sum(block.map(padded_square)));
+        sums[first] += f64::from(block_sum(each(*block, padded_square)));
     }
     for &g in rest {
         sums[first] += f64::from(padded_square(g));

@@ -172,7 +172,13 @@ impl Place {
                 block.copy_from_slice(&table[*start..*start + BLOCK]);
                 block
             }
-            Self::Each(indices) => indices.map(|index| table[index as usize]),
+            Self::Each(indices) => {
+                let mut block = [0.0; BLOCK];
+                for (value, &index) in block.iter_mut().zip(indices) {
+                    *value = table[index as usize];
+                }
+                block
+            }
         }
     }
 }

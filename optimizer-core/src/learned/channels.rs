@@ -13,7 +13,7 @@
 
 use super::accumulators::{Accumulators, SecondMoment, TIMESCALES};
 use super::axes::{Factored, Place, Places};
-use super::float::{BLOCK, Block, block_sum, load, mean, rsqrt, safe_rsqrt};
+use super::float::{BLOCK, Block, block_sum, each, load, mean, rsqrt, safe_rsqrt};
 
 /// Number of element channels without the two in brackets.
 pub(super) const PLAIN: usize = 16;
@@ -145,7 +145,7 @@ impl<'a> Channels<'a> {
         let mut x = [[0.0; BLOCK]; E];
         let g = load(self.g, start, length);
         let rms = load(self.rms, start, length);
-        let q = rms.map(|rms| rsqrt(rms + 1e-6));
+        let q = each(rms, |rms| rsqrt(rms + 1e-6));
         (x[0], x[1], x[5], x[Q]) = (g, *p, rms, q);
         for a in 0..TIMESCALES {
             let m = load(self.m, a * size + start, length);
@@ -182,7 +182,7 @@ impl<'a> Channels<'a> {
             }
             (Factors::Full { v, momentum_eps }, _) => {
                 let v = load(v, a * self.len() + start, length);
-                (v.map(|v| safe_rsqrt(v + 1e-9)), v.map(|v| rsqrt(v + momentum_eps)))
+                (each(v, |v| safe_rsqrt(v + 1e-9)), each(v, |v| rsqrt(v + momentum_eps)))
             }
             (Factors::Factored { .. }, None) => unreachable!("factored tensors have places"),
         }
@@ -194,8 +194,10 @@ impl<'a> Channels<'a> {
         self.for_each_block(|start, length, places| {
             let mut x: [Block; E] = self.element(&load(p, start, length), start, length, places);
             for (sum, x) in sums.iter_mut().zip(&mut x) {
-                x[length..].fill(0.0);
-                *sum += f64::from(block_sum(x.map(|x| x * x)));
+                if length < BLOCK {
+                    x[length..].fill(0.0);
+                }
+                *sum += f64::from(block_sum(each(*x, |x| x * x)));
             }
         });
         let element = sums.map(|sum| normaliser((sum / self.len() as f64) as f32));

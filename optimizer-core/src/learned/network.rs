@@ -11,7 +11,7 @@
 use super::accumulators::TIMESCALES;
 use super::axes::Place;
 use super::channels::{Channels, Factors, InputRows, Normalisers, Q, rsqrt_moment};
-use super::float::{BLOCK, Block, at_least, exp, load};
+use super::float::{BLOCK, Block, at_least, each, exp, load};
 
 /// An affine layer, `y = x W + b`.
 #[derive(Clone, Copy, Debug)]
@@ -85,14 +85,11 @@ pub(super) fn apply<const E: usize>(
         }
         let direction = output(&network.last, 0, &z);
         let magnitude = output(&network.last, 1, &z);
-        let mut moved = [0.0; BLOCK];
+        let size = each(magnitude, |magnitude| rule.scale * exp(rule.exp_mult * magnitude));
+        let precondition = if rule.precondition { x[Q] } else { [1.0; BLOCK] };
+        let mut moved = parameters;
         for j in 0..BLOCK {
-            let size = rule.scale * exp(rule.exp_mult * magnitude[j]);
-            let mut step = rule.rate * (direction[j] * size * rule.step_mult);
-            if rule.precondition {
-                step *= x[Q][j];
-            }
-            moved[j] = parameters[j] - step;
+            moved[j] -= rule.rate * (direction[j] * size[j] * rule.step_mult) * precondition[j];
         }
         p[start..start + length].copy_from_slice(&moved[..length]);
     });
@@ -158,7 +155,7 @@ impl<'a, const E: usize> FirstLayer<'a, E> {
         if let Separable::Full { v, .. } = self.separable {
             for a in 0..TIMESCALES {
                 x[a] = load(v, a * (v.len() / TIMESCALES) + start, length);
-                x[TIMESCALES + a] = x[a].map(rsqrt_moment);
+                x[TIMESCALES + a] = each(x[a], rsqrt_moment);
             }
         }
         x
@@ -228,5 +225,5 @@ fn output(layer: &Layer<'_>, unit: usize, z: &[Block]) -> Block {
 
 #[inline(always)]
 fn relu(x: Block) -> Block {
-    x.map(|x| at_least(x, 0.0))
+    each(x, |x| at_least(x, 0.0))
 }

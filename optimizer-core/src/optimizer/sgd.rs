@@ -1,5 +1,9 @@
 //! Gradient descent, with and without heavy-ball momentum (optax semantics: no dampening, no Nesterov term).
+//!
+//! A product is added with one rounding, as in the reference's compiled code: where parameters grow large, the last bit
+//! of each is all there is to compare.
 
+use super::decay::fused;
 use super::{OptState, Optimizer, TensorSlots};
 use crate::Result;
 use crate::params::Params;
@@ -36,7 +40,7 @@ impl Optimizer for Sgd {
         state.check_gradients(grads, losses)?;
         for index in 0..grads.layout().len() {
             for (p, g) in state.params.tensor_mut(index).iter_mut().zip(grads.tensor(index)) {
-                *p -= self.learning_rate * g;
+                *p = fused(-self.learning_rate, *g, *p);
             }
         }
         state.count_step();
@@ -61,8 +65,8 @@ impl Optimizer for Sgdm {
             let trace = &mut state.slots[index].values;
             let params = state.params.tensor_mut(index).iter_mut();
             for ((p, g), a) in params.zip(grads.tensor(index)).zip(trace) {
-                *a = g + self.momentum * *a;
-                *p -= self.learning_rate * *a;
+                *a = fused(self.momentum, *a, *g);
+                *p = fused(-self.learning_rate, *a, *p);
             }
         }
         state.count_step();

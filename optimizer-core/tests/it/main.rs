@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic, in its helpers too")]
 
 mod golden_estimators;
+mod golden_optimizers;
 mod laws;
 mod noise;
+mod optimizers;
+mod self_check;
 mod toy;
 mod unroll;

@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 
 use super::{CHANGE_DEADLINE, CallResult, PAGE, READ_DEADLINE, misunderstood, plain, retried, timed};
 use crate::convert::{Converted, nested};
-use crate::model::{RunId, RunSpec, RunState};
+use crate::model::{CreateRequest, RunId, RunSpec, RunState};
 use crate::pb;
 use crate::pb::run_service_client::RunServiceClient;
 
@@ -62,12 +62,9 @@ impl RunClient {
     /// # Errors
     /// `INVALID_ARGUMENT FIELD_INVALID` naming each field.
     pub async fn create(&self, spec: &RunSpec, request_id: &str, resume_unfinished: bool) -> CallResult<Created> {
-        let request = pb::CreateRunRequest {
-            spec: Some(spec.clone().into()),
-            request_id: request_id.into(),
-            validate_only: false,
-            resume_unfinished,
-        };
+        let request_id = request_id.to_owned();
+        let request = CreateRequest { spec: spec.clone(), request_id, validate_only: false, resume_unfinished };
+        let request = pb::CreateRunRequest::from(request);
         let response = retried(|| {
             let mut service = self.service.clone();
             let request = timed(request.clone(), CHANGE_DEADLINE);

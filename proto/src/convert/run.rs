@@ -1,9 +1,9 @@
-//! Where a run stands.
+//! Where a run stands, and the wish for one.
 
 use bytes::Bytes;
 
 use super::{Converted, ProtocolError, from_nan, nested, run_id, theta_hash, to_nan};
-use crate::model::{Ledger, RunState, RunStatus};
+use crate::model::{CreateRequest, Ledger, RunState, RunStatus};
 use crate::pb;
 
 impl TryFrom<pb::RunState> for RunState {
@@ -80,5 +80,42 @@ impl From<Ledger> for pb::Ledger {
     fn from(ledger: Ledger) -> Self {
         let Ledger { issued, accepted, superseded, expired, released, rejected, outstanding } = ledger;
         Self { issued, accepted, superseded, expired, released, rejected, outstanding }
+    }
+}
+
+/// Longest request id; a UUID has 36 characters.
+const MAX_REQUEST_ID: usize = 64;
+
+impl TryFrom<pb::CreateRunRequest> for CreateRequest {
+    type Error = ProtocolError;
+
+    fn try_from(request: pb::CreateRunRequest) -> Converted<Self> {
+        let id = &request.request_id;
+        if id.is_empty() && !request.validate_only {
+            return Err(ProtocolError::Missing { field: "request_id".into() });
+        }
+        if id.len() > MAX_REQUEST_ID || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            let shown: String = id.chars().take(MAX_REQUEST_ID).collect();
+            let reason =
+                format!("is a UUID: at most {MAX_REQUEST_ID} characters of a-z, A-Z, 0-9 and '-', got {shown:?}");
+            return Err(ProtocolError::invalid("request_id", reason));
+        }
+        Ok(Self {
+            spec: nested(request.spec, "spec")?,
+            request_id: request.request_id,
+            validate_only: request.validate_only,
+            resume_unfinished: request.resume_unfinished,
+        })
+    }
+}
+
+impl From<CreateRequest> for pb::CreateRunRequest {
+    fn from(request: CreateRequest) -> Self {
+        Self {
+            spec: Some(request.spec.into()),
+            request_id: request.request_id,
+            validate_only: request.validate_only,
+            resume_unfinished: request.resume_unfinished,
+        }
     }
 }

@@ -109,6 +109,15 @@ fn every_wrong_field_is_named() {
     let registered = |change: fn(&mut pb::RegisterWorkerRequest)| {
         altered(sample(registration()), change).map(|_: Registration| ()).unwrap_err()
     };
+    let asked = |change: fn(&mut pb::CreateRunRequest)| {
+        let request = CreateRequest {
+            spec: sample(spec()),
+            request_id: "0b6ab6b4-6a0e-4f5e-9d0e-2f6f0f0f0f0f".into(),
+            validate_only: false,
+            resume_unfinished: true,
+        };
+        altered(request, change).map(|_: CreateRequest| ()).unwrap_err()
+    };
     let key = || pb::LeaseKey::from(sample(lease_key()));
     let holdings = || pb::Holdings { run: "r".into(), theta_version: 0, slots: Vec::new() };
     let long_list = beat(|request| request.leases = vec![sample(lease_key()).into(); MAX_LEASES + 1]);
@@ -157,6 +166,11 @@ fn every_wrong_field_is_named() {
         (planned(|s| s.outer.as_mut().unwrap().optimizer = None), "outer.optimizer: is required"),
         (planned(|s| s.tasks[0].settings_json = "[]".into()), "tasks[0].settings_json: is no valid JSON"),
         (planned(|s| s.tasks = vec![s.tasks[0].clone(); 65]), "tasks: holds at most 64 entries, got 65"),
+        (asked(|r| r.request_id.clear()), "request_id: is required"),
+        (asked(|r| r.request_id = "a b".into()), "request_id: is a UUID"),
+        (asked(|r| r.request_id = "a".repeat(65)), "request_id: is a UUID"),
+        (asked(|r| r.spec = None), "spec: is required"),
+        (asked(|r| r.spec.as_mut().unwrap().estimator = None), "spec.estimator: is required"),
         (stood(|s| s.status = 0), "status: value 0 is not known"),
         (stood(|s| s.status = 77), "status: value 77 is not known"),
         (stood(|s| s.ledger = None), "ledger: is required"),

@@ -19,6 +19,6 @@ mod worker;
 pub use checkpoint::{CheckpointInfo, Piece};
 pub use ids::{InvalidId, RunId, Token, WorkerId};
 pub use lease::{Holdings, Lease, LeaseKey, ResultBody, SeedCoded, Submission, SubmissionOutcome, Verdict};
-pub use run::{Ledger, RunState, RunStatus};
+pub use run::{CreateRequest, Ledger, RunState, RunStatus};
 pub use spec::{CheckpointPolicy, EvaluationSpec, RunSpec, TaskSpec};
 pub use worker::{Directive, HeartbeatAnswer, HeartbeatReport, LeaseRequest, Registered, Registration, ReleaseRequest};

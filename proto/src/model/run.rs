@@ -88,3 +88,16 @@ pub struct RunState {
     /// What became of the leases.
     pub ledger: Ledger,
 }
+
+/// A person's wish for a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateRequest {
+    /// What the run is.
+    pub spec: RunSpec,
+    /// Makes the request safe to repeat: the same id and spec answer the run created first.
+    pub request_id: String,
+    /// Whether only the spec is checked and nothing is created.
+    pub validate_only: bool,
+    /// Whether the newest unfinished run with an equal spec is continued instead.
+    pub resume_unfinished: bool,
+}

@@ -6,7 +6,7 @@ use paceline_proto::fault::Fault;
 use paceline_proto::model::{Directive, HeartbeatAnswer};
 
 use super::*;
-use crate::testing::{Behaviour, Event, Fixture, Script, accepted, away, lease};
+use crate::testing::{Behaviour, Event, Fixture, Script, accepted, away, lease, within};
 
 fn leases(slots: impl IntoIterator<Item = u32>) -> Script {
     Script { lease: slots.into_iter().map(|slot| Ok(lease(slot))).collect(), ..Script::default() }
@@ -212,7 +212,7 @@ async fn another_protocol_stops_the_worker_at_any_time() {
     let refusal = || Err(Fault::VersionUnsupported { theirs: 1, ours: 2 }.into());
     let at_start = Script { register: [refusal()].into(), ..Script::default() };
     let worker = Fixture::start(Behaviour::Instant, vec![], at_start);
-    assert!(matches!(worker.worker.await.unwrap(), Err(Error::VersionUnsupported { ours: 1, .. })));
+    assert!(matches!(within(worker.worker).await.unwrap(), Err(Error::VersionUnsupported { ours: 1, .. })));
 
     // Known before, forgotten by an upgraded coordinator: the heartbeat learns it while a lease is in work.
     let mut script = leases([3]);
@@ -221,5 +221,5 @@ async fn another_protocol_stops_the_worker_at_any_time() {
     assert_eq!([worker.act().await, worker.act().await], [Event::Registered, Event::Computing(3)]);
     worker.coordinator.script.lock().unwrap().register = [refusal()].into();
     assert_eq!([worker.act().await, worker.act().await], [Event::Registered, Event::Released(vec![3])]);
-    assert!(matches!(worker.worker.await.unwrap(), Err(Error::VersionUnsupported { .. })));
+    assert!(matches!(within(worker.worker).await.unwrap(), Err(Error::VersionUnsupported { .. })));
 }

@@ -1,0 +1,178 @@
+//! The command line and what it means.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use paceline_coordinator::Config;
+
+use crate::exit::{CONFIG, Failure};
+use crate::telemetry::LogFormat;
+
+const EXAMPLES: &str = "\
+Examples:
+  paceline-coordinator
+      listens on 127.0.0.1:7700 and keeps runs in ./paceline-data
+  paceline-coordinator --listen 127.0.0.1:0 --memory
+      any free port (told on standard output), nothing kept on disk
+  paceline-coordinator --listen 0.0.0.0:7700 --insecure --data /var/lib/paceline --log-format json
+      serves a trusted network
+
+Exit codes: 0 stopped by a signal, 1 failed while running, 64 wrong command line, 69 address or
+store in use, 73 store cannot be opened, 74 input or output failed, 78 settings do not fit together.
+PACELINE_LOG chooses log lines, for example PACELINE_LOG=info,paceline_coordinator=debug.";
+
+/// Owns theta, leases, the ledger and the store of a Paceline cluster.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "paceline-coordinator", version, after_help = EXAMPLES, max_term_width = 120)]
+pub(crate) struct Arguments {
+    /// Where to listen; port 0 takes any free port
+    #[arg(long, value_name = "ADDR", env = "PACELINE_LISTEN", default_value = "127.0.0.1:7700")]
+    listen: String,
+
+    /// Folder of the store; made if it is not there
+    #[arg(long, value_name = "DIR", env = "PACELINE_DATA", default_value = "./paceline-data")]
+    data: PathBuf,
+
+    /// Keep everything in memory: runs are lost at the end
+    #[arg(long, env = "PACELINE_MEMORY")]
+    memory: bool,
+
+    /// How long a lease lives without a heartbeat
+    #[arg(long, value_name = "TIME", env = "PACELINE_LEASE_TTL", default_value = "30s", value_parser = duration)]
+    lease_ttl: Duration,
+
+    /// How often workers send a heartbeat; less than a third of --lease-ttl
+    #[arg(long, value_name = "TIME", env = "PACELINE_HEARTBEAT", default_value = "5s", value_parser = duration)]
+    heartbeat: Duration,
+
+    /// How long a stop waits for calls in flight
+    #[arg(long, value_name = "TIME", env = "PACELINE_DRAIN", default_value = "10s", value_parser = duration)]
+    drain: Duration,
+
+    /// Allow listening beyond this machine, in plain text and without credentials
+    #[arg(long, env = "PACELINE_INSECURE")]
+    insecure: bool,
+
+    /// How log lines look
+    #[arg(long, value_enum, env = "PACELINE_LOG_FORMAT", default_value_t)]
+    log_format: LogFormat,
+}
+
+/// A checked command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// `host:port`, not yet looked up.
+    pub(crate) listen: String,
+    insecure: bool,
+    pub(crate) config: Config,
+    pub(crate) log_format: LogFormat,
+}
+
+impl TryFrom<Arguments> for Settings {
+    type Error = Failure;
+
+    fn try_from(arguments: Arguments) -> Result<Self, Failure> {
+        let Arguments { listen, data, memory, lease_ttl, heartbeat, drain, insecure, log_format } = arguments;
+        if heartbeat >= lease_ttl / 3 {
+            let reason = "two heartbeats may get lost before a lease is";
+            let message = format!(
+                "--heartbeat {heartbeat:?} must be less than a third of --lease-ttl {lease_ttl:?}, so that {reason}: \
+                 shorten the one or lengthen the other"
+            );
+            return Err(Failure::new(CONFIG, message));
+        }
+        let data = (!memory).then_some(data);
+        Ok(Self { listen, insecure, config: Config { data, lease_ttl, heartbeat, drain }, log_format })
+    }
+}
+
+impl Settings {
+    /// Refuses to serve other machines by accident.
+    pub(crate) fn allow(&self, addresses: &[SocketAddr]) -> Result<(), Failure> {
+        let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) else { return Ok(()) };
+        if self.insecure {
+            tracing::warn!(address = %open, "serving other machines in plain text, without credentials");
+            return Ok(());
+        }
+        let message = format!(
+            "{open} can be reached from other machines, and this version speaks plain text without credentials: listen on \
+             127.0.0.1, or say --insecure if the network is trusted"
+        );
+        Err(Failure::new(CONFIG, message))
+    }
+}
+
+/// A time such as `500ms`, `30s`, `2m` or `1h`; a bare number counts seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let milliseconds = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("unit {unit:?} is none of ms, s, m, h")),
+    };
+    let number: u64 = number.parse().map_err(|_| "give a whole number and a unit, for example 30s".to_owned())?;
+    let total = number.checked_mul(milliseconds).filter(|total| u32::try_from(*total).is_ok());
+    match total {
+        None => Err("is longer than 49 days".into()),
+        Some(0) => Err("must be longer than 0".into()),
+        Some(total) => Ok(Duration::from_millis(total)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(arguments: &[&str]) -> Result<Settings, Failure> {
+        let all = std::iter::once("paceline-coordinator").chain(arguments.iter().copied());
+        Settings::try_from(Arguments::try_parse_from(all).unwrap())
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, milliseconds) in
+            [("500ms", 500), ("30s", 30_000), ("30", 30_000), ("2m", 120_000), ("1h", 3_600_000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "-1s", "1.5s", "30 s", "30d", "0", "99999999999999999999s", "2000h"] {
+            assert!(duration(text).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_must_fit_three_times_into_a_lease() {
+        assert!(settings(&["--heartbeat", "9s"]).is_ok());
+        let failure = settings(&["--heartbeat", "10s"]).unwrap_err();
+        assert_eq!(failure.code, CONFIG);
+        assert!(failure.message.contains("--heartbeat 10s must be less than a third of --lease-ttl 30s"), "{failure}");
+    }
+
+    #[test]
+    fn memory_means_no_folder() {
+        assert_eq!(settings(&["--memory"]).unwrap().config.data, None);
+        assert_eq!(settings(&[]).unwrap().config.data, Some("./paceline-data".into()));
+    }
+
+    #[test]
+    fn other_machines_are_served_only_on_purpose() {
+        let loopback: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()];
+        let open: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), "0.0.0.0:1".parse().unwrap()];
+        let careful = settings(&[]).unwrap();
+        assert_eq!(careful.allow(&loopback), Ok(()));
+        let failure = careful.allow(&open).unwrap_err();
+        assert!(failure.code == CONFIG && failure.message.contains("--insecure"), "{failure}");
+        assert_eq!(settings(&["--insecure"]).unwrap().allow(&open), Ok(()));
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

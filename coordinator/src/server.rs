@@ -1,0 +1,104 @@
+//! Listens, limits and stops: everything around the services that is not an answer.
+//!
+//! ```text
+//!  listener ─► HTTP/2 (no delay, keep-alive, bounded streams) ─┬─► WorkerService, RunService, CheckpointService
+//!                                                              ├─► grpc.health.v1     NOT_SERVING from shutdown on
+//!  shutdown ─► health, long polls and watches end ─► calls in  └─► grpc.reflection.v1
+//!              flight finish, for `drain` at most
+//! ```
+
+use std::time::Duration;
+
+use paceline_proto::FILE_DESCRIPTOR_SET;
+use paceline_proto::pb::checkpoint_service_server::CheckpointServiceServer;
+use paceline_proto::pb::run_service_server::RunServiceServer;
+use paceline_proto::pb::worker_service_server::WorkerServiceServer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::handle::CoordinatorHandle;
+use crate::service::{Checkpoints, Runs, Workers};
+
+/// A dense gradient of 16 MiB and what goes with it.
+const LARGEST_WORKER_REQUEST: usize = 17 << 20;
+/// A spec with the settings of 64 task families.
+const LARGEST_RUN_REQUEST: usize = 1 << 20;
+/// A name and a number.
+const LARGEST_CHECKPOINT_REQUEST: usize = 64 << 10;
+/// Headers hold a path and a deadline.
+const LARGEST_HEADERS: u32 = 16 << 10;
+/// Calls at once on one connection. Many workers of one process may share it, each with a long poll and a heartbeat;
+/// there is no smaller limit on calls being worked on, for heartbeats must never queue behind long polls.
+const STREAMS_PER_CONNECTION: u32 = 1024;
+/// Long polls that clients gave up, awaiting their end: the default of 20 would cut busy connections.
+const PENDING_RESETS: usize = 1024;
+/// A dead peer is noticed within interval and timeout together.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+type WorkerServer = WorkerServiceServer<Workers>;
+type RunServer = RunServiceServer<Runs>;
+type CheckpointServer = CheckpointServiceServer<Checkpoints>;
+
+/// Serves `handle` on a bound listener until `shutdown` is cancelled, then for at most `drain` longer to let calls in
+/// flight finish.
+///
+/// # Errors
+/// If the server fails.
+pub async fn serve_on(
+    handle: CoordinatorHandle,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    drain: Duration,
+) -> anyhow::Result<()> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    report(&health, ServingStatus::Serving).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let workers = WorkerServer::new(Workers::new(handle.clone(), shutdown.clone()));
+    let runs = RunServer::new(Runs::new(handle.clone(), shutdown.clone()));
+    let checkpoints = CheckpointServer::new(Checkpoints::new(handle));
+
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .http2_max_header_list_size(LARGEST_HEADERS)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
+        .add_service(workers.max_decoding_message_size(LARGEST_WORKER_REQUEST))
+        .add_service(runs.max_decoding_message_size(LARGEST_RUN_REQUEST))
+        .add_service(checkpoints.max_decoding_message_size(LARGEST_CHECKPOINT_REQUEST))
+        .add_service(health_service)
+        .add_service(reflection);
+
+    // `Server::tcp_nodelay` has no effect on a listener that was bound elsewhere.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let stopping = async {
+        shutdown.cancelled().await;
+        report(&health, ServingStatus::NotServing).await;
+    };
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        served = router.serve_with_incoming_shutdown(incoming, stopping) => served?,
+        () = patience => tracing::warn!(drain_s = drain.as_secs_f64(), "calls still in flight were cut off"),
+    }
+    Ok(())
+}
+
+/// Sets the health of the process (the service without a name) and of each service.
+async fn report(health: &HealthReporter, status: ServingStatus) {
+    for service in ["", WorkerServer::NAME, RunServer::NAME, CheckpointServer::NAME] {
+        health.set_service_status(service, status).await;
+    }
+}

@@ -1,0 +1,87 @@
+//! What people do with runs.
+
+use paceline_proto::client::Created;
+use paceline_proto::fault::{Fault, FieldFault};
+use paceline_proto::model::{CreateRequest, RunSpec, RunState};
+use paceline_proto::pb;
+use paceline_proto::pb::run_service_server::RunService;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::watching::Watching;
+use super::{Answer, Messages, accept, answer, named_run, page, refuse};
+use crate::handle::CoordinatorHandle;
+
+/// What people do with runs.
+pub(crate) struct Runs {
+    handle: CoordinatorHandle,
+    /// Ends watches when the server stops.
+    shutdown: CancellationToken,
+}
+
+impl Runs {
+    pub(crate) fn new(handle: CoordinatorHandle, shutdown: CancellationToken) -> Self {
+        Self { handle, shutdown }
+    }
+}
+
+/// Refuses a spec that cannot run, naming every fault as a field of the request.
+fn checked(spec: &RunSpec) -> Result<(), Fault> {
+    let within_request = |fault: FieldFault| FieldFault { field: format!("spec.{}", fault.field), ..fault };
+    spec.validate().map_err(|faults| Fault::FieldsInvalid(faults.into_iter().map(within_request).collect()))
+}
+
+/// The state every answer about one run holds.
+fn state(outcome: Result<RunState, Fault>) -> Result<Option<pb::RunState>, Status> {
+    outcome.map(|state| Some(state.into())).map_err(refuse)
+}
+
+#[tonic::async_trait]
+impl RunService for Runs {
+    type WatchRunStream = Messages<pb::WatchRunResponse>;
+
+    async fn create_run(&self, request: Request<pb::CreateRunRequest>) -> Answer<pb::CreateRunResponse> {
+        let CreateRequest { spec, request_id, validate_only, resume_unfinished } = accept(request)?;
+        checked(&spec).map_err(refuse)?;
+        answer::<Created, _>(self.handle.create(spec, request_id, validate_only, resume_unfinished).await)
+    }
+
+    async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Answer<pb::GetRunResponse> {
+        let run = named_run(&request.into_inner().run)?;
+        Ok(Response::new(pb::GetRunResponse { state: state(self.handle.get(run).await)? }))
+    }
+
+    async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> Answer<pb::ListRunsResponse> {
+        let pb::ListRunsRequest { page_size, page_token } = request.into_inner();
+        let after = page::position("runs", &page_token).map_err(refuse)?;
+        let runs = self.handle.list().await.map_err(refuse)?;
+        let rest = match after {
+            None => runs,
+            // Runs are never forgotten, and newer ones stand before the mark.
+            Some(mark) => runs.into_iter().skip_while(|run| run.run.as_str() != mark).skip(1).collect(),
+        };
+        let (runs, next_page_token) = page::first(rest, "runs", page_size, |run| run.run.to_string());
+        Ok(Response::new(pb::ListRunsResponse { runs: runs.into_iter().map(Into::into).collect(), next_page_token }))
+    }
+
+    async fn watch_run(&self, request: Request<pb::WatchRunRequest>) -> Result<Response<Self::WatchRunStream>, Status> {
+        let run = named_run(&request.into_inner().run)?;
+        let states = self.handle.watch(run).await.map_err(refuse)?;
+        Ok(Response::new(Box::pin(Watching::new(states, self.shutdown.clone()))))
+    }
+
+    async fn pause_run(&self, request: Request<pb::PauseRunRequest>) -> Answer<pb::PauseRunResponse> {
+        let run = named_run(&request.into_inner().run)?;
+        Ok(Response::new(pb::PauseRunResponse { state: state(self.handle.pause(run).await)? }))
+    }
+
+    async fn resume_run(&self, request: Request<pb::ResumeRunRequest>) -> Answer<pb::ResumeRunResponse> {
+        let run = named_run(&request.into_inner().run)?;
+        Ok(Response::new(pb::ResumeRunResponse { state: state(self.handle.resume(run).await)? }))
+    }
+
+    async fn stop_run(&self, request: Request<pb::StopRunRequest>) -> Answer<pb::StopRunResponse> {
+        let run = named_run(&request.into_inner().run)?;
+        Ok(Response::new(pb::StopRunResponse { state: state(self.handle.stop(run).await)? }))
+    }
+}

@@ -1,0 +1,413 @@
+//! Records as protobuf messages. Numbers that must come back bit by bit are stored as bits: protobuf leaves out a
+//! floating-point field that equals zero, and with it the sign of −0.
+
+use paceline_optimizer_core::ThetaHash;
+use paceline_optimizer_core::estimator::PairReport;
+use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary};
+use paceline_optimizer_core::schedule::{Trajectory, Window};
+use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunStatus, Token};
+use prost::Message;
+
+use super::StoreError;
+use super::chunks::Pointer;
+use crate::machine::{LeaseRecord, LeaseState, RunOrder, RunRecord, Standing};
+
+#[derive(Clone, PartialEq, Message)]
+struct RunMessage {
+    #[prost(string, tag = "1")]
+    run: String,
+    #[prost(string, tag = "2")]
+    spec_json: String,
+    #[prost(string, tag = "3")]
+    request_id: String,
+    #[prost(uint64, tag = "4")]
+    theta_size: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StandingMessage {
+    /// 1 running, 2 paused, 3 completed, 4 stopped, 5 failed.
+    #[prost(uint32, tag = "1")]
+    status: u32,
+    #[prost(string, tag = "2")]
+    reason: String,
+    #[prost(uint64, tag = "3")]
+    outer_step: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    theta_hash: Vec<u8>,
+    /// Bits of meta-loss and gradient norm; empty before the first step.
+    #[prost(fixed64, repeated, tag = "5")]
+    last: Vec<u64>,
+    #[prost(uint64, tag = "6")]
+    inner_steps: u64,
+    #[prost(uint64, tag = "7")]
+    diverged_lanes: u64,
+    /// Issued, accepted, superseded, expired, released, rejected, outstanding.
+    #[prost(uint64, repeated, tag = "8")]
+    ledger: Vec<u64>,
+    #[prost(uint64, tag = "9")]
+    journal_from: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LeaseMessage {
+    #[prost(bytes = "vec", tag = "1")]
+    token: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    outer_step: u64,
+    #[prost(uint32, tag = "3")]
+    slot: u32,
+    #[prost(uint32, tag = "4")]
+    attempt: u32,
+    #[prost(string, tag = "5")]
+    worker: String,
+    #[prost(bytes = "vec", tag = "6")]
+    theta_hash: Vec<u8>,
+    /// 1 held, 2 accepted, 3 superseded, 4 expired, 5 released, 6 rejected, 7 failed.
+    #[prost(uint32, tag = "7")]
+    state: u32,
+    #[prost(bytes = "vec", tag = "8")]
+    digest: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ResultMessage {
+    #[prost(uint32, tag = "1")]
+    slot: u32,
+    /// Index, family, horizon, began and inner step of the trajectory, then of the one that replaces it.
+    #[prost(uint64, repeated, tag = "2")]
+    window: Vec<u64>,
+    /// Bits of fresh, carried, loss+ and loss−, pair by pair.
+    #[prost(fixed64, repeated, tag = "3")]
+    pairs: Vec<u64>,
+    /// Little-endian f32; its presence makes the result dense.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    gradient: Option<Vec<u8>>,
+    /// Bits of the loss of a dense result.
+    #[prost(fixed64, tag = "5")]
+    loss: u64,
+    #[prost(uint64, tag = "6")]
+    inner_steps: u64,
+    #[prost(uint32, tag = "7")]
+    diverged_lanes: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PointerMessage {
+    #[prost(uint64, tag = "1")]
+    value: u64,
+    #[prost(uint64, tag = "2")]
+    length: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    sha256: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CheckpointMessage {
+    #[prost(message, optional, tag = "1")]
+    pointer: Option<PointerMessage>,
+    #[prost(bytes = "vec", tag = "2")]
+    theta_hash: Vec<u8>,
+    #[prost(fixed64, optional, tag = "3")]
+    meta_loss: Option<u64>,
+    #[prost(uint64, tag = "4")]
+    inner_steps: u64,
+}
+
+pub(super) fn encode_run(record: &RunRecord) -> Vec<u8> {
+    RunMessage {
+        run: record.run.to_string(),
+        spec_json: serde_json::to_string(&record.spec).expect("a spec has text keys only, so JSON can hold it"),
+        request_id: record.request_id.clone(),
+        theta_size: record.theta_size as u64,
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_run(order: RunOrder, bytes: &[u8]) -> Result<RunRecord, StoreError> {
+    let damaged = |reason: String| StoreError::damaged(format!("run {order}"), reason);
+    let message = RunMessage::decode(bytes).map_err(|error| damaged(error.to_string()))?;
+    Ok(RunRecord {
+        order,
+        run: message.run.parse().map_err(|error| damaged(format!("{error}")))?,
+        spec: serde_json::from_str(&message.spec_json).map_err(|error| damaged(error.to_string()))?,
+        request_id: message.request_id,
+        theta_size: message.theta_size as usize,
+    })
+}
+
+pub(super) fn encode_standing(standing: &Standing) -> Vec<u8> {
+    let (status, reason) = match &standing.status {
+        RunStatus::Running => (1, ""),
+        RunStatus::Paused => (2, ""),
+        RunStatus::Completed => (3, ""),
+        RunStatus::Stopped => (4, ""),
+        RunStatus::Failed { reason } => (5, reason.as_str()),
+    };
+    let ledger = &standing.ledger;
+    StandingMessage {
+        status,
+        reason: reason.to_owned(),
+        outer_step: standing.outer_step,
+        theta_hash: standing.theta_hash.0.to_vec(),
+        last: standing.last.map_or(Vec::new(), |last| vec![last.meta_loss.to_bits(), last.grad_norm.to_bits()]),
+        inner_steps: standing.inner_steps,
+        diverged_lanes: standing.diverged_lanes,
+        ledger: vec![
+            ledger.issued,
+            ledger.accepted,
+            ledger.superseded,
+            ledger.expired,
+            ledger.released,
+            ledger.rejected,
+            ledger.outstanding,
+        ],
+        journal_from: standing.journal_from,
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_standing(bytes: &[u8]) -> Result<Standing, StoreError> {
+    let damaged = |reason: &str| StoreError::damaged("standing of a run", reason);
+    let message = StandingMessage::decode(bytes).map_err(|error| damaged(&error.to_string()))?;
+    let status = match message.status {
+        1 => RunStatus::Running,
+        2 => RunStatus::Paused,
+        3 => RunStatus::Completed,
+        4 => RunStatus::Stopped,
+        5 => RunStatus::Failed { reason: message.reason },
+        _ => return Err(damaged("unknown status")),
+    };
+    let [issued, accepted, superseded, expired, released, rejected, outstanding] = message.ledger[..] else {
+        return Err(damaged("the ledger does not have seven counts"));
+    };
+    let last = match message.last[..] {
+        [] => None,
+        [loss, norm] => Some(StepSummary { meta_loss: f64::from_bits(loss), grad_norm: f64::from_bits(norm) }),
+        _ => return Err(damaged("the step's summary does not have two numbers")),
+    };
+    Ok(Standing {
+        status,
+        outer_step: message.outer_step,
+        theta_hash: ThetaHash(fixed(&message.theta_hash, "theta hash")?),
+        last,
+        inner_steps: message.inner_steps,
+        diverged_lanes: message.diverged_lanes,
+        ledger: Ledger { issued, accepted, superseded, expired, released, rejected, outstanding },
+        journal_from: message.journal_from,
+    })
+}
+
+pub(super) fn encode_lease(lease: &LeaseRecord) -> Vec<u8> {
+    let (state, digest) = match lease.state {
+        LeaseState::Held => (1, Vec::new()),
+        LeaseState::Accepted { digest } => (2, digest.to_vec()),
+        LeaseState::Superseded => (3, Vec::new()),
+        LeaseState::Expired => (4, Vec::new()),
+        LeaseState::Released => (5, Vec::new()),
+        LeaseState::Rejected => (6, Vec::new()),
+        LeaseState::Failed => (7, Vec::new()),
+    };
+    LeaseMessage {
+        token: lease.token.0.to_vec(),
+        outer_step: lease.outer_step,
+        slot: lease.slot,
+        attempt: lease.attempt,
+        worker: lease.worker.to_string(),
+        theta_hash: lease.theta_hash.0.to_vec(),
+        state,
+        digest,
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_lease(bytes: &[u8]) -> Result<LeaseRecord, StoreError> {
+    let damaged = |reason: String| StoreError::damaged("lease", reason);
+    let message = LeaseMessage::decode(bytes).map_err(|error| damaged(error.to_string()))?;
+    let state = match message.state {
+        1 => LeaseState::Held,
+        2 => LeaseState::Accepted { digest: fixed(&message.digest, "digest of a lease")? },
+        3 => LeaseState::Superseded,
+        4 => LeaseState::Expired,
+        5 => LeaseState::Released,
+        6 => LeaseState::Rejected,
+        7 => LeaseState::Failed,
+        other => return Err(damaged(format!("unknown state {other}"))),
+    };
+    Ok(LeaseRecord {
+        token: Token(fixed(&message.token, "token of a lease")?),
+        outer_step: message.outer_step,
+        slot: message.slot,
+        attempt: message.attempt,
+        worker: message.worker.parse().map_err(|error| damaged(format!("{error}")))?,
+        theta_hash: ThetaHash(fixed(&message.theta_hash, "theta hash of a lease")?),
+        state,
+    })
+}
+
+pub(super) fn encode_contribution(contribution: &Contribution) -> Vec<u8> {
+    let trajectories = std::iter::once(&contribution.window.current).chain(&contribution.window.next);
+    let window = trajectories
+        .flat_map(|t| [t.index, t.family as u64, u64::from(t.horizon), t.began, u64::from(t.inner_step)])
+        .collect();
+    let (pairs, gradient, loss) = match &contribution.result {
+        SlotResult::SeedCoded(pairs) => {
+            let bits = pairs.iter().flat_map(|p| [p.fresh, p.carried, p.loss_plus, p.loss_minus].map(f64::to_bits));
+            (bits.collect(), None, 0)
+        }
+        SlotResult::Dense { gradient, loss } => {
+            let bytes = gradient.iter().flat_map(|value| value.to_le_bytes()).collect();
+            (Vec::new(), Some(bytes), loss.to_bits())
+        }
+    };
+    ResultMessage {
+        slot: contribution.slot,
+        window,
+        pairs,
+        gradient,
+        loss,
+        inner_steps: contribution.inner_steps,
+        diverged_lanes: contribution.diverged_lanes,
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_contribution(bytes: &[u8]) -> Result<Contribution, StoreError> {
+    let damaged = |reason: &str| StoreError::damaged("result", reason);
+    let message = ResultMessage::decode(bytes).map_err(|error| damaged(&error.to_string()))?;
+    let trajectory = |n: &[u64]| -> Result<Trajectory, StoreError> {
+        let narrow = |number: u64| u32::try_from(number).map_err(|_| damaged("a number of its window is too large"));
+        let &[index, family, horizon, began, inner_step] = n else { return Err(damaged("its window is cut short")) };
+        Ok(Trajectory {
+            index,
+            family: narrow(family)? as usize,
+            horizon: narrow(horizon)?,
+            began,
+            inner_step: narrow(inner_step)?,
+        })
+    };
+    let window = match message.window.split_at_checked(5) {
+        Some((current, [])) => Window { current: trajectory(current)?, next: None },
+        Some((current, next)) => Window { current: trajectory(current)?, next: Some(trajectory(next)?) },
+        None => return Err(damaged("its window is cut short")),
+    };
+    let result = match message.gradient {
+        Some(bytes) => {
+            let (values, []) = bytes.as_chunks::<4>() else { return Err(damaged("its gradient is cut short")) };
+            let gradient = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
+            SlotResult::Dense { gradient, loss: f64::from_bits(message.loss) }
+        }
+        None => {
+            let (pairs, []) = message.pairs.as_chunks::<4>() else { return Err(damaged("a pair is cut short")) };
+            let report = |bits: &[u64; 4]| {
+                let [fresh, carried, loss_plus, loss_minus] = bits.map(f64::from_bits);
+                PairReport { fresh, carried, loss_plus, loss_minus }
+            };
+            SlotResult::SeedCoded(pairs.iter().map(report).collect())
+        }
+    };
+    Ok(Contribution {
+        slot: message.slot,
+        window,
+        result,
+        inner_steps: message.inner_steps,
+        diverged_lanes: message.diverged_lanes,
+    })
+}
+
+pub(super) fn encode_pointer(pointer: &Pointer) -> Vec<u8> {
+    pointer_message(pointer).encode_to_vec()
+}
+
+pub(super) fn decode_pointer(bytes: &[u8]) -> Result<Pointer, StoreError> {
+    let message = PointerMessage::decode(bytes).map_err(|error| StoreError::damaged("pointer", error))?;
+    read_pointer(&message)
+}
+
+fn pointer_message(pointer: &Pointer) -> PointerMessage {
+    PointerMessage { value: pointer.value, length: pointer.length, sha256: pointer.sha256.to_vec() }
+}
+
+fn read_pointer(message: &PointerMessage) -> Result<Pointer, StoreError> {
+    let sha256 = fixed(&message.sha256, "SHA-256 of a pointer")?;
+    Ok(Pointer { value: message.value, length: message.length, sha256 })
+}
+
+pub(super) fn encode_checkpoint(info: &CheckpointInfo, pointer: &Pointer) -> Vec<u8> {
+    CheckpointMessage {
+        pointer: Some(pointer_message(pointer)),
+        theta_hash: info.theta_hash.0.to_vec(),
+        meta_loss: info.meta_loss.map(f64::to_bits),
+        inner_steps: info.inner_steps,
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_checkpoint(
+    run: &RunId,
+    outer_step: u64,
+    bytes: &[u8],
+) -> Result<(CheckpointInfo, Pointer), StoreError> {
+    let damaged = |reason: &str| StoreError::damaged(format!("manifest of checkpoint {outer_step} of {run}"), reason);
+    let message = CheckpointMessage::decode(bytes).map_err(|error| damaged(&error.to_string()))?;
+    let pointer = read_pointer(message.pointer.as_ref().ok_or_else(|| damaged("it points nowhere"))?)?;
+    let info = CheckpointInfo {
+        run: run.clone(),
+        outer_step,
+        size_bytes: pointer.length,
+        sha256: pointer.sha256,
+        theta_hash: ThetaHash(fixed(&message.theta_hash, "theta hash of a checkpoint")?),
+        meta_loss: message.meta_loss.map(f64::from_bits),
+        inner_steps: message.inner_steps,
+    };
+    Ok((info, pointer))
+}
+
+fn fixed<const N: usize>(bytes: &[u8], what: &str) -> Result<[u8; N], StoreError> {
+    bytes.try_into().map_err(|_| StoreError::damaged(what, format!("it has {} bytes, not {N}", bytes.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bits(contribution: &Contribution) -> Vec<u8> {
+        encode_contribution(contribution)
+    }
+
+    #[test]
+    fn results_come_back_bit_by_bit() {
+        let trajectory = Trajectory { index: 3, family: 1, horizon: 90, began: 7, inner_step: 60 };
+        let pair = PairReport { fresh: -0.0, carried: f64::MIN_POSITIVE / 8.0, loss_plus: 0.1, loss_minus: -1e300 };
+        let seed_coded = Contribution {
+            slot: 9,
+            window: Window { current: trajectory, next: Some(Trajectory { index: 4, inner_step: 0, ..trajectory }) },
+            result: SlotResult::SeedCoded(vec![pair; 3]),
+            inner_steps: 11,
+            diverged_lanes: 2,
+        };
+        let dense = Contribution {
+            window: Window { current: trajectory, next: None },
+            result: SlotResult::Dense { gradient: vec![-0.0, 1e-40, 3.5], loss: -0.0 },
+            ..seed_coded.clone()
+        };
+        for contribution in [seed_coded, dense] {
+            let back = decode_contribution(&bits(&contribution)).unwrap();
+            assert_eq!(back, contribution);
+            assert_eq!(bits(&back), bits(&contribution), "the signs of zeros must survive");
+            if let (SlotResult::Dense { loss, .. }, SlotResult::Dense { .. }) = (&back.result, &contribution.result) {
+                assert!(loss.is_sign_negative());
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_named_and_never_panics() {
+        for bytes in [&[0xff; 8][..], &[0x12, 0x02, 0x01, 0x01][..], b""] {
+            let error = decode_contribution(bytes).unwrap_err().to_string();
+            assert!(error.contains("result"), "{error}");
+            assert!(decode_standing(bytes).is_err());
+            assert!(decode_lease(bytes).is_err());
+        }
+    }
+}
