@@ -1,12 +1,38 @@
-//! Checkpoints that describe themselves.
-use crate::Result;
-use crate::learned::LearnedOptimizerConfig;
-use crate::outer::OuterState;
+//! Checkpoints that describe themselves: one safetensors file that any tool can open and only the right bytes load from.
+//!
+//! ```text
+//!  header   "__metadata__": { "paceline": "{\"digest\":…,\"conventions\":…,\"counters\":…,\"meta\":…,\"theta_hash\":…}" }
+//!  F64      outer/pending/<name>                             meta-gradients not yet applied
+//!  F32      outer/moment1/<name>  outer/moment2/<name>       what Adam remembers
+//!  F32      theta/<name>                                     the learned optimizer
+//! ```
+//!
+//! Equal checkpoints are equal bytes: all metadata is one JSON text with sorted keys. `digest` is the SHA-256 of that
+//! text (without the digest itself) and of name, type, shape and data of every tensor, so a flipped bit anywhere is
+//! found. Layout, tensors and optimizer are checked against each other when reading, and numbers must be finite.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::learned::LearnedOptimizerConfig;
+use crate::outer::{OuterState, StepSummary};
+use crate::params::Layout;
+use crate::{Error, Result, Theta, noise};
+
 /// Newest format this program reads and the one it writes.
 pub const FORMAT: u32 = 1;
+
+/// Key of the metadata in the safetensors header. It is the only one: a header with several has no fixed order.
+const KEY: &str = "paceline";
+const DIGEST_PREFIX: &str = "{\"digest\":\"";
+
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CheckpointMeta {
     /// Format version.
     pub format: u32,
@@ -21,6 +47,7 @@ pub struct CheckpointMeta {
     /// Version of the code that wrote it.
     pub code_version: String,
 }
+
 /// Theta with the state of its outer loop.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
@@ -29,19 +56,289 @@ pub struct Checkpoint {
     /// Theta, moments and counters.
     pub state: OuterState,
 }
+
+/// All metadata but the digest.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    conventions: Conventions,
+    counters: Counters,
+    meta: CheckpointMeta,
+    theta_hash: String,
+}
+
+/// How the numbers are to be understood. A reader with other conventions must refuse them.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Conventions {
+    /// Order of axes.
+    axes: String,
+    /// Version of the features that learned optimizers read.
+    features: String,
+    /// Version of the noise.
+    noise: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counters {
+    diverged_lanes: u64,
+    inner_steps: u64,
+    last: Option<Last>,
+    outer_step: u64,
+    pending_steps: u32,
+    updates: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Last {
+    grad_norm: f64,
+    meta_loss: f64,
+}
+
+impl Conventions {
+    fn ours() -> Self {
+        Self {
+            axes: "linear [in,out], conv [height,width,in,out]".into(),
+            features: "features/v1".into(),
+            noise: noise::VERSION.into(),
+        }
+    }
+}
+
 impl Checkpoint {
     /// Deterministic safetensors bytes.
     ///
     /// # Errors
-    /// [`crate::Error::Checkpoint`].
+    /// [`Error::Checkpoint`] if the state does not hold together: another format, several lanes, vectors that are not as
+    /// long as theta, numbers that are not finite.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        unimplemented!()
+        let Self { meta, state } = self;
+        if meta.format != FORMAT {
+            return Err(damaged(format!("format {} cannot be written, only {FORMAT}", meta.format)));
+        }
+        if state.theta.lanes() != 1 {
+            return Err(damaged(format!("theta has {} lanes, a checkpoint holds one", state.theta.lanes())));
+        }
+        let layout = state.theta.layout();
+        let buffers = [
+            ("theta", Buffer::F32(state.theta.values())),
+            ("outer/moment1", Buffer::F32(&state.moment1)),
+            ("outer/moment2", Buffer::F32(&state.moment2)),
+            ("outer/pending", Buffer::F64(&state.pending)),
+        ];
+        let mut tensors = vec![];
+        for (group, buffer) in &buffers {
+            buffer.check(group, layout.size())?;
+            for (index, tensor) in layout.tensors().iter().enumerate() {
+                let start = layout.offset(index);
+                let data = buffer.bytes(start..start + tensor.size());
+                tensors.push((format!("{group}/{}", tensor.name()), buffer.dtype(), tensor.shape().to_vec(), data));
+            }
+        }
+        let views: Vec<(String, TensorView<'_>)> = tensors
+            .iter()
+            .map(|(name, dtype, shape, data)| Ok((name.clone(), TensorView::new(*dtype, shape.clone(), data)?)))
+            .collect::<Result<_, safetensors::SafeTensorError>>()
+            .map_err(|error| damaged(error.to_string()))?;
+        let text = document(meta, state)?;
+        let digest = digest(&text, &views);
+        let metadata = format!("{DIGEST_PREFIX}{digest}\",{}", &text[1..]);
+        safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), metadata)])))
+            .map_err(|error| damaged(error.to_string()))
     }
+
     /// Reads and verifies them.
     ///
     /// # Errors
-    /// [`crate::Error::Checkpoint`] for damage, [`crate::Error::CheckpointTooNew`].
-    pub fn from_bytes(_bytes: &[u8]) -> Result<Self> {
-        unimplemented!()
+    /// [`Error::Checkpoint`] for damage, saying what differs; [`Error::CheckpointTooNew`]; [`Error::Setting`] if the
+    /// optimizer it names has settings out of range.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let unreadable =
+            |error: safetensors::SafeTensorError| damaged(format!("not a whole safetensors file: {error}"));
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
+        let file = SafeTensors::deserialize(bytes).map_err(unreadable)?;
+        let metadata = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+        let metadata = metadata.ok_or_else(|| damaged(format!("no {KEY:?} metadata: not written by paceline")))?;
+
+        let (stated, text) = split_digest(metadata)?;
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| damaged(format!("metadata: {error}")))?;
+        let format = value["meta"]["format"].as_u64().unwrap_or_default();
+        if format > u64::from(FORMAT) {
+            let found = u32::try_from(format).unwrap_or(u32::MAX);
+            return Err(Error::CheckpointTooNew { found, supported: FORMAT });
+        }
+        let found = digest(&text, &file.tensors());
+        if found != stated {
+            return Err(damaged(format!(
+                "digest {found} of the content is not the stated {stated}: bytes were changed"
+            )));
+        }
+        let document: Document =
+            serde_json::from_value(value).map_err(|error| damaged(format!("metadata: {error}")))?;
+        document.open(&file)
     }
+}
+
+impl Document {
+    /// The checkpoint of this metadata and these tensors, once everything fits.
+    fn open(self, file: &SafeTensors<'_>) -> Result<Checkpoint> {
+        let Self { conventions, counters, meta, theta_hash } = self;
+        if meta.format != FORMAT {
+            return Err(damaged(format!("format {} is unknown, this program reads {FORMAT}", meta.format)));
+        }
+        if conventions != Conventions::ours() {
+            return Err(damaged(format!("conventions {conventions:?} are not ours, {:?}", Conventions::ours())));
+        }
+        let optimizer = meta.optimizer.build()?;
+        let layout = optimizer.layout();
+        let expected = 4 * layout.len();
+        if file.len() != expected {
+            return Err(damaged(format!("{} tensors, but {:?} has {expected}", file.len(), meta.optimizer)));
+        }
+        let f32s = |group| values(file, layout, group, Dtype::F32, |bytes| f32::from_le_bytes(*bytes));
+        let theta = Theta::new(layout, 1, f32s("theta")?)?;
+        if theta.hash().to_string() != theta_hash {
+            return Err(damaged(format!("theta hashes to {}, not the stated {theta_hash}", theta.hash())));
+        }
+        let state = OuterState {
+            moment1: f32s("outer/moment1")?,
+            moment2: f32s("outer/moment2")?,
+            pending: values(file, layout, "outer/pending", Dtype::F64, |bytes| f64::from_le_bytes(*bytes))?,
+            pending_steps: counters.pending_steps,
+            updates: counters.updates,
+            outer_step: counters.outer_step,
+            inner_steps: counters.inner_steps,
+            diverged_lanes: counters.diverged_lanes,
+            last: counters.last.map(|Last { grad_norm, meta_loss }| StepSummary { meta_loss, grad_norm }),
+            theta,
+        };
+        Ok(Checkpoint { meta, state })
+    }
+}
+
+fn damaged(reason: String) -> Error {
+    Error::Checkpoint { reason }
+}
+
+/// Values of one group of tensors, to be written.
+enum Buffer<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+}
+
+impl Buffer<'_> {
+    fn check(&self, group: &str, size: usize) -> Result<()> {
+        let (length, finite) = match self {
+            Self::F32(values) => (values.len(), values.iter().all(|value| value.is_finite())),
+            Self::F64(values) => (values.len(), values.iter().all(|value| value.is_finite())),
+        };
+        if length != size {
+            return Err(damaged(format!("{group} has {length} values, theta {size}")));
+        }
+        if finite { Ok(()) } else { Err(damaged(format!("{group} holds a number that is not finite"))) }
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self {
+            Self::F32(_) => Dtype::F32,
+            Self::F64(_) => Dtype::F64,
+        }
+    }
+
+    fn bytes(&self, range: std::ops::Range<usize>) -> Vec<u8> {
+        match self {
+            Self::F32(values) => values[range].iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::F64(values) => values[range].iter().flat_map(|value| value.to_le_bytes()).collect(),
+        }
+    }
+}
+
+/// The metadata without its digest, as canonical JSON.
+fn document(meta: &CheckpointMeta, state: &OuterState) -> Result<String> {
+    let last = state.last.map(|StepSummary { meta_loss, grad_norm }| Last { grad_norm, meta_loss });
+    if last.as_ref().is_some_and(|last| !last.grad_norm.is_finite() || !last.meta_loss.is_finite()) {
+        return Err(damaged("the summary of the last step holds a number that is not finite".into()));
+    }
+    let counters = Counters {
+        diverged_lanes: state.diverged_lanes,
+        inner_steps: state.inner_steps,
+        last,
+        outer_step: state.outer_step,
+        pending_steps: state.pending_steps,
+        updates: state.updates,
+    };
+    let theta_hash = state.theta.hash().to_string();
+    let document = Document { conventions: Conventions::ours(), counters, meta: meta.clone(), theta_hash };
+    let value = serde_json::to_value(document).map_err(|error| damaged(format!("metadata: {error}")))?;
+    Ok(canonical(&value))
+}
+
+/// JSON without spaces, keys sorted whatever order the map keeps.
+fn canonical(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            let entry =
+                |(key, value): &(&String, &Value)| format!("{}:{}", Value::from(key.as_str()), canonical(value));
+            format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+    }
+}
+
+/// The stated digest, and the metadata without it.
+fn split_digest(metadata: &str) -> Result<(&str, String)> {
+    let split = metadata.strip_prefix(DIGEST_PREFIX).and_then(|rest| rest.split_once("\","));
+    let (stated, rest) = split.ok_or_else(|| damaged("metadata does not begin with its digest".into()))?;
+    Ok((stated, format!("{{{rest}")))
+}
+
+/// Hex SHA-256 over the metadata and everything about the tensors, in the order of their names.
+fn digest(text: &str, tensors: &[(String, TensorView<'_>)]) -> String {
+    let mut hasher = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    part(text.as_bytes());
+    let mut ordered: Vec<_> = tensors.iter().collect();
+    ordered.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (name, view) in ordered {
+        part(name.as_bytes());
+        part(format!("{:?} {:?}", view.dtype(), view.shape()).as_bytes());
+        part(view.data());
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// One group's tensors, in layout order.
+fn values<T: Copy + Into<f64>, const WIDTH: usize>(
+    file: &SafeTensors<'_>,
+    layout: &Arc<Layout>,
+    group: &str,
+    dtype: Dtype,
+    decode: impl Fn(&[u8; WIDTH]) -> T,
+) -> Result<Vec<T>> {
+    let mut all = Vec::with_capacity(layout.size());
+    for tensor in layout.tensors() {
+        let name = format!("{group}/{}", tensor.name());
+        let view = file.tensor(&name).map_err(|_| damaged(format!("tensor {name:?} is missing")))?;
+        if view.dtype() != dtype || view.shape() != tensor.shape() {
+            let (found, shape) = (view.dtype(), view.shape());
+            let expected = tensor.shape();
+            return Err(damaged(format!("tensor {name:?} is {found:?} {shape:?}, expected {dtype:?} {expected:?}")));
+        }
+        let start = all.len();
+        all.extend(view.data().as_chunks::<WIDTH>().0.iter().map(&decode));
+        if !all[start..].iter().all(|value| Into::<f64>::into(*value).is_finite()) {
+            return Err(damaged(format!("tensor {name:?} holds a number that is not finite")));
+        }
+    }
+    Ok(all)
 }
