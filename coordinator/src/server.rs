@@ -7,8 +7,11 @@
 //!              flight finish, for `drain` at most
 //! ```
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use paceline_proto::FILE_DESCRIPTOR_SET;
 use paceline_proto::pb::checkpoint_service_server::CheckpointServiceServer;
 use paceline_proto::pb::run_service_server::RunServiceServer;
@@ -21,8 +24,10 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::handle::CoordinatorHandle;
+use crate::handle::{CoordinatorHandle, start};
+use crate::machine::Settings;
 use crate::service::{Checkpoints, Runs, Workers};
+use crate::store::{MemoryStore, SledStore, Store, StoreError};
 
 /// A dense gradient of 16 MiB and what goes with it.
 const LARGEST_WORKER_REQUEST: usize = 17 << 20;
@@ -41,9 +46,63 @@ const PENDING_RESETS: usize = 1024;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often the health of WorkerService is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
 type WorkerServer = WorkerServiceServer<Workers>;
 type RunServer = RunServiceServer<Runs>;
 type CheckpointServer = CheckpointServiceServer<Checkpoints>;
+
+/// How a coordinator runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder of the sled store; `None` keeps everything in memory.
+    pub data: Option<PathBuf>,
+    /// How long a lease lives without a heartbeat.
+    pub lease_ttl: Duration,
+    /// How often workers are asked for a heartbeat; less than a third of the TTL.
+    pub heartbeat: Duration,
+    /// How long shutdown waits for calls in flight.
+    pub drain: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: None,
+            lease_ttl: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(5),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves on a bound listener until `shutdown` is cancelled; then checkpoints every run, flushes and returns.
+///
+/// # Errors
+/// [`StoreError`] if the store cannot be opened; anything else if the server fails.
+pub async fn serve(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let Config { data, lease_ttl, heartbeat, drain } = config;
+    let opening = tokio::task::spawn_blocking(move || open(data));
+    let store = opening.await.context("open the store")??;
+    let (handle, mut actor) = start(store, Settings { lease_ttl, heartbeat }).await?;
+    tokio::select! {
+        served = serve_on(handle.clone(), listener, shutdown, drain) => served?,
+        ended = &mut actor => {
+            ended.context("run the coordinator")?;
+            anyhow::bail!("the coordinator ended while calls were served: see its log");
+        }
+    }
+    handle.shutdown().await;
+    actor.await.context("save the runs")
+}
+
+fn open(data: Option<PathBuf>) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match data {
+        Some(folder) => Arc::new(SledStore::open(&folder)?),
+        None => Arc::new(MemoryStore::new()),
+    })
+}
 
 /// Serves `handle` on a bound listener until `shutdown` is cancelled, then for at most `drain` longer to let calls in
 /// flight finish.
@@ -58,6 +117,7 @@ pub async fn serve_on(
 ) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, ServingStatus::Serving).await;
+    let watched = handle.clone();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -82,7 +142,10 @@ pub async fn serve_on(
     // `Server::tcp_nodelay` has no effect on a listener that was bound elsewhere.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let stopping = async {
-        shutdown.cancelled().await;
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = follow(&watched, &health) => {}
+        }
         report(&health, ServingStatus::NotServing).await;
     };
     let patience = async {
@@ -94,6 +157,16 @@ pub async fn serve_on(
         () = patience => tracing::warn!(drain_s = drain.as_secs_f64(), "calls still in flight were cut off"),
     }
     Ok(())
+}
+
+/// Keeps the health of WorkerService true: leases can be given while the store can be written. Never returns.
+async fn follow(handle: &CoordinatorHandle, health: &HealthReporter) {
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        looks.tick().await;
+        let status = if handle.ready().is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        health.set_service_status(WorkerServer::NAME, status).await;
+    }
 }
 
 /// Sets the health of the process (the service without a name) and of each service.

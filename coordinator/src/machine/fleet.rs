@@ -209,6 +209,11 @@ impl Fleet {
         Ok(self.find(run)?.checkpoints.iter().rev().cloned().collect())
     }
 
+    /// What a run is.
+    pub fn spec(&self, run: &RunId) -> Option<RunSpec> {
+        self.find(run).ok().map(|run| run.spec().clone())
+    }
+
     /// The place of a run in order of creation.
     ///
     /// # Errors
@@ -444,7 +449,7 @@ impl Fleet {
         let Outbox { mut records, effects: asked, touched, shown, state_answers, opened: _ } = out;
         for order in touched {
             let run = &self.runs[order as usize];
-            debug_assert!(run.leases.is_consistent(), "LG-1 of run {}: {:?}", run.id(), run.leases.ledger());
+            debug_assert!(run.is_consistent(), "LG-1 of run {}: {:?}", run.id(), run.leases.ledger());
             records.push(Record::Standing(order, run.standing()));
             if run.status.is_final() {
                 self.roster.forget_run(run.id());

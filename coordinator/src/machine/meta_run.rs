@@ -133,6 +133,13 @@ impl MetaRun {
         (0..).zip(&self.slots).filter(|(_, slot)| slot.result.is_none())
     }
 
+    /// LG-1, and that nobody holds a slot that is filled.
+    pub(super) fn is_consistent(&self) -> bool {
+        let fits = |slot: u32| self.slots.get(slot as usize).is_none_or(|slot| slot.result.is_none());
+        self.leases.is_consistent()
+            && self.leases.held(0).all(|held| held.record.outer_step == self.outer_step && fits(held.record.slot))
+    }
+
     fn families(&self, window: &Window) -> impl Iterator<Item = &str> {
         let next = window.next.map(|next| next.family);
         std::iter::once(window.current.family).chain(next).map(|family| self.spec().tasks[family].family.as_str())

@@ -2,7 +2,7 @@
 
 use paceline_proto::client::Created;
 use paceline_proto::fault::{Fault, FieldFault};
-use paceline_proto::model::{CreateRequest, RunSpec, RunState};
+use paceline_proto::model::{CreateRequest, RunState};
 use paceline_proto::pb;
 use paceline_proto::pb::run_service_server::RunService;
 use tokio_util::sync::CancellationToken;
@@ -25,10 +25,13 @@ impl Runs {
     }
 }
 
-/// Refuses a spec that cannot run, naming every fault as a field of the request.
-fn checked(spec: &RunSpec) -> Result<(), Fault> {
-    let within_request = |fault: FieldFault| FieldFault { field: format!("spec.{}", fault.field), ..fault };
-    spec.validate().map_err(|faults| Fault::FieldsInvalid(faults.into_iter().map(within_request).collect()))
+/// A refused spec is the field `spec` of the request, so every fault in it is named from there.
+fn within_request(fault: Fault) -> Fault {
+    let named = |fault: FieldFault| FieldFault { field: format!("spec.{}", fault.field), ..fault };
+    match fault {
+        Fault::FieldsInvalid(faults) => Fault::FieldsInvalid(faults.into_iter().map(named).collect()),
+        other => other,
+    }
 }
 
 /// The state every answer about one run holds.
@@ -42,8 +45,8 @@ impl RunService for Runs {
 
     async fn create_run(&self, request: Request<pb::CreateRunRequest>) -> Answer<pb::CreateRunResponse> {
         let CreateRequest { spec, request_id, validate_only, resume_unfinished } = accept(request)?;
-        checked(&spec).map_err(refuse)?;
-        answer::<Created, _>(self.handle.create(spec, request_id, validate_only, resume_unfinished).await)
+        let created = self.handle.create(spec, request_id, validate_only, resume_unfinished).await;
+        answer::<Created, _>(created.map_err(within_request))
     }
 
     async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Answer<pb::GetRunResponse> {

@@ -1,1 +1,10 @@
 //! Integration tests, one module a behaviour.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic, in its helpers too")]
+
+mod cluster;
+mod program;
+mod recipes;
+mod refusals;
+mod service;
+mod simulation;
+mod store;

@@ -146,6 +146,25 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_refusals_is_complete() {
+        let page = include_str!("../../../docs/errors.md");
+        let mut told: Vec<(String, String)> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split_once(" | `"))
+            .filter_map(|(code, rest)| Some((code.replace('_', "").to_lowercase(), rest.split_once('`')?.0.to_owned())))
+            .collect();
+        let mut known: Vec<(String, String)> = every_fault()
+            .iter()
+            .map(|fault| (format!("{:?}", fault.code()).to_lowercase(), fault.reason().to_owned()))
+            .collect();
+        for list in [&mut told, &mut known] {
+            list.sort();
+            list.dedup();
+        }
+        assert_eq!(told, known, "docs/errors.md and the code differ");
+    }
+
+    #[test]
     fn retry_after_is_what_the_coordinator_said() {
         let status = Status::from(Fault::Overloaded { retry_after: Duration::from_millis(750) });
         assert_eq!(retry_after(&status), Some(Duration::from_millis(750)));

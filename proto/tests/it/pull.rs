@@ -47,8 +47,11 @@ impl CheckpointService for Server {
 
     async fn get_checkpoint(
         &self,
-        _: Request<pb::GetCheckpointRequest>,
+        request: Request<pb::GetCheckpointRequest>,
     ) -> Result<Response<pb::GetCheckpointResponse>, Status> {
+        if request.into_inner().run == "silent" {
+            std::future::pending::<()>().await;
+        }
         Ok(Response::new(pb::GetCheckpointResponse { checkpoint: Some(self.info(30).into()) }))
     }
 
@@ -152,4 +155,28 @@ async fn lists_follow_their_pages() {
     let (client, _, _) = served(|_, pieces| pieces).await;
     let steps: Vec<u64> = client.list(&run()).await.unwrap().iter().map(|info| info.outer_step).collect();
     assert_eq!(steps, [30, 29, 28]);
+}
+
+#[tokio::test]
+async fn a_silent_coordinator_is_a_missed_deadline() {
+    tokio::time::pause();
+    let (client, _, _) = served(|_, pieces| pieces).await;
+    let status = client.get(&"silent".parse().unwrap(), None).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(paceline_proto::fault::is_transient(&status));
+}
+
+#[tokio::test]
+async fn a_coordinator_that_is_not_there_is_unavailable() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let client = CheckpointClient::new(endpoint(&address).unwrap().connect_lazy());
+    let status = client.get(&run(), None).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(
+        paceline_proto::fault::describe(&status).contains("refused"),
+        "{}",
+        paceline_proto::fault::describe(&status)
+    );
 }

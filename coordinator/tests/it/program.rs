@@ -1,0 +1,110 @@
+//! The program: its command line, its first line, its exit codes.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use paceline_proto::client::{RunClient, endpoint};
+
+fn coordinator(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-coordinator"));
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PACELINE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = coordinator(arguments).output().expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code().expect("it exits by itself"), text(stdout), text(stderr))
+}
+
+/// A coordinator that runs, and the address from its first line.
+fn started(arguments: &[&str]) -> (Child, String) {
+    let mut child = coordinator(arguments).spawn().expect("the program starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a first line");
+    let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("first line: {line:?}"));
+    (child, address.to_owned())
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id() as i32), signal).expect("the program still runs");
+}
+
+fn exit_code(mut child: Child) -> Option<i32> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status.code();
+        }
+        std::thread::yield_now();
+    }
+    child.kill().expect("the program still runs");
+    panic!("the program did not end in time");
+}
+
+#[test]
+fn help_and_version_are_no_faults() {
+    let (code, help, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    assert!(help.contains("Examples:") && help.contains("PACELINE_LISTEN") && help.contains("Exit codes:"), "{help}");
+    let (code, version, _) = run(&["--version"]);
+    assert_eq!((code, version.trim()), (0, concat!("paceline-coordinator ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn wrong_command_lines_have_their_codes() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    for (arguments, code, message) in [
+        (["--no-such", "--memory"].as_slice(), 64, "--no-such"),
+        (&["--lease-ttl", "soon"], 64, "--lease-ttl"),
+        (&["--memory", "--listen", "nonsense"], 64, "nonsense"),
+        (&["--memory", "--heartbeat", "20s"], 78, "less than a third of --lease-ttl"),
+        (&["--memory", "--listen", "0.0.0.0:0"], 78, "--insecure"),
+        (&["--memory", "--listen", &address], 69, &address),
+    ] {
+        let (got, stdout, stderr) = run(arguments);
+        assert_eq!(got, code, "{arguments:?}: {stderr}");
+        assert!(stderr.contains(message) && stdout.is_empty(), "{arguments:?}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn it_serves_where_it_says_and_stops_on_sigterm() {
+    let (child, address) = started(&["--memory", "--listen", "127.0.0.1:0"]);
+    let runs = RunClient::new(endpoint(&address).unwrap().connect_lazy());
+    assert_eq!(runs.list().await.unwrap(), []);
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(exit_code(child), Some(0));
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_told() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let under_a_file = file.path().join("store");
+    let folder = under_a_file.to_str().expect("UTF-8");
+    let (code, _, stderr) = run(&["--listen", "127.0.0.1:0", "--data", folder]);
+    assert_eq!(code, 73, "{stderr}");
+    assert!(stderr.contains(folder), "{stderr}");
+}
+
+#[tokio::test]
+async fn two_coordinators_do_not_share_a_folder() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().to_str().expect("UTF-8");
+    let (child, address) = started(&["--listen", "127.0.0.1:0", "--data", data]);
+    // The address is announced just before the store is opened; an answer means it is open.
+    RunClient::new(endpoint(&address).unwrap().connect_lazy()).list().await.unwrap();
+    let (code, _, stderr) = run(&["--listen", "127.0.0.1:0", "--data", data]);
+    assert_eq!(code, 69, "{stderr}");
+    assert!(stderr.contains(data), "{stderr}");
+    signal(&child, Signal::SIGINT);
+    assert_eq!(exit_code(child), Some(0));
+}
