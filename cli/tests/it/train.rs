@@ -139,10 +139,12 @@ fn a_store_in_use_is_worth_another_try() {
     let arguments =
         ["train", text(&recipe), "--no-eval", "--threads", "1", "--format", "json", "--store", text(&store)];
     let mut child = command(&arguments).stdout(Stdio::piped()).spawn().expect("started");
-    let mut first = String::new();
-    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("an event");
+    // The reader stays until the end: a command whose reader has gone ends.
+    let mut events = BufReader::new(child.stdout.take().expect("piped"));
+    events.read_line(&mut String::new()).expect("an event");
     let second = paceline(&arguments);
     child.kill().expect("it lives");
     child.wait().expect("it ends");
+    drop(events);
     assert_eq!(second.status.code(), Some(75), "{}", stderr(&second));
 }
