@@ -40,6 +40,9 @@ pub(crate) enum Exit {
     Interrupted = 130,
 }
 
+/// Reason of a failure that data would cure.
+pub(crate) const DATA_MISSING: &str = "DATA_MISSING";
+
 /// Why a command ends without success.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -187,7 +190,7 @@ impl From<paceline_tasks::Error> for Failure {
         let (reason, help) = match &error {
             Error::UnknownFamily { .. } => ("TASK_UNKNOWN", "`paceline tasks list` shows the families"),
             Error::Setting { .. } => ("TASK_SETTING_INVALID", "`paceline tasks list` shows each family's settings"),
-            Error::Data { .. } => ("DATA_MISSING", "name the folder with the data by --data-dir or PACELINE_DATA"),
+            Error::Data { .. } => (DATA_MISSING, "name the folder with the data by --data-dir or PACELINE_DATA"),
             _ => ("TASK_INVALID", "`paceline tasks list` shows the families and their settings"),
         };
         Self::new(Exit::BadInput, reason, error.to_string()).help(help)

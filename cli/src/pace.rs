@@ -164,7 +164,7 @@ pub(crate) mod tests {
             last = pace.observe(Duration::from_secs(1), &state(u64::from(step), 0, Some(loss))).meta_loss;
         }
         // Steps 19 to 39 without 30: twenty losses.
-        let expected = ((19..40).sum::<u32>() - 30) as f64 / 20.0;
+        let expected = f64::from((19..40).sum::<u32>() - 30) / 20.0;
         assert_eq!(last, Some(expected));
     }
 

@@ -112,8 +112,18 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if the state does not hold together: another format, several lanes, vectors that are not as
-    /// long as theta, numbers that are not finite.
+    /// long as theta, numbers that are not finite. [`Error::LayoutMismatch`] if theta is not one of `meta.optimizer`:
+    /// nothing is written that could not be read.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let optimizer = self.meta.optimizer.build()?;
+        if optimizer.layout() != self.state.theta.layout() {
+            let (expected, got) = (Arc::clone(optimizer.layout()), Arc::clone(self.state.theta.layout()));
+            return Err(Error::LayoutMismatch { what: "theta of a checkpoint".into(), expected, got });
+        }
+        self.encode()
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
         let Self { meta, state } = self;
         if meta.format != FORMAT {
             return Err(damaged(format!("format {} cannot be written, only {FORMAT}", meta.format)));
@@ -341,4 +351,47 @@ fn values<T: Copy + Into<f64>, const WIDTH: usize>(
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Seed;
+    use crate::learned::AdafacMlpConfig;
+
+    /// A sealed file whose tensors are not those of the optimizer it names: only the layout can tell.
+    fn mislabelled(label: LearnedOptimizerConfig) -> Checkpoint {
+        let optimizer = LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default());
+        let state = OuterState::new(optimizer.build().unwrap().init_theta(Seed::new(3)));
+        let (run, code_version) = ("run".into(), "0.1.0".into());
+        let recipe = serde_json::Value::Null;
+        let meta = CheckpointMeta { format: FORMAT, run, optimizer: label, recipe, parent: None, code_version };
+        Checkpoint { meta, state }
+    }
+
+    #[test]
+    fn tensors_of_another_optimizer_are_neither_written_nor_read() {
+        let wider = AdafacMlpConfig { hidden_size: 8, ..AdafacMlpConfig::default() };
+        for (label, word) in [
+            (LearnedOptimizerConfig::LearnableAdam, "tensors"),
+            (LearnedOptimizerConfig::AdafacMlp(wider), "expected F32"),
+        ] {
+            let checkpoint = mislabelled(label);
+            assert!(matches!(checkpoint.to_bytes(), Err(Error::LayoutMismatch { .. })));
+            let error = Checkpoint::from_bytes(&checkpoint.encode().unwrap()).unwrap_err().to_string();
+            assert!(error.contains(word), "{error} should say {word}");
+        }
+    }
+
+    #[test]
+    fn other_conventions_are_refused_by_name() {
+        let checkpoint = mislabelled(LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()));
+        let text = document(&checkpoint.meta, &checkpoint.state).unwrap().replace("noise/v1", "noise/v2");
+        let bytes = checkpoint.encode().unwrap();
+        let views = SafeTensors::deserialize(&bytes).unwrap().tensors();
+        let metadata = format!("{DIGEST_PREFIX}{}\",{}", digest(&text, &views), &text[1..]);
+        let sealed = safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), metadata)]))).unwrap();
+        let error = Checkpoint::from_bytes(&sealed).unwrap_err().to_string();
+        assert!(error.contains("noise/v2") && error.contains("noise/v1"), "{error}");
+    }
 }

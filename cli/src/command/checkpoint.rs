@@ -137,6 +137,14 @@ fn run_and_step(source: &str) -> Result<(RunId, Option<u64>), Failure> {
     Ok((run, step))
 }
 
+/// How the numbers of a checkpoint are to be understood, from the file's header: 8 bytes of length, then JSON.
+fn conventions(bytes: &[u8]) -> Option<Value> {
+    let length = usize::try_from(u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?)).ok()?;
+    let header: Value = serde_json::from_slice(bytes.get(8..length.checked_add(8)?)?).ok()?;
+    let document: Value = serde_json::from_str(header["__metadata__"]["paceline"].as_str()?).ok()?;
+    Some(document["conventions"].clone())
+}
+
 fn show(name: &str, checkpoint: &Checkpoint, bytes: &[u8], console: Console) {
     let Checkpoint { meta, state } = checkpoint;
     let config = serde_json::to_value(&meta.optimizer).unwrap_or(Value::Null);
@@ -155,6 +163,7 @@ fn show(name: &str, checkpoint: &Checkpoint, bytes: &[u8], console: Console) {
         .map(|task| format!("{} (weight {})", task["family"].as_str().unwrap_or("?"), task["weight"]))
         .collect();
     let parent = meta.parent.as_deref().unwrap_or("none");
+    let conventions = conventions(bytes).unwrap_or(Value::Null);
     let layout = state.theta.layout();
     console.say(format!("checkpoint    {name}"));
     console.say(format!("run           {}", meta.run));
@@ -169,6 +178,9 @@ fn show(name: &str, checkpoint: &Checkpoint, bytes: &[u8], console: Console) {
     console.say(format!("parent        {parent}"));
     console.say(format!("code version  {}", meta.code_version));
     console.say(format!("format        {}", meta.format));
+    for (what, convention) in conventions.as_object().into_iter().flatten() {
+        console.say(format!("{what:<13} {}", convention.as_str().unwrap_or("?")));
+    }
     console.say(format!("size          {}", size_text(bytes.len() as u64)));
     console.say(format!("sha256        {}", sha256_hex(bytes)));
     console.emit(&json!({
@@ -184,6 +196,7 @@ fn show(name: &str, checkpoint: &Checkpoint, bytes: &[u8], console: Console) {
         "parent": meta.parent,
         "code_version": meta.code_version,
         "format": meta.format,
+        "conventions": conventions,
         "size_bytes": bytes.len(),
         "sha256": sha256_hex(bytes),
     }));

@@ -57,12 +57,16 @@ fn draw(out: &mut String, family: &FamilyReport, steps: u32, seeds: u32) -> Draw
         .axis_desc_style(label)
         .label_style(label.into_font().transform(FontTransform::None))
         .draw()?;
-    for line in &all {
-        let style = line.color.stroke_width(line.width);
-        let drawn = chart.draw_series(LineSeries::new(points(line.losses, high), style))?;
+    // The legend follows the order of drawing, which begins with what matters least; so it is filled first, by itself.
+    for line in all.iter().rev() {
         if let Some(label) = &line.label {
-            drawn.label(label).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
+            let style = line.color.stroke_width(line.width);
+            let entry = chart.draw_series(LineSeries::new(std::iter::empty(), style))?;
+            entry.label(label).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
         }
+    }
+    for line in &all {
+        chart.draw_series(LineSeries::new(points(line.losses, high), line.color.stroke_width(line.width)))?;
     }
     let legend = SeriesLabelPosition::UpperRight;
     chart
@@ -151,6 +155,37 @@ mod tests {
         // Five curves with 200 points each, and a short line for each of the five entries of the legend.
         let long = svg.split("<polyline").filter(|line| line.matches(',').count() > 100).count();
         assert_eq!(long, 5);
+    }
+
+    /// Whether every element that is opened is closed, in order, and every attribute is quoted.
+    fn is_well_formed(xml: &str) -> bool {
+        let mut open = Vec::new();
+        for piece in xml.split('<').skip(1) {
+            let Some((tag, text)) = piece.split_once('>') else { return false };
+            if tag.matches('"').count() % 2 != 0 || text.contains('"') && text.contains('=') {
+                return false;
+            }
+            let name = tag.trim_start_matches('/').split_whitespace().next().unwrap_or_default().trim_end_matches('/');
+            if let Some(closed) = tag.strip_prefix('/') {
+                if open.pop() != Some(closed) {
+                    return false;
+                }
+            } else if !tag.ends_with('/') && !tag.starts_with(['?', '!']) {
+                open.push(name);
+            }
+        }
+        open.is_empty()
+    }
+
+    #[test]
+    fn the_plot_is_well_formed_xml_whatever_the_names() {
+        assert!(!is_well_formed("<a><b></a></b>") && !is_well_formed("<a>") && is_well_formed("<a><b c=\"d\"/></a>"));
+        let mut family = example().families.remove(0);
+        assert!(is_well_formed(&svg(&family, 200, 2).expect("drawn")));
+        family.family = "<b>&\"bold\"".into();
+        let svg = svg(&family, 200, 2).expect("drawn");
+        assert!(is_well_formed(&svg), "{}", &svg[..800]);
+        assert!(svg.contains("&lt;b&gt;&amp;"));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Integration tests, one module a behaviour. They run the real binary.
 
+mod checkpoints;
 mod exit_codes;
 mod recipes;
+mod train;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -104,7 +104,7 @@ impl Factored {
     pub(super) fn places(&self) -> Places<'_> {
         let mut runs = self.runs();
         let run = runs.next().unwrap_or(Run { row: 0, col: 0 });
-        Places { axes: self, runs, run, done: 0 }
+        Places { axes: self, runs, run, done: 0, places: (Place::Same(0), Place::Same(0)) }
     }
 }
 
@@ -190,20 +190,30 @@ pub(super) struct Places<'a> {
     runs: Runs<'a>,
     run: Run,
     done: usize,
+    places: (Place, Place),
 }
 
 impl Places<'_> {
     /// Row and column places of the next `len` elements (at most a block; less only at the tensor's end, where the
     /// unused indices are 0).
-    pub(super) fn next_block(&mut self, len: usize) -> (Place, Place) {
-        let (row_step, col_step) = self.axes.run_steps();
-        let place = |step: usize, first: usize| if step == 0 { Place::Same(first) } else { Place::Range(first) };
+    #[inline]
+    pub(super) fn next_block(&mut self, len: usize) -> &(Place, Place) {
         if len == BLOCK && self.done + BLOCK <= self.axes.run_length() {
-            let row = place(row_step, self.run.row + self.done * row_step);
-            let col = place(col_step, self.run.col + self.done * col_step);
+            let (row_step, col_step) = self.axes.run_steps();
+            let place = |step: usize, first: usize| if step == 0 { Place::Same(first) } else { Place::Range(first) };
+            self.places.0 = place(row_step, self.run.row + self.done * row_step);
+            self.places.1 = place(col_step, self.run.col + self.done * col_step);
             self.done += BLOCK;
-            return (row, col);
+        } else {
+            self.places = self.gather(len);
         }
+        &self.places
+    }
+
+    /// Places of elements that do not lie in one run.
+    #[inline(never)]
+    fn gather(&mut self, len: usize) -> (Place, Place) {
+        let (row_step, col_step) = self.axes.run_steps();
         let (mut rows, mut cols) = ([0; BLOCK], [0; BLOCK]);
         for (row, col) in rows[..len].iter_mut().zip(&mut cols[..len]) {
             if self.done == self.axes.run_length() {

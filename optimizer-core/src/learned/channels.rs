@@ -128,7 +128,7 @@ impl<'a> Channels<'a> {
         for start in (0..self.len()).step_by(BLOCK) {
             let length = BLOCK.min(self.len() - start);
             let place = places.as_mut().map(|places: &mut Places<'_>| places.next_block(length));
-            visit(start, length, place.as_ref());
+            visit(start, length, place);
         }
     }
 
