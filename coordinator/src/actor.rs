@@ -127,14 +127,18 @@ impl Actor {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.perform(first);
+        let mut abandoned = false; // every handle is gone
         while !self.is_done() {
             let has_batch = !self.outgoing.is_empty() && self.committed.broken.is_none();
             tokio::select! {
                 biased;
                 Some(heartbeat) = heartbeats.recv() => self.heartbeat(heartbeat),
-                Ok(()) = committed.changed() => {
-                    let committed = committed.borrow_and_update().clone();
-                    self.committed(committed);
+                changed = committed.changed(), if self.committed.broken.is_none() => {
+                    let mut now = committed.borrow_and_update().clone();
+                    if changed.is_err() {
+                        now.broken.get_or_insert_with(|| "its writer ended: see the log".to_owned());
+                    }
+                    self.committed(now);
                 }
                 Some(done) = self.heavy.join_next() => self.done(done),
                 Ok(permit) = batches.reserve(), if has_batch => {
@@ -143,9 +147,12 @@ impl Actor {
                     }
                 }
                 _ = ticks.tick() => self.event(Event::Tick),
-                call = calls.recv(), if self.outgoing.len() < BACKLOG => match call {
+                call = calls.recv(), if !abandoned && self.outgoing.len() < BACKLOG => match call {
                     Some(call) => self.call(call),
-                    None => self.shut_down(),
+                    None => {
+                        abandoned = true;
+                        self.shut_down();
+                    }
                 },
             }
         }
@@ -189,7 +196,12 @@ impl Actor {
     fn call(&mut self, call: Call) {
         match call {
             Call::Event { event: Event::ShutDown, reply: _ } => self.shut_down(),
-            Call::Event { event, reply: None } => self.event(event),
+            Call::Event { event, reply: None } => {
+                if let Event::CallerGone { ticket } = event {
+                    self.callers.remove(&ticket);
+                }
+                self.event(event);
+            }
             Call::Event { event, reply: Some((ticket, reply)) } => self.ask(event, ticket, reply),
             Call::Create { event, ticket, state, reply } => {
                 self.newborn.insert(ticket, *state);
@@ -327,6 +339,11 @@ impl Actor {
     }
 
     fn publish(&mut self, state: RunState) {
+        if state.status.is_final() {
+            tracing::info!(run = %state.run, status = ?state.status, outer_step = state.outer_step, "run ended");
+        } else {
+            tracing::debug!(run = %state.run, outer_step = state.outer_step, meta_loss = ?state.meta_loss, "run goes on");
+        }
         let Some(watch) = self.watches.get(&state.run).cloned() else { return };
         self.hold(Box::new(move |fault| {
             if fault.is_none() {

@@ -22,7 +22,7 @@ pub enum Error {
         status: Box<Status>,
     },
     /// A call that the worker cannot do without was refused for good.
-    #[error("the coordinator refuses to {call}: {}", describe(status))]
+    #[error("could not {call}, the coordinator refuses: {}", describe(status))]
     Refused {
         /// What was asked.
         call: &'static str,

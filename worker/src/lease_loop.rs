@@ -9,8 +9,8 @@
 //!                     forget the slot, poll      log once, drop, poll
 //! ```
 //!
-//! Drain (`shutdown`): polling ends; a lease in work is cancelled and released; a finished result gets [`DRAIN`] to
-//! reach the coordinator.
+//! Drain (`shutdown`): polling ends, and a lease that comes all the same goes back; a lease in work is cancelled and
+//! released; a finished result gets [`DRAIN`] to reach the coordinator.
 
 use std::future::Future;
 use std::time::Duration;
@@ -35,6 +35,9 @@ const POLL: Duration = Duration::from_secs(15);
 const POLL_SPACING: Duration = Duration::from_millis(200);
 /// How long a drain tries to hand over a result or a lease.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a drain waits for the poll in flight: the coordinator may have granted a lease whose answer is under way,
+/// and a lease that is not handed back blocks its slot until it expires.
+const LAST_ANSWER: Duration = Duration::from_millis(300);
 
 /// One lease at a time.
 #[derive(Debug)]
@@ -89,24 +92,24 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
     /// Waits for a lease; `None` once draining.
     async fn poll(&self) -> Result<Option<Lease>> {
         let polling = async {
-            loop {
+            while !self.shutdown.is_cancelled() {
                 let began = Instant::now();
                 let call = || {
                     let session = self.caller.session();
                     self.caller.client().lease(session.worker(), POLL, self.compute.holdings())
                 };
                 match self.caller.until_answered("ask for a lease", call).await {
-                    Ok(Some(lease)) => return Ok(lease),
+                    Ok(Some(lease)) => return Ok(Some(lease)),
                     Ok(None) => tokio::time::sleep_until(began + POLL_SPACING).await,
                     Err(Refusal::Call(status)) => return Err(self.caller.fatal("ask for a lease", status)),
                     Err(Refusal::Worker(error)) => return Err(error),
                 }
             }
+            Ok(None)
         };
-        tokio::select! {
-            biased;
-            () = self.shutdown.cancelled() => Ok(None),
-            lease = polling => lease.map(Some),
+        match self.while_draining(LAST_ANSWER, polling).await {
+            Some(lease) => self.unless_draining(lease?).await,
+            None => Ok(None),
         }
     }
 
@@ -183,7 +186,7 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
             holdings: self.compute.holdings(),
         };
         let call = || self.caller.client().submit(&submission);
-        let submitted = self.while_draining(self.caller.until_answered("submit a result", call)).await;
+        let submitted = self.while_draining(DRAIN, self.caller.until_answered("submit a result", call)).await;
         match submitted {
             None => {
                 tracing::warn!("drain is over and the coordinator did not take the result: it is lost");
@@ -224,18 +227,18 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
     async fn release(&self, key: &LeaseKey) {
         let keys = std::slice::from_ref(key);
         let call = || self.caller.client().release(self.caller.session().worker(), keys);
-        match self.while_draining(self.caller.until_answered("release a lease", call)).await {
+        match self.while_draining(DRAIN, self.caller.until_answered("release a lease", call)).await {
             Some(Ok(_)) => tracing::info!("lease released"),
             Some(Err(refusal)) => tracing::warn!(?refusal, "lease not released: it will expire"),
             None => tracing::warn!("drain is over and the coordinator did not answer: the lease will expire"),
         }
     }
 
-    /// Waits for something without end while working, but only [`DRAIN`] once draining.
-    async fn while_draining<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+    /// Waits for something without end while working, but only for `grace` once draining.
+    async fn while_draining<T>(&self, grace: Duration, what: impl Future<Output = T>) -> Option<T> {
         let end = async {
             self.shutdown.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
+            tokio::time::sleep(grace).await;
         };
         tokio::select! {
             biased;

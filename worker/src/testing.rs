@@ -180,15 +180,12 @@ impl CoordinatorClient for FakeCoordinator {
 
     async fn lease(&self, _worker: &WorkerId, wait: Duration, _holdings: Vec<Holdings>) -> CallResult<Option<Lease>> {
         let given = self.more.notified();
-        let next = self.script.lock().unwrap().lease.pop_front();
-        match next {
-            Some(lease) => lease.map(Some),
-            None => {
-                // A long poll; the worker asks again when it ends empty.
-                drop(tokio::time::timeout(wait, given).await);
-                Ok(None)
-            }
+        if let Some(lease) = self.script.lock().unwrap().lease.pop_front() {
+            return lease.map(Some);
         }
+        // A long poll: a lease that is given meanwhile answers it, else it ends empty.
+        drop(tokio::time::timeout(wait, given).await);
+        self.script.lock().unwrap().lease.pop_front().transpose()
     }
 
     async fn heartbeat(

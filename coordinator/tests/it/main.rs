@@ -4,6 +4,7 @@
 mod cluster;
 mod program;
 mod recipes;
+mod recovery;
 mod refusals;
 mod service;
 mod simulation;

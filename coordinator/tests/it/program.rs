@@ -3,11 +3,16 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use paceline_proto::client::{RunClient, endpoint};
+use paceline_proto::client::{RunClient, WorkerClient, endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::cluster::{registration, spec};
 
 fn coordinator(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-coordinator"));
@@ -37,16 +42,17 @@ fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id() as i32), signal).expect("the program still runs");
 }
 
-fn exit_code(mut child: Child) -> Option<i32> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < deadline {
-        if let Some(status) = child.try_wait().expect("a child") {
-            return status.code();
+/// How the program ends. The clients' connections live on meanwhile, on other threads, as in life.
+async fn exit_code(mut child: Child) -> Option<i32> {
+    let pid = Pid::from_raw(child.id() as i32);
+    let ended = tokio::task::spawn_blocking(move || child.wait().expect("a child").code());
+    match tokio::time::timeout(Duration::from_secs(20), ended).await {
+        Ok(code) => code.expect("waiting does not panic"),
+        Err(_) => {
+            kill(pid, Signal::SIGKILL).expect("the program still runs");
+            panic!("the program did not end in time");
         }
-        std::thread::yield_now();
     }
-    child.kill().expect("the program still runs");
-    panic!("the program did not end in time");
 }
 
 #[test]
@@ -82,7 +88,41 @@ async fn it_serves_where_it_says_and_stops_on_sigterm() {
     let runs = RunClient::new(endpoint(&address).unwrap().connect_lazy());
     assert_eq!(runs.list().await.unwrap(), []);
     signal(&child, Signal::SIGTERM);
-    assert_eq!(exit_code(child), Some(0));
+    assert_eq!(exit_code(child).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let (child, address) = started(&["--memory", "--listen", "127.0.0.1:0", "--drain", "1h"]);
+    // A watch of health never ends by itself, so the first stop waits for it.
+    let mut health = HealthClient::new(endpoint(&address).unwrap().connect().await.unwrap());
+    let stream = health.watch(HealthCheckRequest::default()).await.unwrap();
+    signal(&child, Signal::SIGTERM);
+    let mut changes = stream.into_inner();
+    while changes.message().await.unwrap().unwrap().status() == ServingStatus::Serving {}
+    signal(&child, Signal::SIGINT);
+    assert_eq!(exit_code(child).await, Some(130));
+}
+
+#[tokio::test]
+async fn a_restart_keeps_the_runs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let arguments = ["--listen", "127.0.0.1:0", "--data", folder.path().to_str().expect("UTF-8")];
+    let mut epochs = Vec::new();
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let (child, address) = started(&arguments);
+        let channel = endpoint(&address).unwrap().connect_lazy();
+        let runs = RunClient::new(channel.clone());
+        // The same request both times: the second coordinator must remember what the first one answered.
+        kept.push(runs.create(&spec("kept"), "request-1", false).await.unwrap().state);
+        assert_eq!(runs.list().await.unwrap().len(), 1);
+        epochs.push(WorkerClient::new(channel).register(registration("w1")).await.unwrap().epoch);
+        signal(&child, Signal::SIGTERM);
+        assert_eq!(exit_code(child).await, Some(0));
+    }
+    assert_eq!((&kept[0].run, kept[0].theta_hash), (&kept[1].run, kept[1].theta_hash));
+    assert!(epochs[0] < epochs[1], "{epochs:?}");
 }
 
 #[test]
@@ -106,5 +146,5 @@ async fn two_coordinators_do_not_share_a_folder() {
     assert_eq!(code, 69, "{stderr}");
     assert!(stderr.contains(data), "{stderr}");
     signal(&child, Signal::SIGINT);
-    assert_eq!(exit_code(child), Some(0));
+    assert_eq!(exit_code(child).await, Some(0));
 }

@@ -19,7 +19,7 @@ pub(crate) fn pes(steps: u64) -> RunSpec {
             "steps": steps,
             "slots": 4,
             "pairs_per_slot": 2,
-            "optimizer": {},
+            "optimizer": { "learning_rate": 0.01 },
             "report": "seed_coded"
         },
         "tasks": [{ "family": "quadratic" }, { "family": "rosenbrock" }],

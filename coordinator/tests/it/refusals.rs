@@ -75,8 +75,10 @@ async fn wrong_results_are_refused_and_the_slot_stays_open() {
     let sound = result(&worker, &lease);
 
     let mut stray = sound.clone();
-    stray.lease = altered(&sound.lease, |key| key.outer_step = 77);
+    stray.lease = altered(&sound.lease, |key| (key.outer_step, key.token) = (77, Token([9; 16])));
     refused(cluster.workers.submit(&stray).await, Code::NotFound, "LEASE_NOT_FOUND");
+    stray.lease = altered(&sound.lease, |key| key.outer_step = 77);
+    refused(cluster.workers.submit(&stray).await, Code::PermissionDenied, "LEASE_TOKEN_FOREIGN");
     stray.lease = altered(&sound.lease, |key| key.run = nowhere());
     refused(cluster.workers.submit(&stray).await, Code::NotFound, "RUN_NOT_FOUND");
     stray.lease = altered(&sound.lease, |key| key.token = Token([9; 16]));

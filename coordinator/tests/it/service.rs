@@ -31,7 +31,8 @@ async fn a_run_goes_from_creation_to_its_checkpoint() {
         assert_eq!(cluster.workers.submit(&submission).await.unwrap().verdict, Verdict::AlreadyAccepted);
     }
     // The watch ends by itself, with the end of the run.
-    let states: Vec<_> = states.collect::<Result<_, _>>().await.unwrap();
+    let whole = tokio::time::timeout(Duration::from_secs(20), states.collect::<Result<Vec<_>, _>>());
+    let states = whole.await.expect("the watch ends by itself").unwrap();
     let last = states.last().unwrap();
     assert_eq!(last.status, RunStatus::Completed);
     assert_eq!((last.outer_step, last.inner_steps), (2, 320));

@@ -8,10 +8,31 @@
 
 use super::{Estimate, EstimatorConfig, MetaLoss, PairReport, finite_difference, sign};
 
+/// In which precision the mean over an unroll is formed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// f64, as everything in Paceline that is summed.
+    Double,
+    /// f32, step by step, as the JAX reference does: only to compare with it. The difference of two means near 2 that
+    /// differ by 0.1 is then off by some 1e-6 of itself.
+    Single,
+}
+
 /// The report of one pair from the normalised losses of every inner step, one slice a sign.
 pub fn estimate(config: &EstimatorConfig, loss: MetaLoss, plus: &[f64], minus: &[f64]) -> Estimate {
+    estimate_in(Precision::Double, config, loss, plus, minus)
+}
+
+/// [`estimate`] with the means formed in `precision`.
+pub fn estimate_in(
+    precision: Precision,
+    config: &EstimatorConfig,
+    loss: MetaLoss,
+    plus: &[f64],
+    minus: &[f64],
+) -> Estimate {
     debug_assert!(plus.len() == minus.len() && !plus.is_empty(), "both signs unroll equally far, at least one step");
-    let (loss_plus, loss_minus) = (reduce(loss, plus), reduce(loss, minus));
+    let (loss_plus, loss_minus) = (reduce(precision, loss, plus), reduce(precision, loss, minus));
     let mut non_finite = 0;
     let mut delta = finite_difference(loss_plus, loss_minus, &mut non_finite);
     if let Some(bound) = config.clip_delta {
@@ -23,9 +44,12 @@ pub fn estimate(config: &EstimatorConfig, loss: MetaLoss, plus: &[f64], minus: &
     Estimate { report: PairReport { fresh: delta, carried: 0.0, loss_plus, loss_minus }, non_finite }
 }
 
-fn reduce(loss: MetaLoss, losses: &[f64]) -> f64 {
+fn reduce(precision: Precision, loss: MetaLoss, losses: &[f64]) -> f64 {
     match loss {
-        MetaLoss::Average => losses.iter().sum::<f64>() / losses.len() as f64,
+        MetaLoss::Average => match precision {
+            Precision::Double => losses.iter().sum::<f64>() / losses.len() as f64,
+            Precision::Single => f64::from(losses.iter().map(|loss| *loss as f32).sum::<f32>() / losses.len() as f32),
+        },
         // A NaN stays one: `f64::min` would pass over it.
         MetaLoss::Min => losses.iter().copied().fold(f64::INFINITY, |a, b| if b < a || b.is_nan() { b } else { a }),
         MetaLoss::Last => losses.last().copied().unwrap_or(f64::NAN),

@@ -17,7 +17,7 @@ use paceline_optimizer_core::task::{Evaluation, Split, TaskFamily, TaskLanes};
 use paceline_optimizer_core::{Error, Layout, Params, Purpose, Result, Seed};
 
 use crate::data::ImageData;
-use crate::layers::{correct, cross_entropy};
+use crate::layers::{Tape, correct, cross_entropy};
 use crate::models::Model;
 
 /// Softmax cross-entropy of a model on images.
@@ -144,12 +144,14 @@ impl ClassifierLanes<'_> {
                 Var::from_tensor(&values).map(|variable| variable.as_tensor().clone())
             })
             .collect::<candle_core::Result<Vec<Tensor>>>()?;
-        let losses = cross_entropy(&self.family.model.logits(&weights, &images)?, &labels)?;
+        let mut tape = Tape::default();
+        let logits = self.family.model.logits(&mut tape, &weights, &images)?;
+        let losses = tape.cross_entropy(&logits, &labels)?;
         // Lanes do not meet, so one backward pass from all losses gives each lane its own gradient.
-        let mut gradients = losses.backward()?;
+        let mut gradients = tape.backward(&losses)?;
         let gradients = weights.iter().enumerate().map(|(index, weight)| {
             let name = params.layout().tensors()[index].name();
-            let Some(gradient) = gradients.remove(weight) else {
+            let Some(gradient) = gradients.take(weight) else {
                 candle_core::bail!("no gradient reached {name}: a layer lost it")
             };
             if gradient.dims() != weight.dims() {
@@ -166,7 +168,7 @@ impl ClassifierLanes<'_> {
         let weights = (0..params.layout().len())
             .map(|index| Tensor::from_slice(params.tensor(index), self.shape(index), &Device::Cpu))
             .collect::<candle_core::Result<Vec<_>>>()?;
-        let logits = self.family.model.logits(&weights, &images)?;
+        let logits = self.family.model.logits(&mut Tape::default(), &weights, &images)?;
         let losses: Vec<f32> = cross_entropy(&logits, &labels)?.to_vec1()?;
         let scores = losses.into_iter().zip(correct(&logits, &labels)?);
         let size = self.family.batch_size as f32;
@@ -222,7 +224,7 @@ impl TaskLanes for ClassifierLanes<'_> {
 mod tests {
     use super::*;
     use crate::data::{DataSettings, ImageSource};
-    use crate::layers::{Activation, linear};
+    use crate::layers::Activation;
     use crate::models::Mlp;
 
     /// A model that forgets its last bias.
@@ -234,8 +236,8 @@ mod tests {
             self.0.layout()
         }
 
-        fn logits(&self, weights: &[Tensor], images: &Tensor) -> candle_core::Result<Tensor> {
-            linear(images, &weights[0], &weights[1].zeros_like()?, Activation::Identity)
+        fn logits(&self, tape: &mut Tape, weights: &[Tensor], images: &Tensor) -> candle_core::Result<Tensor> {
+            tape.linear(images, &weights[0], &weights[1].zeros_like()?, Activation::Identity)
         }
 
         fn describe(&self) -> String {

@@ -45,6 +45,11 @@ impl Conv2d {
 /// # Errors
 /// If shapes or types do not fit, or a tensor is not contiguous.
 pub fn conv2d(input: &Tensor, weight: &Tensor, bias: &Tensor, settings: Conv2d) -> Result<Tensor> {
+    input.apply_op3(weight, bias, convolution(input, weight, bias, settings)?)
+}
+
+/// The op of [`conv2d`], for operands that were checked.
+pub(super) fn convolution(input: &Tensor, weight: &Tensor, bias: &Tensor, settings: Conv2d) -> Result<Convolution> {
     check_lanes("conv2d", input, weight)?;
     let (input_lanes, batch, height, width, channels) = input.dims5()?;
     let (lanes, kernel_h, kernel_w, weight_channels, outputs) = weight.dims5()?;
@@ -60,10 +65,10 @@ pub fn conv2d(input: &Tensor, weight: &Tensor, bias: &Tensor, settings: Conv2d) 
     };
     let Conv2d { stride, padding, activation } = settings;
     let geometry = Geometry { image, channels, kernel, stride, padding, output };
-    input.apply_op3(weight, bias, Convolution { geometry, input_lanes, lanes, batch, outputs, activation })
+    Ok(Convolution { geometry, input_lanes, lanes, batch, outputs, activation })
 }
 
-struct Convolution {
+pub(super) struct Convolution {
     geometry: Geometry,
     /// Lanes of the input: `lanes`, or 1 if all share it.
     input_lanes: usize,

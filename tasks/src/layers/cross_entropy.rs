@@ -14,8 +14,13 @@ use super::{by_type, host, operand, tensor};
 /// # Errors
 /// If shapes or types do not fit, or a label names no class.
 pub fn cross_entropy(logits: &Tensor, labels: &Arc<Vec<u32>>) -> Result<Tensor> {
+    logits.apply_op1(softmax_cross_entropy(logits, labels)?)
+}
+
+/// The op of [`cross_entropy`], for operands that were checked.
+pub(super) fn softmax_cross_entropy(logits: &Tensor, labels: &Arc<Vec<u32>>) -> Result<CrossEntropy> {
     let sizes = Sizes::of(logits, labels)?;
-    logits.apply_op1(CrossEntropy { sizes, labels: Arc::clone(labels), probabilities: OnceLock::new() })
+    Ok(CrossEntropy { sizes, labels: Arc::clone(labels), probabilities: OnceLock::new() })
 }
 
 /// How many examples of each lane are classified right: the label's logit is the largest, and the first of equals.
@@ -54,7 +59,7 @@ impl Sizes {
     }
 }
 
-struct CrossEntropy {
+pub(super) struct CrossEntropy {
     sizes: Sizes,
     labels: Arc<Vec<u32>>,
     /// Softmax of the logits, kept from the forward pass: the exponentials are most of the work.

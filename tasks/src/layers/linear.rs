@@ -13,6 +13,11 @@ use super::{Activation, by_type, check_lanes, host, operand, tensor};
 /// # Errors
 /// If shapes or types do not fit, or a tensor is not contiguous.
 pub fn linear(input: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
+    input.apply_op3(weight, bias, affine(input, weight, bias, activation)?)
+}
+
+/// The op of [`linear`], for operands that were checked.
+pub(super) fn affine(input: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Linear> {
     check_lanes("linear", input, weight)?;
     let (lanes, inputs, outputs) = weight.dims3()?;
     if input.rank() < 3 || input.dims()[2..].iter().product::<usize>() != inputs {
@@ -22,7 +27,7 @@ pub fn linear(input: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activa
         bail!("linear: expected a bias [{lanes}, {outputs}], got {:?}", bias.shape());
     }
     let sizes = Sizes { input_lanes: input.dim(0)?, lanes, batch: input.dim(1)?, inputs, outputs };
-    input.apply_op3(weight, bias, Linear { sizes, activation })
+    Ok(Linear { sizes, activation })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +53,7 @@ fn at<T>(values: &[T], index: usize, size: usize) -> &[T] {
     &values[index * size..(index + 1) * size]
 }
 
-struct Linear {
+pub(super) struct Linear {
     sizes: Sizes,
     activation: Activation,
 }

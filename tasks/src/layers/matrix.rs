@@ -1,6 +1,5 @@
 //! Matrix products on slices: the one place that calls the `gemm` crate, always on the calling thread.
 
-use candle_core::WithDType;
 use gemm::Parallelism;
 
 use super::real::Real;
@@ -44,30 +43,60 @@ pub(super) enum Into {
 }
 
 /// `out = left · right`, or `out += left · right`; `out` is row-major.
-pub(super) fn multiply<T: Real + WithDType>(out: &mut [T], left: Matrix<'_, T>, right: Matrix<'_, T>, into: Into) {
+pub(super) fn multiply<T: Real>(out: &mut [T], left: Matrix<'_, T>, right: Matrix<'_, T>, into: Into) {
     let (rows, columns, inner) = (left.rows, right.columns, left.columns);
     assert_eq!(inner, right.rows, "inner sizes of a product must agree");
     assert_eq!(out.len(), rows * columns, "the output of a {rows}×{columns} product must have as many values");
     if inner == 0 && into == Into::Overwrite {
         out.fill(T::zero());
     }
-    #[expect(unsafe_code, reason = "gemm takes raw pointers; `Matrix::new` and the asserts above bound every access")]
-    // SAFETY: `left` and `right` come from `Matrix::new`, so `rows`, `columns` and the strides address exactly the
-    // values of a live slice (a transpose swaps both); `out` is as long as the product and cannot alias either, being
-    // borrowed mutably. `T` is f32 or f64 (`Real` is implemented for no other), which gemm has kernels for.
+    for first in (0..inner).step_by(INNER_BLOCK) {
+        let block = first..inner.min(first + INNER_BLOCK);
+        let into = if first == 0 { into } else { Into::Add };
+        multiply_block(out, left, right, block, into);
+    }
+}
+
+/// Longest inner size given to `gemm` at once. It would itself cut longer ones at a length that depends on the caches
+/// of the machine, and so round differently on different hosts; up to 512 it never cuts.
+const INNER_BLOCK: usize = 512;
+
+/// The part of a product that sums over the `inner` columns of `left`.
+fn multiply_block<T: Real>(
+    out: &mut [T],
+    left: Matrix<'_, T>,
+    right: Matrix<'_, T>,
+    inner: std::ops::Range<usize>,
+    into: Into,
+) {
+    let (rows, columns) = (left.rows, right.columns);
+    // Empty matrices have no values to point at.
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    let (left_values, right_values) =
+        (&left.values[inner.start * left.column_stride..], &right.values[inner.start * right.row_stride..]);
+    #[expect(
+        unsafe_code,
+        reason = "gemm takes raw pointers; `Matrix::new` and the asserts of `multiply` bound every access"
+    )]
+    // SAFETY: `left` and `right` come from `Matrix::new`, so rows, columns and strides address exactly the values of a
+    // live slice (a transpose swaps both), and `inner` is a range of the columns of `left` and rows of `right`, which
+    // are as many. `out` is as long as the product (both are checked by `multiply`) and cannot alias, being borrowed
+    // mutably. `T` is f32 or f64 (`Real` is implemented for no other), which gemm has kernels for.
     unsafe {
         gemm::gemm(
             rows,
             columns,
-            inner,
+            inner.len(),
             out.as_mut_ptr(),
             1,
             columns as isize,
             into == Into::Add,
-            left.values.as_ptr(),
+            left_values.as_ptr(),
             left.column_stride as isize,
             left.row_stride as isize,
-            right.values.as_ptr(),
+            right_values.as_ptr(),
             right.column_stride as isize,
             right.row_stride as isize,
             T::one(),
@@ -97,7 +126,7 @@ mod tests {
     #[test]
     fn products_agree_with_three_loops_for_plain_and_transposed_operands() {
         let value = |i: usize| ((i * 37 + 11) % 23) as f64 - 11.0;
-        for (rows, inner, columns) in [(1, 1, 1), (3, 5, 2), (17, 4, 9), (1, 30, 7), (8, 16, 1)] {
+        for (rows, inner, columns) in [(1, 1, 1), (3, 5, 2), (17, 4, 9), (1, 30, 7), (8, 16, 1), (5, 1030, 3)] {
             let left: Vec<f64> = (0..rows * inner).map(value).collect();
             let right: Vec<f64> = (0..inner * columns).map(|i| value(i + 5)).collect();
             let left_t: Vec<f64> = (0..inner * rows).map(|i| left[(i % rows) * inner + i / rows]).collect();

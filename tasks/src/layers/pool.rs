@@ -24,7 +24,7 @@ pub struct Window {
 /// # Errors
 /// If no window fits, or the tensor is not contiguous f32 or f64.
 pub fn max_pool2d(input: &Tensor, window: Window) -> Result<Tensor> {
-    pool(input, window, Kind::Max)
+    input.apply_op1(pooling(input, window, Kind::Max)?)
 }
 
 /// Mean of each window, shapes as [`max_pool2d`]. The mean over a whole image is a window of its size.
@@ -32,26 +32,27 @@ pub fn max_pool2d(input: &Tensor, window: Window) -> Result<Tensor> {
 /// # Errors
 /// As [`max_pool2d`].
 pub fn avg_pool2d(input: &Tensor, window: Window) -> Result<Tensor> {
-    pool(input, window, Kind::Average)
+    input.apply_op1(pooling(input, window, Kind::Average)?)
 }
 
-fn pool(input: &Tensor, window: Window, kind: Kind) -> Result<Tensor> {
+/// The op of [`max_pool2d`] or [`avg_pool2d`], for an operand that was checked.
+pub(super) fn pooling(input: &Tensor, window: Window, kind: Kind) -> Result<Pool> {
     let (lanes, batch, height, width, channels) = input.dims5()?;
     let image = [height, width];
     if (0..2).any(|axis| window.size[axis] == 0 || window.stride[axis] == 0 || window.size[axis] > image[axis]) {
         bail!("pooling: no {window:?} in images {:?}", input.shape());
     }
     let along = |axis: usize| (image[axis] - window.size[axis]) / window.stride[axis] + 1;
-    input.apply_op1(Pool { kind, window, lanes, batch, image, channels, output: [along(0), along(1)] })
+    Ok(Pool { kind, window, lanes, batch, image, channels, output: [along(0), along(1)] })
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Max,
     Average,
 }
 
-struct Pool {
+pub(super) struct Pool {
     kind: Kind,
     window: Window,
     lanes: usize,
@@ -63,12 +64,14 @@ struct Pool {
 
 impl Pool {
     /// Where in an image each pixel of each output pixel's window starts; windows in row-major order.
-    fn windows(&self) -> impl Iterator<Item = impl Iterator<Item = usize> + Clone + '_> + '_ {
+    fn windows(&self) -> impl Iterator<Item = impl Iterator<Item = usize> + '_> + '_ {
         let Window { size, stride } = self.window;
-        (0..self.output[0] * self.output[1]).map(move |index| {
-            let (top, left) = (index / self.output[1] * stride[0], index % self.output[1] * stride[1]);
-            (0..size[0] * size[1])
-                .map(move |place| ((top + place / size[1]) * self.image[1] + left + place % size[1]) * self.channels)
+        let (columns, row_length, channels) = (self.output[1], self.image[1] * self.channels, self.channels);
+        (0..self.output[0]).flat_map(move |out_y| {
+            (0..columns).map(move |out_x| {
+                let corner = out_y * stride[0] * row_length + out_x * stride[1] * channels;
+                (0..size[0]).flat_map(move |y| (0..size[1]).map(move |x| corner + y * row_length + x * channels))
+            })
         })
     }
 
@@ -122,6 +125,7 @@ fn backward<T: Real>(op: &Pool, input: &Tensor, output: &Tensor, grad: &Tensor) 
     let image_size = op.image[0] * op.image[1] * op.channels;
     let output_size = op.output[0] * op.output[1] * op.channels;
     let mut grad_input = vec![T::zero(); inputs.len()];
+    let mut left = vec![T::zero(); op.channels];
     for (index, grad_image) in grad_input.chunks_exact_mut(image_size).enumerate() {
         let image = &inputs[index * image_size..(index + 1) * image_size];
         let output = &outputs[index * output_size..(index + 1) * output_size];
@@ -130,10 +134,15 @@ fn backward<T: Real>(op: &Pool, input: &Tensor, output: &Tensor, grad: &Tensor) 
         for (window, (output, grad)) in op.windows().zip(pixels) {
             match op.kind {
                 Kind::Max => {
-                    for (channel, (&best, &grad)) in output.iter().zip(grad).enumerate() {
-                        let is_best = |value: T| value == best || (value.is_nan() && best.is_nan());
-                        if let Some(start) = window.clone().find(|start| is_best(image[start + channel])) {
-                            grad_image[start + channel] += grad;
+                    // All channels of a window at once: what the first place with the maximum takes, later ones don't.
+                    left.copy_from_slice(grad);
+                    for start in window {
+                        let place = start..start + op.channels;
+                        let values = image[place.clone()].iter().zip(output).zip(&mut left);
+                        for (sum, ((&value, &best), left)) in grad_image[place].iter_mut().zip(values) {
+                            let taken = if value == best || value.is_nan() { *left } else { T::zero() };
+                            *sum += taken;
+                            *left = if value == best || value.is_nan() { T::zero() } else { *left };
                         }
                     }
                 }

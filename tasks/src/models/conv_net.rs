@@ -12,7 +12,7 @@ use candle_core::{Result, Tensor};
 use paceline_optimizer_core::Layout;
 
 use super::{Model, weights_and_biases};
-use crate::layers::{Activation, Conv2d, Window, avg_pool2d, conv2d, linear, max_pool2d};
+use crate::layers::{Activation, Conv2d, Tape, Window};
 
 /// How later convolutions halve the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,21 +50,21 @@ impl Model for ConvNet {
         &self.layout
     }
 
-    fn logits(&self, weights: &[Tensor], images: &Tensor) -> Result<Tensor> {
+    fn logits(&self, tape: &mut Tape, weights: &[Tensor], images: &Tensor) -> Result<Tensor> {
         let (convolutions, head) = weights.split_at(2 * self.channels.len());
         let mut activations = images.clone();
         for (index, layer) in convolutions.chunks_exact(2).enumerate() {
             let halve = index > 0;
             let stride = if halve && self.downsampling == Downsampling::Stride { 2 } else { 1 };
             let settings = Conv2d { stride: [stride; 2], padding: [1, 1], activation: Activation::Relu };
-            activations = conv2d(&activations, &layer[0], &layer[1], settings)?;
+            activations = tape.conv2d(&activations, &layer[0], &layer[1], settings)?;
             if halve && self.downsampling == Downsampling::MaxPool {
-                activations = max_pool2d(&activations, Window { size: [2, 2], stride: [2, 2] })?;
+                activations = tape.max_pool2d(&activations, Window { size: [2, 2], stride: [2, 2] })?;
             }
         }
         let (_, _, height, width, _) = activations.dims5()?;
-        let pooled = avg_pool2d(&activations, Window { size: [height, width], stride: [height, width] })?;
-        linear(&pooled, &head[0], &head[1], Activation::Identity)
+        let pooled = tape.avg_pool2d(&activations, Window { size: [height, width], stride: [height, width] })?;
+        tape.linear(&pooled, &head[0], &head[1], Activation::Identity)
     }
 
     fn describe(&self) -> String {

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use paceline_optimizer_core::Layout;
 
 use super::{Model, weights_and_biases};
-use crate::layers::{Activation, linear};
+use crate::layers::{Activation, Tape};
 
 /// Linear layers with relu between them.
 #[derive(Debug)]
@@ -29,12 +29,12 @@ impl Model for Mlp {
         &self.layout
     }
 
-    fn logits(&self, weights: &[Tensor], images: &Tensor) -> Result<Tensor> {
+    fn logits(&self, tape: &mut Tape, weights: &[Tensor], images: &Tensor) -> Result<Tensor> {
         let layers = weights.chunks_exact(2);
         let last = layers.len() - 1;
         layers.enumerate().try_fold(images.clone(), |activations, (index, layer)| {
             let activation = if index == last { Activation::Identity } else { Activation::Relu };
-            linear(&activations, &layer[0], &layer[1], activation)
+            tape.linear(&activations, &layer[0], &layer[1], activation)
         })
     }
 

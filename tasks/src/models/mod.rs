@@ -12,6 +12,8 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 use paceline_optimizer_core::{Layout, TensorSpec};
 
+use crate::layers::Tape;
+
 /// A classifier of images.
 pub(crate) trait Model: Debug + Send + Sync {
     /// Names and shapes of its parameters. Tensors of one axis are biases, of more axes weights whose last axis is the
@@ -19,8 +21,8 @@ pub(crate) trait Model: Debug + Send + Sync {
     fn layout(&self) -> &Arc<Layout>;
 
     /// Logits `[lanes, batch, classes]` of images `[lanes | 1, batch, height, width, channels]` under weights
-    /// `[lanes, shape…]` in the order of the layout.
-    fn logits(&self, weights: &[Tensor], images: &Tensor) -> Result<Tensor>;
+    /// `[lanes, shape…]` in the order of the layout; `tape` remembers the way.
+    fn logits(&self, tape: &mut Tape, weights: &[Tensor], images: &Tensor) -> Result<Tensor>;
 
     /// What it is, in a few words.
     fn describe(&self) -> String;

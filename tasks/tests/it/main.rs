@@ -1,1 +1,24 @@
 //! Integration tests, one module a behaviour.
+
+mod conformance;
+mod golden_complex;
+mod real_mnist;
+mod settings;
+
+use std::sync::Arc;
+
+use paceline_optimizer_core::task::TaskFamily;
+use serde_json::{Map, Value};
+
+/// A JSON object as the settings of a recipe.
+fn settings(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => panic!("settings are an object, not {other}"),
+    }
+}
+
+/// A family that needs no data files.
+fn family(name: &str, value: Value) -> Arc<dyn TaskFamily> {
+    paceline_tasks::build(name, &settings(value), None).expect("settings of a test are right")
+}

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use paceline_optimizer_core::estimator::{EstimatorKind, PairReport};
 use paceline_optimizer_core::learned::LearnedOptimizer;
-use paceline_optimizer_core::outer::{Report, slot_gradient};
+use paceline_optimizer_core::outer::slot_gradient;
 use paceline_optimizer_core::schedule::Window;
 use paceline_optimizer_core::unroll::{PairId, PairOutcome, Particle, UnrollContext, full_es_pair, pes_pair};
 use paceline_optimizer_core::{Error as CoreError, Theta};
@@ -24,6 +24,7 @@ use paceline_proto::model::{Holdings, Lease, ResultBody, RunId, RunSpec, SeedCod
 
 use super::pool::{Panicked, Pool};
 use super::run_state::{Families, RunState, build_families};
+use super::theta_cache::HeldTheta;
 use super::{Compute, ComputeError, Computed};
 use crate::Result as WorkerResult;
 use crate::held::LeaseCancel;
@@ -107,16 +108,14 @@ impl Engine {
         let replayed = held.replayed(key.slot, key.outer_step, &lease.window);
         let absent = held.thetas.missing(replayed.clone());
         let theta = held.thetas.get(key.outer_step).cloned();
-        let (Some(theta), []) = (theta, absent.as_slice()) else {
+        let (Some(HeldTheta { theta, hash }), []) = (theta, absent.as_slice()) else {
             return Err(ComputeError::Failed(format!("a theta up to version {} was not supplied", key.outer_step)));
         };
-        if theta.hash() != lease.theta_hash {
+        if hash != lease.theta_hash {
             return Err(ComputeError::Failed(format!(
-                "theta version {} hashes to {}, but the lease names {}: coordinator and worker disagree about theta; \
+                "theta version {} hashes to {hash}, but the lease names {}: coordinator and worker disagree about theta; \
                  run the same release of both",
-                key.outer_step,
-                theta.hash(),
-                lease.theta_hash
+                key.outer_step, lease.theta_hash
             )));
         }
         Ok(SlotWork {
@@ -176,7 +175,8 @@ impl Engine {
     }
 
     async fn body(&self, work: &SlotWork, reports: Vec<PairReport>) -> Result<ResultBody, ComputeError> {
-        if !is_dense(work.spec.outer.report, reports.len(), work.theta.values().len()) {
+        let outer = &work.spec.outer;
+        if !outer.report.is_dense(outer.pairs_per_slot, work.theta.values().len()) {
             return Ok(ResultBody::SeedCoded(SeedCoded { pairs: reports }));
         }
         let work = work.clone();
@@ -293,15 +293,6 @@ impl SlotWork {
     }
 }
 
-/// Whether a slot travels as one vector of `size` f32 instead of 32 bytes a pair.
-fn is_dense(report: Report, pairs: usize, size: usize) -> bool {
-    match report {
-        Report::Auto => size * 4 < pairs * 32,
-        Report::SeedCoded => false,
-        Report::Dense => true,
-    }
-}
-
 fn panicked(doing: &str, panic: &Panicked) -> ComputeError {
     ComputeError::Failed(format!("{doing} {panic}: this is a bug of the worker; its log has the place"))
 }
@@ -316,15 +307,4 @@ impl Drop for StopOnDrop {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn auto_takes_the_smaller_report() {
-        assert!(!is_dense(Report::Auto, 8, 1000));
-        assert!(!is_dense(Report::Auto, 1, 8), "equal sizes travel as seeds");
-        assert!(is_dense(Report::Auto, 1, 7));
-        assert!(is_dense(Report::Dense, 1, 1 << 20));
-        assert!(!is_dense(Report::SeedCoded, 1, 1));
-    }
-}
+mod tests;

@@ -59,7 +59,7 @@ impl RunState {
                 )));
             }
         }
-        let held = self.thetas.get(key.outer_step).map(|theta| theta.hash());
+        let held = self.thetas.get(key.outer_step).map(|theta| theta.hash);
         if held.is_some_and(|hash| hash != lease.theta_hash) {
             // The coordinator's history is not the one we saw; nothing remembered of the run can be trusted.
             tracing::warn!(version = key.outer_step, "theta held differs from the lease's: forgetting what is cached");

@@ -7,19 +7,26 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use paceline_optimizer_core::Theta;
 use paceline_optimizer_core::params::Layout;
+use paceline_optimizer_core::{Theta, ThetaHash};
 
 use super::ComputeError;
 
 /// How many bytes of theta a run may keep between leases. The newest is kept whatever its size.
 const KEPT_BYTES: usize = 64 << 20;
 
+/// One version of theta, hashed once: every lease that uses it checks the hash.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldTheta {
+    pub(crate) theta: Arc<Theta>,
+    pub(crate) hash: ThetaHash,
+}
+
 /// The thetas held of one run.
 #[derive(Debug)]
 pub(crate) struct ThetaCache {
     layout: Arc<Layout>,
-    versions: BTreeMap<u64, Arc<Theta>>,
+    versions: BTreeMap<u64, HeldTheta>,
 }
 
 impl ThetaCache {
@@ -34,7 +41,7 @@ impl ThetaCache {
     }
 
     /// A version, if held.
-    pub(crate) fn get(&self, version: u64) -> Option<&Arc<Theta>> {
+    pub(crate) fn get(&self, version: u64) -> Option<&HeldTheta> {
         self.versions.get(&version)
     }
 
@@ -45,7 +52,7 @@ impl ThetaCache {
 
     /// All versions of a range that are held.
     pub(crate) fn range(&self, versions: Range<u64>) -> BTreeMap<u64, Arc<Theta>> {
-        self.versions.range(versions).map(|(version, theta)| (*version, Arc::clone(theta))).collect()
+        self.versions.range(versions).map(|(version, held)| (*version, Arc::clone(&held.theta))).collect()
     }
 
     /// Takes in a version as little-endian f32.
@@ -63,7 +70,8 @@ impl ThetaCache {
         }
         let values = bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
         let theta = Theta::new(&self.layout, 1, values).map_err(ComputeError::failed)?;
-        self.versions.insert(version, Arc::new(theta));
+        let hash = theta.hash();
+        self.versions.insert(version, HeldTheta { theta: Arc::new(theta), hash });
         Ok(())
     }
 
@@ -100,7 +108,7 @@ mod tests {
         let mut cache = ThetaCache::new(&layout(3));
         let values = [1.5, -0.0, f32::MIN_POSITIVE];
         cache.insert(7, &bytes(&values)).unwrap();
-        let held: Vec<u32> = cache.get(7).unwrap().values().iter().map(|value| value.to_bits()).collect();
+        let held: Vec<u32> = cache.get(7).unwrap().theta.values().iter().map(|value| value.to_bits()).collect();
         assert_eq!(held, values.map(f32::to_bits));
     }
 

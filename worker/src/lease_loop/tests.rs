@@ -185,6 +185,18 @@ async fn drain_releases_the_lease_in_work() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_granted_as_the_drain_begins_goes_back() {
+    let mut worker = Fixture::start(Behaviour::Instant, vec![], leases([0]));
+    assert_eq!([worker.act().await, worker.act().await], [Event::Registered, Event::Computing(0)]);
+    drop(worker.submission().await);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let coordinator = worker.coordinator.clone();
+    worker.shutdown.cancel();
+    coordinator.give(lease(5));
+    assert_eq!(worker.drain().await, [Event::Released(vec![5])]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn drain_gives_a_finished_result_five_seconds() {
     let mut script = leases([3]);
     script.submit = std::iter::repeat_with(|| Err(away())).take(1000).collect();

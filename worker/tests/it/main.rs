@@ -1,1 +1,5 @@
 //! Integration tests, one module a behaviour.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic, in its helpers too")]
+
+mod fleet;
+mod process;

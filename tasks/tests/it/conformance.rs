@@ -1,0 +1,239 @@
+//! What every task family promises, checked over every registered one.
+
+use std::sync::Arc;
+
+use paceline_optimizer_core::task::{Split, TaskFamily};
+use paceline_optimizer_core::{Params, Seed};
+use serde_json::json;
+
+use super::family;
+
+const SPLITS: [Split; 4] = [Split::Train, Split::InnerValid, Split::OuterValid, Split::Test];
+
+/// Every registered family with its defaults, then variants that use layers the defaults do not, all small.
+fn every_family() -> Vec<Arc<dyn TaskFamily>> {
+    let mut all: Vec<Arc<dyn TaskFamily>> =
+        paceline_tasks::families().iter().map(|info| family(info.name, info.settings.clone())).collect();
+    assert!(all.len() >= 2);
+    all.push(family("image_mlp", json!({"hidden": [], "image_size": 3, "batch_size": 5})));
+    all.push(family("image_mlp", json!({"hidden": [7, 5, 3], "image_size": 4, "batch_size": 33, "data_seed": 2})));
+    all.push(family("image_conv", json!({"channels": [3, 5], "max_pool": true, "image_size": 5, "batch_size": 7})));
+    all.push(family("image_conv", json!({"channels": [4, 2, 3], "image_size": 7, "batch_size": 6})));
+    all
+}
+
+fn seeds(values: &[u64]) -> Vec<Seed> {
+    values.iter().copied().map(Seed::new).collect()
+}
+
+/// Bits, so that NaN equals itself and −0 differs from 0.
+fn bits(params: &Params, lane: usize) -> Vec<u32> {
+    (0..params.layout().len()).flat_map(|index| params.lane(index, lane)).map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn families_are_listed_under_their_names_with_usable_defaults() {
+    for info in paceline_tasks::families() {
+        let family = family(info.name, info.settings.clone());
+        assert_eq!(family.name(), info.name);
+        assert!(!info.summary.is_empty());
+        assert!(info.settings.as_object().is_some_and(|settings| !settings.is_empty()));
+        let described = format!("{family:?}");
+        assert!(described.contains(info.name) && described.contains("data procedural"), "{described}");
+    }
+}
+
+#[test]
+fn shapes_are_those_of_the_layout_and_initial_losses_near_chance() {
+    for family in every_family() {
+        let mut lanes = family.bind(&seeds(&[1, 2, 3])).unwrap();
+        let params = lanes.init_params().unwrap();
+        assert_eq!((params.layout(), params.lanes()), (family.layout(), 3));
+        let (losses, grads) = lanes.loss_and_grads(&params, 0).unwrap();
+        params.check_like(&grads, "gradients").unwrap();
+        assert_eq!(losses.len(), 3);
+        // ln 10 = 2.3 for a network that knows nothing.
+        assert!(losses.iter().all(|loss| (1.5..4.0).contains(loss)), "{family:?}: {losses:?}");
+        for split in SPLITS {
+            let scores = lanes.evaluate(&params, split, 1).unwrap();
+            assert_eq!(scores.len(), 3);
+            for score in scores {
+                assert!(score.loss.is_finite());
+                assert!((0.0..=1.0).contains(&score.accuracy.unwrap()), "{family:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_seed_is_a_task_to_the_bit() {
+    for family in every_family() {
+        let run = |seed: u64| {
+            let mut lanes = family.bind(&seeds(&[seed])).unwrap();
+            let params = lanes.init_params().unwrap();
+            let (losses, grads) = lanes.loss_and_grads(&params, 3).unwrap();
+            let scores = SPLITS.map(|split| lanes.evaluate(&params, split, 2).unwrap()[0].loss.to_bits());
+            (bits(&params, 0), losses[0].to_bits(), bits(&grads, 0), scores)
+        };
+        let (one, other) = (run(1), run(2));
+        assert!(one == run(1), "{family:?}: the same seed gave another task");
+        assert_ne!(one.0, other.0, "{family:?}: initial weights ignore the seed");
+        assert_ne!(one.2, other.2, "{family:?}: gradients ignore the seed");
+    }
+}
+
+#[test]
+fn batches_and_splits_differ() {
+    for family in every_family() {
+        let mut lanes = family.bind(&seeds(&[1])).unwrap();
+        let params = lanes.init_params().unwrap();
+        let mut losses: Vec<u32> =
+            (0..4).map(|batch| lanes.loss_and_grads(&params, batch).unwrap().0[0].to_bits()).collect();
+        losses.extend(SPLITS[1..].iter().map(|&split| lanes.evaluate(&params, split, 0).unwrap()[0].loss.to_bits()));
+        losses.sort_unstable();
+        losses.dedup();
+        assert_eq!(losses.len(), 7, "{family:?}: two batches are the same");
+    }
+}
+
+#[test]
+fn training_batches_score_the_same_with_and_without_gradients() {
+    for family in every_family() {
+        let mut lanes = family.bind(&seeds(&[4, 5])).unwrap();
+        let params = lanes.init_params().unwrap();
+        let (losses, _) = lanes.loss_and_grads(&params, 9).unwrap();
+        let scores = lanes.evaluate(&params, Split::Train, 9).unwrap();
+        assert_eq!(losses, scores.iter().map(|score| score.loss).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_lane_does_not_notice_its_neighbours() {
+    for family in every_family() {
+        // Equal seeds share a batch, different ones do not: both ways must give what a lane gets alone.
+        for lane_seeds in [[6, 6, 6], [6, 7, 8], [6, 7, 6]] {
+            let mut together = family.bind(&seeds(&lane_seeds)).unwrap();
+            let mut params = together.init_params().unwrap();
+            // The middle lane has diverged.
+            for index in 0..params.layout().len() {
+                params.lane_mut(index, 1).fill(f32::NAN);
+            }
+            // The last one stands elsewhere than where it began.
+            for index in 0..params.layout().len() {
+                params.lane_mut(index, 2).iter_mut().for_each(|value| *value = *value * 1.5 + 0.01);
+            }
+            let (losses, grads) = together.loss_and_grads(&params, 2).unwrap();
+            let scores = together.evaluate(&params, Split::OuterValid, 2).unwrap();
+            assert!(losses[1].is_nan(), "{family:?}: {losses:?}");
+            assert_eq!(family.normalise(f64::from(losses[1])), 1.5 * 10_f64.ln());
+            assert_eq!(scores[1].accuracy, Some(0.0));
+            for lane in [0, 2] {
+                let mut alone = family.bind(&seeds(&lane_seeds[lane..=lane])).unwrap();
+                let own = params.select(&[lane]);
+                let (own_losses, own_grads) = alone.loss_and_grads(&own, 2).unwrap();
+                assert_eq!(own_losses[0].to_bits(), losses[lane].to_bits(), "{family:?} lane {lane}");
+                assert!(bits(&own_grads, 0) == bits(&grads, lane), "{family:?} lane {lane}");
+                assert_eq!(alone.evaluate(&own, Split::OuterValid, 2).unwrap()[0], scores[lane]);
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_differences() {
+    for family in every_family() {
+        let mut lanes = family.bind(&seeds(&[11])).unwrap();
+        let mut params = lanes.init_params().unwrap();
+        // Away from zero biases: behind a dead layer they put units exactly onto the kink of relu.
+        for index in 0..params.layout().len() {
+            params.tensor_mut(index).iter_mut().for_each(|value| *value += 0.03);
+        }
+        let (_, grads) = lanes.loss_and_grads(&params, 0).unwrap();
+        for index in 0..params.layout().len() {
+            // Along the gradient of one tensor the loss must change by its squared length. In f32 single entries drown
+            // in rounding; the layers are checked entry by entry in f64.
+            let length = grads.lane(index, 0).iter().map(|&grad| f64::from(grad).powi(2)).sum::<f64>();
+            let name = params.layout().tensors()[index].name();
+            assert!(length > 0.0, "{family:?}: {name} has no gradient at all");
+            let mut step = 0.02 / length.sqrt();
+            let mut error = f64::INFINITY;
+            // relu has kinks: a shorter step must do better in the end.
+            for _ in 0..7 {
+                let mut loss_at = |factor: f64| {
+                    let mut moved = params.clone();
+                    let entries = moved.lane_mut(index, 0).iter_mut().zip(grads.lane(index, 0));
+                    entries.for_each(|(value, &grad)| *value = (f64::from(*value) + factor * f64::from(grad)) as f32);
+                    f64::from(lanes.evaluate(&moved, Split::Train, 0).unwrap()[0].loss)
+                };
+                let slope = (loss_at(step) - loss_at(-step)) / (2.0 * step);
+                error = error.min((slope / length - 1.0).abs());
+                step /= 2.0;
+            }
+            assert!(error < 0.02, "{family:?}: {name}: off by {error}");
+        }
+    }
+}
+
+#[test]
+fn gradient_descent_lowers_the_loss() {
+    for family in every_family() {
+        let mut lanes = family.bind(&seeds(&[21, 22])).unwrap();
+        let mut params = lanes.init_params().unwrap();
+        let (before, _) = lanes.loss_and_grads(&params, 0).unwrap();
+        // Always the same batch, so that any right gradient must succeed.
+        for _ in 0..10 {
+            let (_, grads) = lanes.loss_and_grads(&params, 0).unwrap();
+            for index in 0..params.layout().len() {
+                let values = params.tensor_mut(index).iter_mut();
+                values.zip(grads.tensor(index)).for_each(|(value, grad)| *value -= 0.05 * grad);
+            }
+        }
+        let (after, _) = lanes.loss_and_grads(&params, 0).unwrap();
+        assert!(before.iter().zip(&after).all(|(before, after)| after < before), "{family:?}: {before:?} to {after:?}");
+    }
+}
+
+#[test]
+fn losses_are_normalised_into_a_finite_range() {
+    for family in every_family() {
+        let ceiling = 1.5 * 10_f64.ln();
+        for (loss, expected) in [
+            (0.0, 0.0),
+            (1.25, 1.25),
+            (-1.0, 0.0),
+            (100.0, ceiling),
+            (f64::NAN, ceiling),
+            (f64::INFINITY, ceiling),
+            (f64::MAX, ceiling),
+        ] {
+            assert_eq!(family.normalise(loss), expected);
+        }
+    }
+}
+
+#[test]
+fn parameters_of_another_problem_are_refused() {
+    let (small, large) = (family("image_mlp", json!({"hidden": [4]})), family("image_mlp", json!({"hidden": [5]})));
+    let mut lanes = small.bind(&seeds(&[1, 2])).unwrap();
+    let other = large.bind(&seeds(&[1, 2])).unwrap().init_params().unwrap();
+    assert!(lanes.loss_and_grads(&other, 0).unwrap_err().to_string().contains("layout"));
+    let one_lane = small.bind(&seeds(&[1])).unwrap().init_params().unwrap();
+    assert!(lanes.evaluate(&one_lane, Split::Test, 0).unwrap_err().to_string().contains("expected 2 lanes, got 1"));
+    assert!(small.bind(&[]).is_err());
+}
+
+#[test]
+fn threads_share_a_family_and_get_the_same_bits() {
+    let family = family("image_conv", json!({"channels": [3, 4], "image_size": 6, "batch_size": 20}));
+    let run = || {
+        let mut lanes = family.bind(&seeds(&[1, 1])).unwrap();
+        let params = lanes.init_params().unwrap();
+        bits(&lanes.loss_and_grads(&params, 0).unwrap().1, 1)
+    };
+    let here = run();
+    let there: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(there.iter().all(|bits| *bits == here));
+}

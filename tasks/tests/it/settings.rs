@@ -1,0 +1,97 @@
+//! What a recipe can get wrong is refused with the name of the setting or file.
+
+use std::path::Path;
+
+use paceline_tasks::Error;
+use serde_json::json;
+
+use super::settings;
+
+#[test]
+fn impossible_settings_are_refused_by_name() {
+    let cases = [
+        ("image_mlp", json!({"image_sise": 8}), "image_sise"),
+        ("image_mlp", json!({"image_size": 0}), "image_size"),
+        ("image_mlp", json!({"image_size": 65}), "image_size"),
+        ("image_mlp", json!({"image_size": -1}), "-1"),
+        ("image_mlp", json!({"hidden": [32, 0]}), "hidden"),
+        ("image_mlp", json!({"hidden": vec![1; 17]}), "hidden"),
+        ("image_mlp", json!({"hidden": [100_000]}), "hidden"),
+        ("image_mlp", json!({"hidden": [16_000, 16_000]}), "hidden makes"),
+        ("image_mlp", json!({"batch_size": 0}), "batch_size"),
+        ("image_mlp", json!({"batch_size": 8001}), "batch_size"),
+        ("image_mlp", json!({"data": "imagenet"}), "imagenet"),
+        ("image_conv", json!({"channels": []}), "channels"),
+        ("image_conv", json!({"channels": [0]}), "channels"),
+        ("image_conv", json!({"channels": [16_000, 16_000]}), "channels makes"),
+        ("image_conv", json!({"channels": [4, 4, 4], "max_pool": true, "image_size": 3}), "image_size"),
+        ("image_conv", json!({"hidden": [4]}), "hidden"),
+    ];
+    for (family, value, expected) in cases {
+        let error = paceline_tasks::build(family, &settings(value.clone()), None).unwrap_err();
+        assert!(matches!(&error, Error::Setting { family: at, .. } if at == family), "{value}: {error:?}");
+        assert!(error.to_string().contains(expected), "{value}: {error}");
+    }
+}
+
+#[test]
+fn an_unknown_family_is_answered_with_the_known_ones() {
+    let error = paceline_tasks::build("image_mpl", &settings(json!({})), None).unwrap_err().to_string();
+    assert!(error.contains("image_mpl") && error.contains("image_mlp") && error.contains("image_conv"), "{error}");
+}
+
+#[test]
+fn real_data_that_are_not_there_are_named_with_a_cure() {
+    let empty = tempfile::tempdir().unwrap();
+    for (data, folder) in [("mnist", "mnist"), ("fashion_mnist", "fashion_mnist"), ("cifar10", "cifar10")] {
+        for data_dir in [None, Some(empty.path()), Some(Path::new("/nowhere"))] {
+            let error = paceline_tasks::build("image_mlp", &settings(json!({"data": data})), data_dir).unwrap_err();
+            assert!(matches!(error, Error::Data { .. }), "{error:?}");
+            let error = error.to_string();
+            assert!(error.contains(folder) && error.contains("procedural"), "{error}");
+        }
+        let one = empty.path().join(folder);
+        std::fs::create_dir(&one).unwrap();
+        let error = paceline_tasks::build("image_mlp", &settings(json!({"data": data})), Some(empty.path()));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(folder) && error.contains("put the"), "an empty folder: {error}");
+    }
+}
+
+#[test]
+fn auto_says_what_it_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let auto = settings(json!({"data": "auto", "image_size": 4, "batch_size": 20}));
+    for data_dir in [None, Some(folder.path())] {
+        let family = paceline_tasks::build("image_mlp", &auto, data_dir).unwrap();
+        assert!(format!("{family:?}").contains("data procedural"), "{family:?}");
+    }
+    write_mnist(&folder.path().join("mnist"), "t10k", 100);
+    let family = paceline_tasks::build("image_mlp", &auto, Some(folder.path())).unwrap();
+    let described = format!("{family:?}");
+    assert!(described.contains("data mnist (test files only)") && described.contains("80/5/5/10"), "{described}");
+    drop(family);
+    write_mnist(&folder.path().join("mnist"), "train", 50);
+    let family = paceline_tasks::build("image_mlp", &auto, Some(folder.path())).unwrap();
+    let described = format!("{family:?}");
+    assert!(described.contains("data mnist from") && described.contains("40/5/5/100"), "{described}");
+
+    let too_large = settings(json!({"data": "mnist", "image_size": 6}));
+    let error = paceline_tasks::build("image_mlp", &too_large, Some(folder.path())).unwrap_err().to_string();
+    assert!(error.contains("image_size must be 1 to 5"), "{error}");
+}
+
+/// Random 5×5 images in the format of MNIST.
+fn write_mnist(folder: &Path, part: &str, count: u32) {
+    std::fs::create_dir_all(folder).expect("create a folder");
+    let header = |sizes: &[u32]| {
+        let mut bytes = vec![0, 0, 8, sizes.len() as u8];
+        sizes.iter().for_each(|size| bytes.extend_from_slice(&size.to_be_bytes()));
+        bytes
+    };
+    let (mut images, mut labels) = (header(&[count, 5, 5]), header(&[count]));
+    images.extend((0..count * 25).map(|i| (i * 37 % 251) as u8));
+    labels.extend((0..count).map(|i| (i % 10) as u8));
+    std::fs::write(folder.join(format!("{part}-images-idx3-ubyte")), images).expect("write images");
+    std::fs::write(folder.join(format!("{part}-labels-idx1-ubyte")), labels).expect("write labels");
+}

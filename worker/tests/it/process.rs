@@ -1,0 +1,92 @@
+//! The binary, as an operator meets it: exit codes, messages, signals.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn worker(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-worker"));
+    command.args(args).env_remove("PACELINE_LOG").env_remove("PACELINE_COORDINATOR");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn output(args: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = worker(args).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// An address where nobody listens: the port was ours a moment ago.
+fn nowhere() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+/// A worker that waits for a coordinator that is not there.
+fn waiting_worker(args: &[&str]) -> (Child, BufReader<std::process::ChildStderr>) {
+    let address = nowhere();
+    let mut child = worker(&[&["--coordinator", &address], args].concat()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("no answer, trying again") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "the worker ended instead of waiting");
+    }
+    (child, log)
+}
+
+#[test]
+fn help_shows_examples_and_exit_codes() {
+    let (code, help, _) = output(&["--help"]);
+    assert_eq!(code, Some(0));
+    for expected in ["--coordinator", "[env: PACELINE_THREADS=", "Examples:", "Exit codes:", "http://127.0.0.1:7700"] {
+        assert!(help.contains(expected), "{expected} is missing in\n{help}");
+    }
+    let (code, version, _) = output(&["--version"]);
+    assert_eq!((code, version.trim()), (Some(0), concat!("paceline-worker ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn a_device_this_build_lacks_ends_with_78_before_connecting() {
+    let (code, _, log) = output(&["--device", "cuda:0", "--coordinator", &nowhere()]);
+    assert_eq!(code, Some(78));
+    assert!(log.contains("cuda:0") && log.contains("--device cpu") && !log.contains("connecting"), "{log}");
+}
+
+#[test]
+fn an_unusable_address_ends_with_64() {
+    let (code, _, log) = output(&["--coordinator", "ftp://somewhere"]);
+    assert_eq!(code, Some(64));
+    assert!(log.contains("ftp://somewhere") && log.contains("127.0.0.1:7700"), "{log}");
+}
+
+#[test]
+fn a_wrong_flag_ends_with_2() {
+    let (code, _, log) = output(&["--threads", "none"]);
+    assert_eq!(code, Some(2));
+    assert!(log.contains("--threads"), "{log}");
+}
+
+#[test]
+fn sigterm_ends_a_waiting_worker_in_order() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let (mut child, _log) = waiting_worker(&[]);
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn json_logs_are_json_lines() {
+    let (mut child, log) = waiting_worker(&["--log-format", "json"]);
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let lines: Vec<String> = log.lines().map(Result::unwrap).collect();
+    assert!(lines.iter().any(|line| line.contains("draining")), "{lines:?}");
+    for line in lines {
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(value["fields"]["message"].is_string(), "{line}");
+    }
+}
