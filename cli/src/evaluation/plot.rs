@@ -73,7 +73,7 @@ fn draw(out: &mut String, family: &FamilyReport, steps: u32, seeds: u32) -> Draw
         .configure_series_labels()
         .position(legend)
         .label_font(label)
-        .background_style(WHITE)
+        .background_style(WHITE.mix(0.85))
         .border_style(BLACK)
         .draw()?;
     root.present()?;

@@ -44,9 +44,9 @@ pub(crate) fn verdict(family: &FamilyReport) -> String {
     let (last, adam_last) = (learned.score.final_train_loss.mean, by_final.score.final_train_loss.mean);
     let pace = match learned.speed_up.reached_at {
         Some(step) => {
-            format!("it reaches tuned Adam's final loss at step {step} ({})", speed_up_text(&learned.speed_up))
+            format!("it reaches tuned Adam's final loss for good at step {step} ({})", speed_up_text(&learned.speed_up))
         }
-        None => format!("it never reaches tuned Adam's final loss ({})", speed_up_text(&learned.speed_up)),
+        None => format!("it does not end at tuned Adam's final loss ({})", speed_up_text(&learned.speed_up)),
     };
     format!(
         "{}: the learned optimizer's mean loss {mean:.4} is {} tuned Adam's {adam_mean:.4}; \
@@ -105,10 +105,10 @@ mod tests {
         let mut family = example().families.remove(0);
         let win = verdict(&family);
         assert!(win.contains("better than tuned Adam's"), "{win}");
-        assert!(win.contains("reaches tuned Adam's final loss at step"), "{win}");
+        assert!(win.contains("reaches tuned Adam's final loss for good at step"), "{win}");
         family.contenders.swap(0, 1);
         let loss = verdict(&family);
-        assert!(loss.contains("worse than tuned Adam's") && loss.contains("never reaches"), "{loss}");
+        assert!(loss.contains("worse than tuned Adam's") && loss.contains("does not end at"), "{loss}");
     }
 
     #[test]
