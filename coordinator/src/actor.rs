@@ -266,6 +266,10 @@ impl Actor {
 
     fn committed(&mut self, committed: Committed) {
         self.committed = committed;
+        if self.committed.broken.is_some() {
+            // Nobody takes them any more; were they kept, calls would wait behind them instead of being refused.
+            self.outgoing.clear();
+        }
         self.release_held();
     }
 
@@ -287,7 +291,9 @@ impl Actor {
             match effect {
                 Effect::Persist(records) => {
                     self.persisted += 1;
-                    self.outgoing.push_back((self.persisted, records));
+                    if self.committed.broken.is_none() {
+                        self.outgoing.push_back((self.persisted, records));
+                    }
                 }
                 Effect::Answer(ticket, answer) => self.answer(ticket, answer),
                 Effect::Publish(state) => self.publish(*state),
