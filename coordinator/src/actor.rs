@@ -365,7 +365,6 @@ impl Actor {
             let result = guarded(|| {
                 let (spec, state) = (spec.ok_or("its run is gone")?, state.ok_or("its weights are gone")?);
                 debug_assert_eq!(state.outer_step, outer_step, "weights and machine stand at the same step");
-                let contributions: Vec<Contribution> = contributions.into_iter().map(Arc::unwrap_or_clone).collect();
                 let next = weights::step(&spec, Arc::unwrap_or_clone(state), &contributions)?;
                 let (theta, result) = (weights::theta_bytes(&next), weights::step_result(&next)?);
                 Ok((next, theta, result))

@@ -96,7 +96,7 @@ impl OuterState {
             self.pending_steps = 0;
         }
         self.outer_step += 1;
-        self.inner_steps += folded.inner_steps;
+        self.inner_steps = self.inner_steps.saturating_add(folded.inner_steps);
         self.diverged_lanes += folded.diverged_lanes;
         self.last = Some(StepSummary { meta_loss: folded.loss, grad_norm });
         Ok(self)
