@@ -3,10 +3,10 @@
 //! ```text
 //!            ┌──────────────── next lease came with the verdict ───────────────┐
 //!            ▼                                                                 │
-//!  poll ─► hold ─► pull missing theta ─► compute ─► submit until a verdict ────┴─► poll
-//!                              │ cancelled                │ refused for good
-//!                              ▼                          ▼
-//!                     forget the slot, poll      log once, drop, poll
+//!  poll ─► hold ─► compute ◄─► pull missing theta ─► submit until a verdict ───┴─► poll
+//!                     │ cancelled                          │ refused for good
+//!                     ▼                                    ▼
+//!            forget the slot, poll                log once, drop, poll
 //! ```
 //!
 //! Drain (`shutdown`): polling ends, and a lease that comes all the same goes back; a lease in work is cancelled and
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::backoff::{Backoff, jitter};
-use crate::compute::{Compute, ComputeError, Computed};
+use crate::compute::{Compute, ComputeError, Computed, Progress};
 use crate::coordinator_client::CoordinatorClient;
 use crate::held::{HeldLeases, LeaseCancel};
 use crate::remedy::kind;
@@ -154,7 +154,12 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
     /// Brings in what the lease needs and computes it.
     async fn compute(&mut self, lease: &Lease, cancel: &LeaseCancel) -> Result<Computed, Unfinished> {
         let run = &lease.key.run;
-        for version in self.compute.admit(lease)? {
+        self.compute.admit(lease)?;
+        loop {
+            let version = match self.compute.run(lease, cancel).await? {
+                Progress::Computed(computed) => return Ok(computed),
+                Progress::Missing(version) => version,
+            };
             let call = || self.caller.client().pull_theta(run, version);
             let pulled = tokio::select! {
                 pulled = self.caller.until_answered("pull theta", call) => pulled,
@@ -169,7 +174,6 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
                 }
             }
         }
-        Ok(self.compute.run(lease, cancel).await?)
     }
 
     /// Sends a result until there is a verdict or a refusal for good.

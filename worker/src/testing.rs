@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::Result;
-use crate::compute::{Compute, ComputeError, Computed};
+use crate::compute::{Compute, ComputeError, Computed, Progress};
 use crate::coordinator_client::CoordinatorClient;
 use crate::held::LeaseCancel;
 
@@ -218,8 +218,8 @@ impl CoordinatorClient for FakeCoordinator {
 }
 
 impl Compute for FakeCompute {
-    fn admit(&mut self, _lease: &Lease) -> Result<Vec<u64>, ComputeError> {
-        Ok(self.missing.clone())
+    fn admit(&mut self, _lease: &Lease) -> Result<(), ComputeError> {
+        Ok(())
     }
 
     fn supply(&mut self, _run: &RunId, version: u64, _theta: &[u8]) -> Result<(), ComputeError> {
@@ -227,8 +227,10 @@ impl Compute for FakeCompute {
         Ok(())
     }
 
-    async fn run(&mut self, lease: &Lease, cancel: &LeaseCancel) -> Result<Computed, ComputeError> {
-        assert_eq!(self.missing, [0; 0], "every missing theta is supplied first");
+    async fn run(&mut self, lease: &Lease, cancel: &LeaseCancel) -> Result<Progress, ComputeError> {
+        if let Some(version) = self.missing.first() {
+            return Ok(Progress::Missing(*version));
+        }
         drop(self.events.send(Event::Computing(lease.key.slot)));
         match self.behaviour {
             Behaviour::Instant => {}
@@ -240,7 +242,7 @@ impl Compute for FakeCompute {
             Behaviour::Failing => return Err(ComputeError::Failed("no data".into())),
         }
         let body = ResultBody::SeedCoded(SeedCoded { pairs: vec![] });
-        Ok(Computed { theta_hash: lease.theta_hash, body, inner_steps: 7, diverged_lanes: 0 })
+        Ok(Progress::Computed(Computed { theta_hash: lease.theta_hash, body, inner_steps: 7, diverged_lanes: 0 }))
     }
 
     fn holdings(&self) -> Vec<Holdings> {

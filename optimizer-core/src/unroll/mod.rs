@@ -8,7 +8,12 @@
 //!
 //! A pair is one call. It depends on seeds and thetas only, so any worker computes the same bits for it, first try or
 //! fifth. Under PES the two lanes live on between windows as a [`Particle`]; a worker that has lost it (or never had it)
-//! builds it again by running the trajectory's earlier windows under the thetas of their outer steps.
+//! builds it again by running the trajectory's [`earlier_windows`], each under the theta of its outer step:
+//!
+//! ```text
+//!  began            now − 1              now
+//!  replay_pair ─► … replay_pair ─► particle ─► pes_pair      one theta at a time: a worker need not hold them all
+//! ```
 
 mod window;
 
@@ -25,6 +30,8 @@ use crate::task::TaskFamily;
 use crate::{Error, Result, Seed, Theta};
 
 use window::{Plan, WindowTrace};
+
+pub use window::{EarlierWindow, earlier_windows};
 
 /// What every pair of a run shares.
 #[derive(Clone, Copy, Debug)]
@@ -97,31 +104,25 @@ pub fn full_es_pair(context: &UnrollContext<'_>, theta: &Theta, pair: PairId, wi
     })
 }
 
-/// Runs one window of PES. `particle` is what the previous window of this trajectory returned; without it (or with one
-/// that stands elsewhere) the lanes are built again by running the trajectory's earlier windows under
-/// `theta_of(outer step)`. A trajectory at its first inner step needs neither.
+/// Runs one window of PES. `particle` is what the previous window of this trajectory returned, or [`replay_pair`]; a
+/// trajectory at its first inner step needs none.
 ///
 /// # Errors
-/// [`Error::Task`], [`Error::Cancelled`], or what `theta_of` returns; [`Error::Setting`] if the window does not fit the
-/// context's families or estimator.
+/// [`Error::Task`], [`Error::Cancelled`]; [`Error::Setting`] if the window does not fit the context's families or
+/// estimator, or if there is no particle that stands where the window begins.
 pub fn pes_pair(
     context: &UnrollContext<'_>,
     theta: &Theta,
     pair: PairId,
     window: &Window,
     particle: Option<Particle>,
-    theta_of: &mut dyn FnMut(u64) -> Result<Theta>,
 ) -> Result<(PairOutcome, Particle)> {
     let plan = Plan::new(context.estimator, window)?;
     let optimizer = context.perturbed(theta, pair)?;
     let mut trace = WindowTrace::default();
     let mut lanes = None;
     if plan.before_reset > 0 {
-        let standing = match particle.filter(|particle| particle.trajectory == window.current) {
-            _ if window.current.inner_step == 0 => context.begin(&window.current, &*optimizer, pair)?,
-            Some(particle) => context.resume(particle, pair)?,
-            None => context.rebuild(&window.current, pair, theta_of)?,
-        };
+        let standing = context.standing(&window.current, &*optimizer, pair, particle)?;
         lanes = Some(context.train(standing, &*optimizer, plan.before_reset, &mut trace)?);
     }
     if let Some((next, steps)) = plan.after_reset {
@@ -137,6 +138,23 @@ pub fn pes_pair(
         diverged_lanes: count(&lanes.inner.diverged),
     };
     Ok((outcome, lanes.into_particle()))
+}
+
+/// Runs one earlier window of a trajectory again, under the theta of its outer step, which is also `pair`'s. `particle` is
+/// what the window before it returned; the first one needs none.
+///
+/// # Errors
+/// As [`pes_pair`].
+pub fn replay_pair(
+    context: &UnrollContext<'_>,
+    theta: &Theta,
+    pair: PairId,
+    earlier: &EarlierWindow,
+    particle: Option<Particle>,
+) -> Result<Particle> {
+    let optimizer = context.perturbed(theta, pair)?;
+    let standing = context.standing(&earlier.standing, &*optimizer, pair, particle)?;
+    Ok(context.train(standing, &*optimizer, earlier.steps, &mut WindowTrace::default())?.into_particle())
 }
 
 /// Both lanes of a pair on one trajectory.
@@ -192,23 +210,24 @@ impl<'a> UnrollContext<'a> {
         Ok(PairLanes { family, trajectory, inner })
     }
 
-    /// Runs the windows since the trajectory began, each under the theta and perturbation of its outer step.
-    fn rebuild(
+    /// Lanes that stand at `trajectory`: fresh ones at its first step, else the particle's.
+    fn standing(
         &self,
         trajectory: &Trajectory,
+        optimizer: &dyn Optimizer,
         pair: PairId,
-        theta_of: &mut dyn FnMut(u64) -> Result<Theta>,
+        particle: Option<Particle>,
     ) -> Result<PairLanes<'a>> {
-        let mut lanes: Option<PairLanes<'a>> = None;
-        for (outer_step, steps) in window::earlier_windows(self.estimator, trajectory, pair.outer_step)? {
-            let optimizer = self.perturbed(&theta_of(outer_step)?, PairId { outer_step, ..pair })?;
-            let standing = match lanes {
-                Some(lanes) => lanes,
-                None => self.begin(trajectory, &*optimizer, pair)?,
-            };
-            lanes = Some(self.train(standing, &*optimizer, steps, &mut WindowTrace::default())?);
+        if trajectory.inner_step == 0 {
+            return self.begin(trajectory, optimizer, pair);
         }
-        Ok(lanes.expect("a trajectory past its first step has an earlier window"))
+        match particle {
+            Some(particle) if particle.trajectory == *trajectory => self.resume(particle, pair),
+            other => {
+                let got = other.map_or("none".to_owned(), |particle| format!("{:?}", particle.trajectory));
+                Err(Error::setting("particle", format!("must stand at {trajectory:?}"), got))
+            }
+        }
     }
 
     /// Trains `steps` inner steps and notes their normalised losses.

@@ -33,25 +33,48 @@ impl Plan {
     }
 }
 
-/// The outer steps before `outer_step` in which the trajectory trained, with its inner steps in each: whole windows, but
-/// for the first, which may hold a reset and the end of another trajectory.
-pub(super) fn earlier_windows(
+/// One window of a trajectory before now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlierWindow {
+    /// Its outer step: the version of theta and the perturbation it ran under.
+    pub outer_step: u64,
+    /// Where the trajectory stood before it.
+    pub standing: Trajectory,
+    /// Inner steps it trained of the trajectory.
+    pub steps: u32,
+}
+
+/// The windows of `trajectory`, as it stands before `outer_step`, in earlier outer steps: whole ones, but for the first,
+/// which may hold a reset and the end of another trajectory. None if it stands at its first step.
+///
+/// # Errors
+/// [`Error::Setting`] if the trajectory cannot stand there, or if the estimator runs no windows.
+pub fn earlier_windows(
     estimator: &EstimatorConfig,
     trajectory: &Trajectory,
     outer_step: u64,
-) -> Result<impl Iterator<Item = (u64, u32)>> {
+) -> Result<impl DoubleEndedIterator<Item = EarlierWindow> + use<>> {
     let width = width(estimator)?;
-    let whole = outer_step.saturating_sub(trajectory.began).saturating_sub(1);
-    let first = u64::from(trajectory.inner_step).saturating_sub(whole.saturating_mul(u64::from(width)));
-    if trajectory.began >= outer_step || !(1..=u64::from(width)).contains(&first) {
+    let Trajectory { began, inner_step, .. } = *trajectory;
+    let windows = if inner_step == 0 { 0 } else { outer_step.saturating_sub(began) };
+    let whole = windows.saturating_sub(1).saturating_mul(u64::from(width));
+    let first = u64::from(inner_step).saturating_sub(whole) as u32;
+    if inner_step > 0 && (windows == 0 || !(1..=width).contains(&first)) {
         let reason = format!(
-            "must fit a trajectory at inner step {} before outer step {outer_step}, in windows of {width}",
-            trajectory.inner_step
+            "must fit a trajectory at inner step {inner_step} before outer step {outer_step}, in windows of {width}"
         );
-        return Err(Error::setting("window.current.began", reason, trajectory.began));
+        return Err(Error::setting("window.current.began", reason, began));
     }
-    let began = trajectory.began;
-    Ok((began..outer_step).map(move |step| (step, if step == began { first as u32 } else { width })))
+    let trajectory = *trajectory;
+    Ok((began..began + windows).map(move |outer_step| {
+        let trained = match outer_step - began {
+            0 => 0,
+            // Below the trajectory's inner step, so it fits.
+            windows => first + (windows as u32 - 1) * width,
+        };
+        let steps = if outer_step == began { first } else { width };
+        EarlierWindow { outer_step, standing: Trajectory { inner_step: trained, ..trajectory }, steps }
+    }))
 }
 
 fn width(estimator: &EstimatorConfig) -> Result<u32> {
@@ -126,15 +149,19 @@ mod tests {
             for outer_step in 0..200 {
                 let window = sequence.window();
                 let current = window.current;
-                if current.inner_step > 0 {
-                    let expected: Vec<(u64, u32)> = ran
-                        .iter()
-                        .filter(|(_, index, steps)| *index == current.index && *steps > 0)
-                        .map(|(step, _, steps)| (*step, *steps))
-                        .collect();
-                    let got: Vec<_> = earlier_windows(&estimator, &current, outer_step).unwrap().collect();
-                    assert_eq!(got, expected, "{current:?}");
-                }
+                let mut trained = 0;
+                let expected: Vec<EarlierWindow> = ran
+                    .iter()
+                    .filter(|(_, index, steps)| *index == current.index && *steps > 0)
+                    .map(|&(outer_step, _, steps)| {
+                        let standing = Trajectory { inner_step: trained, ..current };
+                        trained += steps;
+                        EarlierWindow { outer_step, standing, steps }
+                    })
+                    .collect();
+                assert_eq!(trained, current.inner_step);
+                let got: Vec<_> = earlier_windows(&estimator, &current, outer_step).unwrap().collect();
+                assert_eq!(got, expected, "{current:?}");
                 let plan = Plan::new(&estimator, &window).unwrap();
                 ran.push((outer_step, current.index, plan.before_reset));
                 if let Some((next, steps)) = plan.after_reset {

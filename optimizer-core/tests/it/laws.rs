@@ -186,8 +186,7 @@ fn recurrence_by_pes(horizon: HorizonSchedule, window: u32, outer_steps: u64) ->
             for outer_step in 0..outer_steps {
                 let pair = PairId { outer_step, slot, pair: 0 };
                 let plan = sequence.window();
-                let mut theta_of = |_| panic!("a kept particle needs no replay");
-                let (outcome, next) = pes_pair(&context, &theta, pair, &plan, particle, &mut theta_of).unwrap();
+                let (outcome, next) = pes_pair(&context, &theta, pair, &plan, particle).unwrap();
                 let gradient = slot_gradient(RUN, outer_step, slot, &plan, &config, &[outcome.report], 1);
                 sum += gradient[0] * outcome.inner_steps as f64 / 2.0;
                 // Live places of both trajectories, by the definition of the toy: step t contributes t.

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss};
 use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence, Window};
 use paceline_optimizer_core::task::TaskFamily;
-use paceline_optimizer_core::unroll::{PairId, PairOutcome, Particle, UnrollContext, full_es_pair, pes_pair};
+use paceline_optimizer_core::unroll::{
+    PairId, PairOutcome, Particle, UnrollContext, earlier_windows, full_es_pair, pes_pair, replay_pair,
+};
 use paceline_optimizer_core::{Error, Seed, Theta};
 
 use crate::toy::{Descent, Quadratic};
@@ -52,12 +54,17 @@ impl Setup {
     }
 
     fn pes(&self, slot: u32, outer_step: u64, window: &Window, particle: Option<Particle>) -> (PairOutcome, Particle) {
-        let mut theta_of = |step| {
-            assert!(step < outer_step, "only earlier thetas are asked for");
-            Ok(self.theta(step))
-        };
         let pair = PairId { outer_step, slot, pair: 1 };
-        pes_pair(&self.context(), &self.theta(outer_step), pair, window, particle, &mut theta_of).unwrap()
+        pes_pair(&self.context(), &self.theta(outer_step), pair, window, particle).unwrap()
+    }
+
+    /// The particle before `outer_step`, from seeds and thetas alone.
+    fn rebuild(&self, slot: u32, outer_step: u64, window: &Window) -> Option<Particle> {
+        let earlier = earlier_windows(&self.estimator, &window.current, outer_step).unwrap();
+        earlier.fold(None, |particle, earlier| {
+            let pair = PairId { outer_step: earlier.outer_step, slot, pair: 1 };
+            Some(replay_pair(&self.context(), &self.theta(earlier.outer_step), pair, &earlier, particle).unwrap())
+        })
     }
 }
 
@@ -81,7 +88,7 @@ fn a_rebuilt_particle_is_the_kept_one_to_the_bit() {
         for outer_step in 0..40 {
             let plan = sequence.window();
             let (through, particle) = setup.pes(2, outer_step, &plan, kept.take());
-            let (rebuilt, same_particle) = setup.pes(2, outer_step, &plan, None);
+            let (rebuilt, same_particle) = setup.pes(2, outer_step, &plan, setup.rebuild(2, outer_step, &plan));
             assert_eq!(bits(&through), bits(&rebuilt), "{horizon:?}, outer step {outer_step}");
             assert_eq!(through, rebuilt);
             assert_eq!(particle, same_particle, "{horizon:?}, outer step {outer_step}");
@@ -100,8 +107,11 @@ fn a_particle_that_stands_elsewhere_is_not_used() {
     let mut sequence = setup.sequence(0);
     let (_, stale) = setup.pes(0, 0, &sequence.window(), None);
     sequence.advance_to(4);
-    let with_stale = setup.pes(0, 4, &sequence.window(), Some(stale));
-    assert_eq!(with_stale, setup.pes(0, 4, &sequence.window(), None));
+    for particle in [Some(stale), None] {
+        let pair = PairId { outer_step: 4, slot: 0, pair: 1 };
+        let result = pes_pair(&setup.context(), &setup.theta(4), pair, &sequence.window(), particle);
+        assert!(matches!(&result, Err(Error::Setting { field, .. }) if field == "particle"), "{result:?}");
+    }
 }
 
 #[test]
@@ -169,8 +179,7 @@ fn divergence_lasts_until_the_trajectory_ends() {
         let theta = setup.optimizer.theta(if wild { 20.0 } else { -3.0 });
         let before = kept.as_ref().map(|particle| particle.diverged);
         let pair = PairId { outer_step, slot: 0, pair: 0 };
-        let mut theta_of = |_| panic!("a kept particle needs no replay");
-        let (outcome, particle) = pes_pair(&setup.context(), &theta, pair, &plan, kept, &mut theta_of).unwrap();
+        let (outcome, particle) = pes_pair(&setup.context(), &theta, pair, &plan, kept).unwrap();
         let ceiling = setup.families[plan.current.family].normalise(f64::NAN);
         if before == Some([true; 2]) && plan.next.is_none() && plan.current.inner_step > 0 {
             lasted += 1;
@@ -193,7 +202,7 @@ fn cancelling_stops_between_steps() {
     setup.cancelled.store(true, Ordering::Relaxed);
     let pair = PairId { outer_step: 0, slot: 0, pair: 0 };
     let plan = setup.sequence(0).window();
-    let result = pes_pair(&setup.context(), &setup.theta(0), pair, &plan, None, &mut |_| panic!("not asked"));
+    let result = pes_pair(&setup.context(), &setup.theta(0), pair, &plan, None);
     assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
     assert_eq!(setup.progress.load(Ordering::Relaxed), 0);
 }
@@ -206,6 +215,6 @@ fn work_that_does_not_fit_is_refused() {
     let result = full_es_pair(&setup.context(), &setup.theta(0), pair, &window);
     assert!(matches!(result, Err(Error::Setting { .. })), "{result:?}");
     window.current.family = 2;
-    let result = pes_pair(&setup.context(), &setup.theta(0), pair, &window, None, &mut |_| panic!("not asked"));
+    let result = pes_pair(&setup.context(), &setup.theta(0), pair, &window, None);
     assert!(matches!(&result, Err(Error::Setting { field, .. }) if field == "window.family"), "{result:?}");
 }

@@ -9,7 +9,6 @@
 //! A pair is computed by one thread from its seeds alone, and outcomes are gathered by their place, so the number of
 //! threads and their timing cannot show in a result.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,14 +17,15 @@ use paceline_optimizer_core::estimator::{EstimatorKind, PairReport};
 use paceline_optimizer_core::learned::LearnedOptimizer;
 use paceline_optimizer_core::outer::slot_gradient;
 use paceline_optimizer_core::schedule::Window;
-use paceline_optimizer_core::unroll::{PairId, PairOutcome, Particle, UnrollContext, full_es_pair, pes_pair};
+use paceline_optimizer_core::unroll::{
+    PairId, PairOutcome, Particle, UnrollContext, full_es_pair, pes_pair, replay_pair,
+};
 use paceline_optimizer_core::{Error as CoreError, Theta};
 use paceline_proto::model::{Holdings, Lease, ResultBody, RunId, RunSpec, SeedCoded};
 
 use super::pool::{Panicked, Pool};
-use super::run_state::{Families, RunState, build_families};
-use super::theta_cache::HeldTheta;
-use super::{Compute, ComputeError, Computed};
+use super::run_state::{Families, RunState, Start, build_families};
+use super::{Compute, ComputeError, Computed, Progress};
 use crate::Result as WorkerResult;
 use crate::held::LeaseCancel;
 
@@ -48,10 +48,6 @@ struct SlotWork {
     spec: Arc<RunSpec>,
     optimizer: Arc<dyn LearnedOptimizer>,
     families: Families,
-    theta: Arc<Theta>,
-    /// Thetas of the outer steps that are run again.
-    replayed: Arc<BTreeMap<u64, Arc<Theta>>>,
-    particles: Option<Arc<Vec<Particle>>>,
     outer_step: u64,
     slot: u32,
     window: Window,
@@ -59,8 +55,13 @@ struct SlotWork {
     progress: Arc<AtomicU64>,
 }
 
-/// What a pair returned.
-type PairResult = Result<(PairOutcome, Option<Particle>), CoreError>;
+/// Where the particles of a slot got to.
+enum Reached {
+    /// Where the lease's window begins; a fresh trajectory has none.
+    Begin(Option<Arc<Vec<Particle>>>),
+    /// Where this version of theta is needed.
+    Missing(u64),
+}
 
 impl Engine {
     /// An engine of `threads` threads. `progress` counts inner steps.
@@ -103,47 +104,77 @@ impl Engine {
         stop: &Arc<AtomicBool>,
     ) -> Result<SlotWork, ComputeError> {
         let progress = Arc::clone(&self.progress);
-        let key = &lease.key;
-        let held = self.used(&key.run)?;
-        let replayed = held.replayed(key.slot, key.outer_step, &lease.window);
-        let absent = held.thetas.missing(replayed.clone());
-        let theta = held.thetas.get(key.outer_step).cloned();
-        let (Some(HeldTheta { theta, hash }), []) = (theta, absent.as_slice()) else {
-            return Err(ComputeError::Failed(format!("a theta up to version {} was not supplied", key.outer_step)));
-        };
-        if hash != lease.theta_hash {
-            return Err(ComputeError::Failed(format!(
-                "theta version {} hashes to {hash}, but the lease names {}: coordinator and worker disagree about theta; \
-                 run the same release of both",
-                key.outer_step, lease.theta_hash
-            )));
-        }
+        let held = self.used(&lease.key.run)?;
         Ok(SlotWork {
             spec: Arc::clone(&held.spec),
             optimizer: Arc::clone(&held.optimizer),
             families,
-            theta,
-            replayed: Arc::new(held.thetas.range(replayed)),
-            particles: held.particles.at(key.slot, key.outer_step, &lease.window.current),
-            outer_step: key.outer_step,
-            slot: key.slot,
+            outer_step: lease.key.outer_step,
+            slot: lease.key.slot,
             window: lease.window,
             stop: Arc::clone(stop),
             progress,
         })
     }
 
-    /// All pairs, in order; or why not, by the first pair that failed of itself.
-    async fn pairs(
+    /// The theta of the lease, if it is held.
+    fn theta(&mut self, lease: &Lease) -> Result<Option<Arc<Theta>>, ComputeError> {
+        let key = &lease.key;
+        match self.used(&key.run)?.thetas.get(key.outer_step) {
+            Some(held) if held.hash != lease.theta_hash => Err(ComputeError::Failed(format!(
+                "theta version {} hashes to {}, but the lease names {}: coordinator and worker disagree about theta; run \
+                 the same release of both",
+                key.outer_step, held.hash, lease.theta_hash
+            ))),
+            held => Ok(held.map(|held| Arc::clone(&held.theta))),
+        }
+    }
+
+    /// Brings the slot's particles to where the lease's window begins, as far as thetas are held.
+    async fn catch_up(
+        &mut self,
+        work: &SlotWork,
+        lease: &Lease,
+        cancel: &LeaseCancel,
+    ) -> Result<Reached, ComputeError> {
+        let key = &lease.key;
+        loop {
+            let held = self.used(&key.run)?;
+            let (earlier, particles) = match held.start(key.slot, key.outer_step, &lease.window.current)? {
+                Start::Fresh => return Ok(Reached::Begin(None)),
+                Start::Standing(particles) => return Ok(Reached::Begin(Some(particles))),
+                Start::Behind(earlier, particles) => (earlier, particles),
+            };
+            let Some(theta) = held.thetas.get(earlier.outer_step).map(|held| Arc::clone(&held.theta)) else {
+                return Ok(Reached::Missing(earlier.outer_step));
+            };
+            let replay = move |work: &SlotWork, pair: u32| {
+                let id = PairId { outer_step: earlier.outer_step, slot: work.slot, pair };
+                replay_pair(&work.context(), &theta, id, &earlier, particle_of(particles.as_deref(), pair))
+            };
+            let particles = self.pairs(work, cancel, replay).await?;
+            let held = self.used(&key.run)?;
+            held.particles.put(key.slot, earlier.outer_step + 1, particles);
+            held.thetas.trim();
+        }
+    }
+
+    /// What each pair returns, in order; or why not, by the first pair that failed of itself.
+    async fn pairs<T: Send + 'static>(
         &self,
         work: &SlotWork,
         cancel: &LeaseCancel,
-    ) -> Result<(Vec<PairOutcome>, Vec<Particle>), ComputeError> {
+        run: impl Fn(&SlotWork, u32) -> Result<T, CoreError> + Send + Sync + 'static,
+    ) -> Result<Vec<T>, ComputeError> {
+        let run = Arc::new(run);
         let queued: Vec<_> = (0..work.spec.outer.pairs_per_slot)
             .map(|pair| {
-                let work = work.clone();
+                let (work, run) = (work.clone(), Arc::clone(&run));
                 self.pool.run(move || {
-                    let result = work.pair(pair);
+                    if work.stop.load(Ordering::Relaxed) {
+                        return Err(CoreError::Cancelled);
+                    }
+                    let result = run(&work, pair);
                     if result.is_err() {
                         // One pair lost is the lease lost: the others need not finish.
                         work.stop.store(true, Ordering::Relaxed);
@@ -152,21 +183,18 @@ impl Engine {
                 })
             })
             .collect();
-        let (mut outcomes, mut particles, mut failure) = (Vec::new(), Vec::new(), None);
+        let (mut results, mut failure) = (Vec::new(), None);
         for (pair, result) in queued.into_iter().enumerate() {
             match result.await {
-                Ok(Ok((outcome, particle))) => {
-                    outcomes.push(outcome);
-                    particles.extend(particle);
-                }
+                Ok(Ok(result)) => results.push(result),
                 Ok(Err(CoreError::Cancelled)) => {}
                 Ok(Err(error)) => drop(failure.get_or_insert(ComputeError::Failed(format!("pair {pair}: {error}")))),
                 Err(panic) => drop(failure.get_or_insert(panicked(&format!("pair {pair}"), &panic))),
             }
         }
-        if outcomes.len() == work.spec.outer.pairs_per_slot as usize {
+        if results.len() == work.spec.outer.pairs_per_slot as usize {
             // Finished just before it was cancelled: finished work is reported.
-            return Ok((outcomes, particles));
+            return Ok(results);
         }
         match failure {
             Some(failure) if !cancel.is_cancelled() => Err(failure),
@@ -174,9 +202,37 @@ impl Engine {
         }
     }
 
+    async fn advance(&mut self, lease: &Lease, cancel: &LeaseCancel) -> Result<Progress, ComputeError> {
+        let key = &lease.key;
+        let Some(theta) = self.theta(lease)? else { return Ok(Progress::Missing(key.outer_step)) };
+        let families = self.families(&key.run).await?;
+        let work = self.slot_work(lease, families, cancel.flag())?;
+        let particles = match self.catch_up(&work, lease, cancel).await? {
+            Reached::Begin(particles) => particles,
+            Reached::Missing(version) => return Ok(Progress::Missing(version)),
+        };
+        let run = move |work: &SlotWork, pair| work.pair(&theta, pair, particle_of(particles.as_deref(), pair));
+        let (outcomes, particles): (Vec<PairOutcome>, Vec<Option<Particle>>) =
+            self.pairs(&work, cancel, run).await?.into_iter().unzip();
+        let reports = outcomes.iter().map(|outcome| outcome.report).collect();
+        let body = self.body(&work, reports).await?;
+        let held = self.used(&key.run)?;
+        let particles: Vec<Particle> = particles.into_iter().flatten().collect();
+        if !particles.is_empty() {
+            held.particles.put(key.slot, key.outer_step + 1, particles);
+        }
+        held.thetas.trim();
+        Ok(Progress::Computed(Computed {
+            theta_hash: lease.theta_hash,
+            body,
+            inner_steps: outcomes.iter().map(|outcome| outcome.inner_steps).sum(),
+            diverged_lanes: outcomes.iter().map(|outcome| outcome.diverged_lanes).sum(),
+        }))
+    }
+
     async fn body(&self, work: &SlotWork, reports: Vec<PairReport>) -> Result<ResultBody, ComputeError> {
         let outer = &work.spec.outer;
-        if !outer.report.is_dense(outer.pairs_per_slot, work.theta.values().len()) {
+        if !outer.report.is_dense(outer.pairs_per_slot, work.optimizer.layout().size()) {
             return Ok(ResultBody::SeedCoded(SeedCoded { pairs: reports }));
         }
         let work = work.clone();
@@ -186,7 +242,7 @@ impl Engine {
 }
 
 impl Compute for Engine {
-    fn admit(&mut self, lease: &Lease) -> Result<Vec<u64>, ComputeError> {
+    fn admit(&mut self, lease: &Lease) -> Result<(), ComputeError> {
         let run = &lease.key.run;
         if let Some(spec) = &lease.spec
             && !self.runs.iter().any(|held| held.run == *run)
@@ -202,26 +258,11 @@ impl Compute for Engine {
         self.used(run)?.thetas.insert(version, theta)
     }
 
-    async fn run(&mut self, lease: &Lease, cancel: &LeaseCancel) -> Result<Computed, ComputeError> {
-        // However this future ends, also by being dropped, no pair goes on computing.
-        let _stop = StopOnDrop(Arc::clone(cancel.flag()));
-        let key = &lease.key;
-        let families = self.families(&key.run).await?;
-        let work = self.slot_work(lease, families, cancel.flag())?;
-        let (outcomes, particles) = self.pairs(&work, cancel).await?;
-        let reports = outcomes.iter().map(|outcome| outcome.report).collect();
-        let body = self.body(&work, reports).await?;
-        let held = self.used(&key.run)?;
-        if !particles.is_empty() {
-            held.particles.put(key.slot, key.outer_step + 1, particles);
-        }
-        held.thetas.trim();
-        Ok(Computed {
-            theta_hash: lease.theta_hash,
-            body,
-            inner_steps: outcomes.iter().map(|outcome| outcome.inner_steps).sum(),
-            diverged_lanes: outcomes.iter().map(|outcome| outcome.diverged_lanes).sum(),
-        })
+    async fn run(&mut self, lease: &Lease, cancel: &LeaseCancel) -> Result<Progress, ComputeError> {
+        let mut stop = StopOnDrop(Some(Arc::clone(cancel.flag())));
+        let progress = self.advance(lease, cancel).await;
+        stop.0 = None;
+        progress
     }
 
     fn holdings(&self) -> Vec<Holdings> {
@@ -236,41 +277,31 @@ impl Compute for Engine {
 }
 
 impl SlotWork {
-    /// Computes one pair on the calling thread.
-    fn pair(&self, pair: u32) -> PairResult {
-        let context = UnrollContext {
+    fn context(&self) -> UnrollContext<'_> {
+        UnrollContext {
             run: self.spec.seed,
             optimizer: &*self.optimizer,
             estimator: &self.spec.estimator,
             families: &self.families,
             cancelled: &self.stop,
             progress: &self.progress,
-        };
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(CoreError::Cancelled);
-        }
-        let id = PairId { outer_step: self.outer_step, slot: self.slot, pair };
-        match self.spec.estimator.kind {
-            EstimatorKind::FullEs { .. } => {
-                full_es_pair(&context, &self.theta, id, &self.window).map(|outcome| (outcome, None))
-            }
-            EstimatorKind::Pes { .. } => {
-                let particle = self.particles.as_ref().and_then(|held| held.get(pair as usize)).cloned();
-                let mut theta_of = |version| self.theta_of(version);
-                let ran = pes_pair(&context, &self.theta, id, &self.window, particle, &mut theta_of)?;
-                Ok((ran.0, Some(ran.1)))
-            }
         }
     }
 
-    fn theta_of(&self, version: u64) -> Result<Theta, CoreError> {
-        match self.replayed.get(&version) {
-            Some(theta) => Ok(Theta::clone(theta)),
-            None if version == self.outer_step => Ok(Theta::clone(&self.theta)),
-            None => Err(CoreError::Task {
-                family: "replay".into(),
-                reason: format!("theta version {version} lies outside the trajectory {:?}", self.window.current),
-            }),
+    /// Computes one pair on the calling thread.
+    fn pair(
+        &self,
+        theta: &Theta,
+        pair: u32,
+        particle: Option<Particle>,
+    ) -> Result<(PairOutcome, Option<Particle>), CoreError> {
+        let id = PairId { outer_step: self.outer_step, slot: self.slot, pair };
+        match self.spec.estimator.kind {
+            EstimatorKind::FullEs { .. } => {
+                full_es_pair(&self.context(), theta, id, &self.window).map(|outcome| (outcome, None))
+            }
+            EstimatorKind::Pes { .. } => pes_pair(&self.context(), theta, id, &self.window, particle)
+                .map(|(outcome, particle)| (outcome, Some(particle))),
         }
     }
 
@@ -283,7 +314,7 @@ impl SlotWork {
             &self.window,
             &self.spec.estimator,
             reports,
-            self.theta.values().len(),
+            self.optimizer.layout().size(),
         );
         let losses: f64 = reports.iter().map(|report| report.loss_plus + report.loss_minus).sum();
         ResultBody::Dense {
@@ -293,16 +324,23 @@ impl SlotWork {
     }
 }
 
+/// One pair's particle.
+fn particle_of(particles: Option<&Vec<Particle>>, pair: u32) -> Option<Particle> {
+    particles?.get(pair as usize).cloned()
+}
+
 fn panicked(doing: &str, panic: &Panicked) -> ComputeError {
     ComputeError::Failed(format!("{doing} {panic}: this is a bug of the worker; its log has the place"))
 }
 
-/// Tells the executors to stop when the lease is no longer awaited.
-struct StopOnDrop(Arc<AtomicBool>);
+/// Tells the executors to stop when a computation is dropped before its end.
+struct StopOnDrop(Option<Arc<AtomicBool>>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        if let Some(flag) = &self.0 {
+            flag.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! From a lease to a result.
 //!
 //! ```text
-//!  admit(lease) ─► theta versions that are missing ─► (the loop pulls them) ─► supply ─► run ─► Computed
-//!                                                                                │
-//!                              executor threads: one pair each, gathered in pair order
+//!              ┌──────── supply ◄── (the loop pulls it) ◄──┐
+//!              ▼                                           │
+//!  admit ───► run ─► executor threads ──┬─► Missing: this version of theta
+//!                    one pair each      └─► Computed
 //! ```
+//!
+//! A lost trajectory is run again window by window, and each window asks for its own version of theta: so a worker never
+//! holds all of them at a time, however long ago the trajectory began.
 //!
 //! The split keeps the network out of here and the mathematics out of the lease loop.
 
@@ -25,11 +29,11 @@ pub(crate) use engine::Engine;
 
 /// What turns leases into results.
 pub(crate) trait Compute: Send {
-    /// Takes in what the lease brought (spec, theta) and names the versions of theta that it still needs.
+    /// Takes in what the lease brought: spec and theta.
     ///
     /// # Errors
     /// [`ComputeError::Failed`] if the lease cannot be computed here.
-    fn admit(&mut self, lease: &Lease) -> Result<Vec<u64>, ComputeError>;
+    fn admit(&mut self, lease: &Lease) -> Result<(), ComputeError>;
 
     /// Takes in one version of theta, little-endian f32.
     ///
@@ -37,7 +41,8 @@ pub(crate) trait Compute: Send {
     /// [`ComputeError::Failed`] if it is not one of this run.
     fn supply(&mut self, run: &RunId, version: u64, theta: &[u8]) -> Result<(), ComputeError>;
 
-    /// Computes an admitted lease whose thetas were supplied. Ends soon after `cancel`.
+    /// Computes an admitted lease as far as the thetas at hand reach. Where one is missing, supply it and call again: what
+    /// was computed is not lost. Ends soon after `cancel`.
     ///
     /// # Errors
     /// [`ComputeError`].
@@ -45,13 +50,22 @@ pub(crate) trait Compute: Send {
         &mut self,
         lease: &Lease,
         cancel: &LeaseCancel,
-    ) -> impl Future<Output = Result<Computed, ComputeError>> + Send;
+    ) -> impl Future<Output = Result<Progress, ComputeError>> + Send;
 
     /// What is held of each run, oldest use first.
     fn holdings(&self) -> Vec<Holdings>;
 
     /// Forgets the trajectories of a slot: this worker no longer knows where they stand.
     fn forget(&mut self, run: &RunId, slot: u32);
+}
+
+/// How far a computation came.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Progress {
+    /// To the end.
+    Computed(Computed),
+    /// To where this version of theta is needed.
+    Missing(u64),
 }
 
 /// A computed lease.

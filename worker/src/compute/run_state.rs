@@ -1,13 +1,13 @@
 //! What a worker keeps of one run: its spec, what was built from it, thetas and particles.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use paceline_optimizer_core::estimator::EstimatorKind;
 use paceline_optimizer_core::learned::LearnedOptimizer;
-use paceline_optimizer_core::schedule::Window;
+use paceline_optimizer_core::schedule::Trajectory;
 use paceline_optimizer_core::task::TaskFamily;
+use paceline_optimizer_core::unroll::{EarlierWindow, Particle, earlier_windows};
 use paceline_proto::model::{Holdings, Lease, RunId, RunSpec, TaskSpec};
 
 use super::ComputeError;
@@ -16,6 +16,17 @@ use super::theta_cache::ThetaCache;
 
 /// The families of a mixture, in order.
 pub(super) type Families = Arc<[Arc<dyn TaskFamily>]>;
+
+/// What the pairs of a lease begin with.
+#[derive(Debug)]
+pub(super) enum Start {
+    /// Nothing: the window begins a trajectory.
+    Fresh,
+    /// Particles that stand where the window begins.
+    Standing(Arc<Vec<Particle>>),
+    /// This earlier window must be run again first, from the particles that stand before it if it needs any.
+    Behind(EarlierWindow, Option<Arc<Vec<Particle>>>),
+}
 
 /// What is held of one run.
 #[derive(Debug)]
@@ -44,11 +55,11 @@ impl RunState {
         Ok(Self { run: run.clone(), spec: Arc::new(spec), optimizer, families: None, thetas, particles })
     }
 
-    /// Takes in the theta of a lease, and names the versions it still needs.
+    /// Takes in the theta of a lease.
     ///
     /// # Errors
     /// [`ComputeError::Failed`] if the lease does not fit the run.
-    pub(super) fn admit(&mut self, lease: &Lease) -> Result<Vec<u64>, ComputeError> {
+    pub(super) fn admit(&mut self, lease: &Lease) -> Result<(), ComputeError> {
         let key = &lease.key;
         for trajectory in std::iter::once(&lease.window.current).chain(&lease.window.next) {
             if trajectory.family >= self.spec.tasks.len() {
@@ -60,31 +71,40 @@ impl RunState {
             }
         }
         let held = self.thetas.get(key.outer_step).map(|theta| theta.hash);
-        if held.is_some_and(|hash| hash != lease.theta_hash) {
+        let went_back = self.thetas.newest().is_some_and(|newest| newest > key.outer_step);
+        if went_back || held.is_some_and(|hash| hash != lease.theta_hash) {
             // The coordinator's history is not the one we saw; nothing remembered of the run can be trusted.
-            tracing::warn!(version = key.outer_step, "theta held differs from the lease's: forgetting what is cached");
+            tracing::warn!(
+                version = key.outer_step,
+                "thetas held are not the coordinator's: forgetting what is cached"
+            );
             self.thetas.clear();
             self.particles.clear();
         }
         if let Some(theta) = &lease.theta {
             self.thetas.insert(key.outer_step, theta)?;
         }
-        let mut missing = self.thetas.missing(key.outer_step..key.outer_step + 1);
-        let replayed = self.replayed(key.slot, key.outer_step, &lease.window);
-        missing.extend(self.thetas.missing(replayed));
-        Ok(missing)
+        Ok(())
     }
 
-    /// The outer steps whose windows must be run again because the slot's particles are not held; empty if they are.
-    pub(super) fn replayed(&self, slot: u32, outer_step: u64, window: &Window) -> Range<u64> {
-        let current = &window.current;
-        match self.spec.estimator.kind {
-            EstimatorKind::FullEs { .. } => outer_step..outer_step,
-            EstimatorKind::Pes { .. } => {
-                let held = self.particles.at(slot, outer_step, current).is_some();
-                if current.inner_step == 0 || held { outer_step..outer_step } else { current.began..outer_step }
-            }
+    /// Particles of all pairs of a slot where the lease's window begins.
+    ///
+    /// # Errors
+    /// [`ComputeError::Failed`] if the window does not fit the run.
+    pub(super) fn start(&self, slot: u32, outer_step: u64, current: &Trajectory) -> Result<Start, ComputeError> {
+        if matches!(self.spec.estimator.kind, EstimatorKind::FullEs { .. }) || current.inner_step == 0 {
+            return Ok(Start::Fresh);
         }
+        if let Some(particles) = self.particles.at(slot, outer_step, current) {
+            return Ok(Start::Standing(particles));
+        }
+        let windows = || earlier_windows(&self.spec.estimator, current, outer_step).map_err(ComputeError::failed);
+        let held = |window: EarlierWindow| {
+            let particles = self.particles.at(slot, window.outer_step, &window.standing)?;
+            Some(Start::Behind(window, Some(particles)))
+        };
+        let begun = |window| Start::Behind(window, None);
+        Ok(windows()?.rev().find_map(held).or(windows()?.next().map(begun)).unwrap_or(Start::Fresh))
     }
 
     /// What is held, for the coordinator; `None` before the first theta.

@@ -1,10 +1,9 @@
 //! The last few thetas of a run, by version.
 //!
 //! A lease brings theta only when its worker did not say that it holds it, and rebuilding a lost trajectory needs the
-//! theta of every outer step since the trajectory began.
+//! theta of every outer step since the trajectory began, one after the other.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use paceline_optimizer_core::params::Layout;
@@ -43,16 +42,6 @@ impl ThetaCache {
     /// A version, if held.
     pub(crate) fn get(&self, version: u64) -> Option<&HeldTheta> {
         self.versions.get(&version)
-    }
-
-    /// Those of a range that are not held.
-    pub(crate) fn missing(&self, versions: Range<u64>) -> Vec<u64> {
-        versions.filter(|version| !self.versions.contains_key(version)).collect()
-    }
-
-    /// All versions of a range that are held.
-    pub(crate) fn range(&self, versions: Range<u64>) -> BTreeMap<u64, Arc<Theta>> {
-        self.versions.range(versions).map(|(version, held)| (*version, Arc::clone(&held.theta))).collect()
     }
 
     /// Takes in a version as little-endian f32.
@@ -130,7 +119,7 @@ mod tests {
             cache.insert(version, &vec![0; large * 4]).unwrap();
         }
         cache.trim();
-        assert_eq!(cache.missing(0..5), [0, 1, 4]);
+        assert_eq!([1, 2, 3].map(|version| cache.get(version).is_some()), [false, true, true]);
 
         let huge = KEPT_BYTES / 4 + 1;
         let mut cache = ThetaCache::new(&layout(huge));

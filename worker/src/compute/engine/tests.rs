@@ -86,12 +86,17 @@ impl Run {
 
     /// Computes a lease and answers which versions of theta it had to pull.
     async fn pull_and_compute(&self, engine: &mut Engine, lease: &Lease) -> Result<(Computed, Vec<u64>), ComputeError> {
-        let missing = engine.admit(lease)?;
-        for &version in &missing {
-            engine.supply(&lease.key.run, version, &self.bytes(version))?;
+        engine.admit(lease)?;
+        let mut missing = Vec::new();
+        loop {
+            match engine.run(lease, &LeaseCancel::default()).await? {
+                Progress::Computed(computed) => return Ok((computed, missing)),
+                Progress::Missing(version) => {
+                    engine.supply(&lease.key.run, version, &self.bytes(version))?;
+                    missing.push(version);
+                }
+            }
         }
-        let computed = engine.run(lease, &LeaseCancel::default()).await?;
-        Ok((computed, missing))
     }
 
     async fn compute(&self, engine: &mut Engine, lease: &Lease) -> Computed {
@@ -161,6 +166,30 @@ async fn a_lost_particle_is_rebuilt_to_the_bit() {
 }
 
 #[tokio::test]
+async fn a_particle_left_behind_is_run_on_from_where_it_stands() {
+    let mut run = Run::new(PES, Report::SeedCoded);
+    run.spec.estimator.horizon = HorizonSchedule::Constant { steps: 100 };
+    let (mut away, mut fresh) = (engine(2), engine(1));
+    drop(run.compute(&mut away, &run.lease(0, 0)).await);
+    let lease = run.lease(4, 0);
+    let (caught_up, pulled) = run.pull_and_compute(&mut away, &lease).await.unwrap();
+    assert_eq!(pulled, [1, 2, 3], "step 0 need not be run again");
+    let (rebuilt, pulled) = run.pull_and_compute(&mut fresh, &lease).await.unwrap();
+    assert_eq!(pulled, [0, 1, 2, 3]);
+    assert_eq!(caught_up, rebuilt);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_went_back_is_believed() {
+    let run = Run::new(PES, Report::SeedCoded);
+    let mut engine = engine(1);
+    drop(run.compute(&mut engine, &run.lease(1, 0)).await);
+    engine.admit(&run.lease(0, 1)).unwrap();
+    let held = engine.holdings();
+    assert_eq!((held[0].theta_version, held[0].slots.len()), (0, 0), "what came after step 0 is not to be trusted");
+}
+
+#[tokio::test]
 async fn the_same_lease_again_gives_the_same_result() {
     let run = Run::new(PES, Report::SeedCoded);
     let mut engine = engine(1);
@@ -206,7 +235,7 @@ async fn a_cancelled_lease_gives_nothing_and_spoils_nothing() {
     let mut engine = engine(2);
     drop(run.compute(&mut engine, &run.lease(0, 0)).await);
     let lease = run.lease(1, 0);
-    assert_eq!(engine.admit(&lease), Ok(vec![]));
+    assert_eq!(engine.admit(&lease), Ok(()));
     let cancel = LeaseCancel::default();
     cancel.cancel();
     assert_eq!(engine.run(&lease, &cancel).await, Err(ComputeError::Cancelled));
@@ -223,10 +252,15 @@ async fn another_history_of_theta_clears_the_caches() {
     }
     assert_eq!(engine.holdings()[0].slots, [0]);
     let moved = Lease { theta: None, theta_hash: run.theta(9).hash(), ..run.lease(1, 0) };
-    assert_eq!(engine.admit(&moved), Ok(vec![1, 0]), "neither theta nor particle can be trusted");
-    engine.supply(&moved.key.run, 0, &run.bytes(0)).unwrap();
-    engine.supply(&moved.key.run, 1, &run.bytes(9)).unwrap();
-    let there = engine.run(&moved, &LeaseCancel::default()).await.unwrap();
+    engine.admit(&moved).unwrap();
+    // Neither theta nor particle can be trusted.
+    for (version, theta) in [(1, 9), (0, 0)] {
+        assert_eq!(engine.run(&moved, &LeaseCancel::default()).await, Ok(Progress::Missing(version)));
+        engine.supply(&moved.key.run, version, &run.bytes(theta)).unwrap();
+    }
+    let Ok(Progress::Computed(there)) = engine.run(&moved, &LeaseCancel::default()).await else {
+        panic!("nothing is missing");
+    };
     let here = run.compute(&mut engine, &run.lease(1, 0)).await;
     assert_ne!(reports(&there), reports(&here), "the theta of the lease decides");
 }
@@ -267,7 +301,7 @@ async fn the_run_used_longest_ago_is_forgotten_first() {
         lease
     };
     for name in ["a", "b", "c", "d", "a", "e"] {
-        assert_eq!(engine.admit(&named(name)), Ok(vec![]));
+        assert_eq!(engine.admit(&named(name)), Ok(()));
     }
     let held: Vec<String> = engine.holdings().into_iter().map(|held| held.run.to_string()).collect();
     assert_eq!(held, ["c", "d", "a", "e"]);
