@@ -9,7 +9,7 @@ use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind};
 use paceline_optimizer_core::outer::OuterConfig;
 
 use super::{RunSpec, TaskSpec};
-use crate::convert::{MAX_PAIRS, MAX_SLOTS, MAX_TASKS};
+use crate::convert::{MAX_PAIRS, MAX_SLOTS, MAX_TASKS, MAX_VECTOR_BYTES};
 use crate::fault::FieldFault;
 
 const MAX_NAME: usize = 40;
@@ -68,11 +68,16 @@ impl RunSpec {
     pub fn validate(&self) -> Result<(), Vec<FieldFault>> {
         let mut faults = Faults::default();
         name(&mut faults, &self.name);
-        faults.last_word("optimizer", self.optimizer.build().map(|_| ()));
+        let optimizer = self.optimizer.build();
+        let theta_size = optimizer.as_ref().ok().map(|optimizer| optimizer.layout().size());
+        faults.last_word("optimizer", optimizer.map(|_| ()));
         estimator(&mut faults, &self.estimator);
         faults.last_word("estimator", self.estimator.validate());
         outer(&mut faults, &self.outer);
         faults.last_word("outer", self.outer.validate());
+        if let Some(theta_size) = theta_size {
+            report(&mut faults, &self.outer, theta_size);
+        }
         tasks(&mut faults, &self.tasks);
         faults.at_least_one(self.checkpoint.every, "checkpoint.every");
         faults.at_least_one(self.checkpoint.keep, "checkpoint.keep");
@@ -134,6 +139,18 @@ fn outer(faults: &mut Faults, outer: &OuterConfig) {
     }
     if let Some(clip) = outer.clip_norm {
         faults.positive(clip, "outer.clip_norm");
+    }
+}
+
+/// A dense result is one message, and theta may be larger than a message.
+fn report(faults: &mut Faults, outer: &OuterConfig, theta_size: usize) {
+    let dense = outer.report.is_dense(outer.pairs_per_slot, theta_size);
+    if dense && theta_size > MAX_VECTOR_BYTES / 4 {
+        let most = MAX_VECTOR_BYTES / 4;
+        let reason = format!(
+            "must be auto or seed_coded: a dense result has at most {most} values, theta of this optimizer has {theta_size}"
+        );
+        faults.add("outer.report", reason);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A spec is judged whole: every fault is named, and only faults are.
 
+use paceline_optimizer_core::outer::Report;
 use paceline_proto::model::RunSpec;
 
 const VALID: &str = r#"{
@@ -25,6 +26,15 @@ fn fields(spec: &RunSpec) -> Vec<String> {
 fn a_valid_spec_has_no_faults() {
     let spec: RunSpec = serde_json::from_str(VALID).unwrap();
     assert_eq!(spec.validate(), Ok(()));
+}
+
+#[test]
+fn a_dense_result_fits_a_message() {
+    let large = serde_json::json!({"kind": "hyper_v2", "lstm_hidden_size": 1024, "param_inits": 256});
+    let mut spec = spec("/optimizer", large);
+    assert_eq!(spec.validate(), Ok(()), "seeds travel whatever theta's size");
+    spec.outer.report = Report::Dense;
+    assert_eq!(fields(&spec), ["outer.report"]);
 }
 
 #[test]
