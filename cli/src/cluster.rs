@@ -40,7 +40,7 @@ impl Cluster {
         let config = paceline_coordinator::Config { data: Some(folder.to_owned()), ..Default::default() };
         let served = Some(tokio::spawn(paceline_coordinator::serve(config, listener, stop_coordinator.clone())));
         let mut cluster = Self {
-            coordinator: Coordinator::at(&address)?,
+            coordinator: Coordinator::at(&address).await?,
             folder: folder.to_owned(),
             served,
             workers: JoinSet::new(),
