@@ -24,7 +24,7 @@ use paceline_proto::model::{
 
 use super::choice::{OpenSlot, choose_open, hedge_after};
 use super::event::{Grant, Moment, Ticket};
-use super::lease_table::{Entry, LeaseTable};
+use super::lease_table::LeaseTable;
 use super::outbox::Outbox;
 use super::record::{LeaseRecord, LeaseState, Record, RunOrder, RunRecord, Standing};
 use super::roster::Roster;
@@ -231,17 +231,17 @@ impl MetaRun {
         out: &mut Outbox,
     ) -> Result<Verdict, Fault> {
         let LeaseKey { run, outer_step, slot, token } = submission.lease.clone();
-        let own = |lease: &&Entry| {
-            let known = &lease.record;
-            (known.outer_step, known.slot) == (outer_step, slot) && known.worker == submission.worker
-        };
-        let Some(lease) = self.leases.find(token).filter(own) else {
+        let Some(lease) = self.leases.find(token) else {
             return Err(match self.leases.any_given(outer_step, slot) {
                 true => Fault::LeaseTokenForeign { run, outer_step, slot },
                 false => Fault::LeaseNotFound { run, outer_step, slot },
             });
         };
-        let undecided = matches!(lease.record.state, LeaseState::Held | LeaseState::Expired | LeaseState::Released);
+        let known = &lease.record;
+        if (known.outer_step, known.slot) != (outer_step, slot) || known.worker != submission.worker {
+            return Err(Fault::LeaseTokenForeign { run, outer_step, slot });
+        }
+        let undecided = matches!(known.state, LeaseState::Held | LeaseState::Expired | LeaseState::Released);
         let took = now.saturating_sub(lease.given_at);
         // Slots of earlier steps are all filled, or their step could not have closed.
         let slot_filled =

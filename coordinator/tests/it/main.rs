@@ -9,3 +9,4 @@ mod refusals;
 mod service;
 mod simulation;
 mod store;
+mod trouble;

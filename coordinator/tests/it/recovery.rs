@@ -23,15 +23,15 @@ use crate::recipes;
 
 const SETTINGS: Settings = Settings { lease_ttl: Duration::from_secs(30), heartbeat: Duration::from_secs(5) };
 const STEPS: u64 = 9;
-const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-struct Life {
-    handle: CoordinatorHandle,
+pub(crate) struct Life {
+    pub(crate) handle: CoordinatorHandle,
     actor: JoinHandle<()>,
 }
 
 impl Life {
-    async fn begin(store: Arc<dyn Store>) -> Self {
+    pub(crate) async fn begin(store: Arc<dyn Store>) -> Self {
         let (handle, actor) = start(store, SETTINGS).await.unwrap();
         Self { handle, actor }
     }
@@ -42,7 +42,7 @@ impl Life {
         assert!(self.actor.await.unwrap_err().is_cancelled());
     }
 
-    async fn register(&self, name: &str) -> WorkerId {
+    pub(crate) async fn register(&self, name: &str) -> WorkerId {
         let worker: WorkerId = name.parse().unwrap();
         let registration = Registration {
             protocol: PROTOCOL,
@@ -56,11 +56,11 @@ impl Life {
         worker
     }
 
-    async fn create(&self) -> RunId {
+    pub(crate) async fn create(&self) -> RunId {
         self.handle.create(recipes::pes(STEPS), "request".into(), false, false).await.unwrap().state.run
     }
 
-    async fn lease(&self, worker: &WorkerId) -> Lease {
+    pub(crate) async fn lease(&self, worker: &WorkerId) -> Lease {
         self.handle.lease(worker.clone(), LONG, Vec::new()).await.unwrap().unwrap()
     }
 
@@ -79,7 +79,7 @@ impl Life {
         }
     }
 
-    async fn until_final(&self, run: &RunId) -> RunState {
+    pub(crate) async fn until_final(&self, run: &RunId) -> RunState {
         let mut states = self.handle.watch(run.clone()).await.unwrap();
         let last = tokio::time::timeout(LONG, states.wait_for(|state| state.status.is_final()));
         last.await.unwrap().unwrap().clone()
@@ -87,7 +87,7 @@ impl Life {
 }
 
 /// What a worker reports: numbers that follow from theta and slot.
-fn report(worker: &WorkerId, lease: &Lease) -> Submission {
+pub(crate) fn report(worker: &WorkerId, lease: &Lease) -> Submission {
     let number = |place: u8| f64::from(lease.theta_hash.0[usize::from(place)] ^ lease.key.slot as u8) / 64.0 - 1.0;
     let pair =
         |p: u8| PairReport { fresh: number(p), carried: number(p + 1), loss_plus: number(p + 2), loss_minus: -0.0 };

@@ -4,10 +4,13 @@
 //! Everything follows from one seed. A failing seed is printed; [`replay_one_seed`] runs it alone.
 
 mod fake;
+mod seen;
+mod worker;
 mod world;
 
 use fake::FakeWeights;
 use paceline_proto::model::RunStatus;
+use seen::Seen;
 use world::{STEPS, World};
 
 const SEEDS: u64 = 200;
@@ -37,7 +40,7 @@ fn undisturbed() -> FakeWeights {
 #[test]
 fn any_schedule_keeps_the_invariants_and_ends_with_the_same_theta() {
     let expected = undisturbed().hash();
-    let mut seen = world::Seen::default();
+    let mut seen = Seen::default();
     for seed in 0..SEEDS {
         let outcome = std::panic::catch_unwind(|| {
             let world = simulate(seed);

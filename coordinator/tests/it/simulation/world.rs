@@ -8,62 +8,21 @@ use paceline_coordinator::machine::{
     Answer, Effect, Event, Fleet, Grant, Moment, Record, Replay, RunRequest, Settings, Ticket, replay,
 };
 use paceline_coordinator::store::{Journal, MemoryStore, Store, read_checkpoint};
-use paceline_optimizer_core::estimator::PairReport;
 use paceline_optimizer_core::outer::{Contribution, SlotResult};
 use paceline_optimizer_core::schedule::Window;
 use paceline_optimizer_core::{Seed, ThetaHash};
 use paceline_proto::fault::Fault;
 use paceline_proto::model::{
-    Holdings, Lease, Registration, ResultBody, RunId, RunState, SeedCoded, Submission, Token, Verdict, WorkerId,
+    Lease, Registration, ResultBody, RunId, RunState, SeedCoded, Submission, Token, Verdict, WorkerId,
 };
-use sha2::{Digest, Sha256};
 
 use super::fake::{FakeWeights, contribution_bytes};
+use super::seen::Seen;
+use super::worker::{Worker, body_bytes, digest, honest};
 use crate::recipes;
 
 pub(super) const STEPS: u64 = 14;
 const SETTINGS: Settings = Settings { lease_ttl: Duration::from_secs(30), heartbeat: Duration::from_secs(5) };
-
-/// How often each interesting thing happened: a schedule that never does it proves nothing.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen(BTreeMap<&'static str, u64>);
-
-impl Seen {
-    fn note(&mut self, what: &'static str) {
-        *self.0.entry(what).or_default() += 1;
-    }
-
-    pub(super) fn add(&mut self, other: &Self) {
-        other.0.iter().for_each(|(what, count)| *self.0.entry(what).or_default() += count);
-    }
-
-    pub(super) fn assert_nothing_was_missed(&self) {
-        for what in [
-            "accepted",
-            "already accepted",
-            "superseded",
-            "failure noted",
-            "refused",
-            "crash with work in flight",
-            "folded again after a crash",
-            "kept result accepted after a crash",
-            "expired",
-            "released",
-            "hedged",
-        ] {
-            assert!(self.0.get(what).is_some_and(|count| *count > 0), "never happened: {what}; {self:?}");
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Worker {
-    id: WorkerId,
-    registered: bool,
-    waiting: Option<Ticket>,
-    leases: Vec<Lease>,
-    cached: Vec<u32>,
-}
 
 enum Heavy {
     Fold(u64, Vec<Arc<Contribution>>),
@@ -562,42 +521,4 @@ impl World {
             })
             .collect()
     }
-}
-
-impl Worker {
-    fn holdings(&self, run: &RunId) -> Vec<Holdings> {
-        vec![Holdings { run: run.clone(), theta_version: 0, slots: self.cached.clone() }]
-    }
-}
-
-/// Numbers that depend on theta and slot, as a real worker's do.
-fn honest(theta: ThetaHash, slot: u32, attempt: u32) -> Vec<PairReport> {
-    let number = |place: u32| {
-        let bytes = u32::from_le_bytes(theta.0[..4].try_into().unwrap());
-        f64::from(bytes ^ (slot << 8) ^ (attempt << 16) ^ place) * 1e-9
-    };
-    (0..2)
-        .map(|pair| PairReport {
-            fresh: number(pair * 4),
-            carried: number(pair * 4 + 1),
-            loss_plus: number(pair * 4 + 2),
-            loss_minus: number(pair * 4 + 3),
-        })
-        .collect()
-}
-
-fn body_bytes(report: &Submission) -> Vec<u8> {
-    let ResultBody::SeedCoded(coded) = &report.body else { panic!("only results are accepted") };
-    let trajectory = paceline_optimizer_core::schedule::Trajectory::default();
-    contribution_bytes(&Contribution {
-        slot: report.lease.slot,
-        window: Window { current: trajectory, next: None },
-        result: SlotResult::SeedCoded(coded.pairs.clone()),
-        inner_steps: 10,
-        diverged_lanes: 0,
-    })
-}
-
-fn digest(report: &Submission) -> [u8; 32] {
-    Sha256::digest(format!("{:?}", report.body)).into()
 }
