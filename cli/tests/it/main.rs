@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod exit_codes;
+mod fleet;
 mod recipes;
 mod remote;
 mod train;
