@@ -77,7 +77,7 @@ fn a_pulled_checkpoint_opens_with_the_public_package() {
     let read: Value = serde_json::from_str(&stdout(&read)).expect("one JSON object");
 
     let config: LearnedOptimizerConfig =
-        serde_json::from_value(read["meta"]["optimizer"].clone()).expect("the file names its optimizer");
+        serde_json::from_value(read["meta"]["meta"]["optimizer"].clone()).expect("the file names its optimizer");
     let optimizer = config.build().expect("the optimizer of the recipe");
     for tensor in optimizer.layout().tensors() {
         let shape: Vec<usize> = serde_json::from_value(read["tensors"][format!("theta/{}", tensor.name())].clone())
