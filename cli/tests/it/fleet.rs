@@ -123,7 +123,8 @@ impl Cluster {
         let (coordinator, address) = start_coordinator(data.path(), "127.0.0.1:0".parse().expect("an address"));
         let client = RunClient::new(endpoint(&format!("http://{address}")).expect("an endpoint").connect_lazy());
         let spec: RunSpec = toml::from_str(RECIPE).expect("the recipe parses");
-        let created = client.create(&spec, "8a4b5f6e-0000-4000-8000-000000000001", false).await.expect("create the run");
+        let created =
+            client.create(&spec, "8a4b5f6e-0000-4000-8000-000000000001", false).await.expect("create the run");
         Self { coordinator: Some(coordinator), address, data, client, run: created.state.run }
     }
 
