@@ -114,7 +114,7 @@ pub(crate) struct TrainArguments {
     #[arg(value_name = "RECIPE")]
     pub(crate) recipe: Option<PathBuf>,
     /// Folder with real data sets
-    #[arg(long, env = "PACELINE_DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Folder of runs and checkpoints
     #[arg(long, env = "PACELINE_STORE", default_value = "./paceline-data", value_name = "DIR")]
@@ -144,7 +144,7 @@ pub(crate) enum RunCommand {
         /// A recipe: a TOML file, or a built-in name
         recipe: PathBuf,
         /// Folder with real data sets, to check the recipe against
-        #[arg(long, env = "PACELINE_DATA_DIR", value_name = "DIR")]
+        #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
         data_dir: Option<PathBuf>,
         /// Continue the newest unfinished run of the same recipe, if there is one
         #[arg(long)]
@@ -232,7 +232,7 @@ pub(crate) struct EvalArguments {
     #[arg(long, value_name = "RECIPE")]
     pub(crate) recipe: Option<PathBuf>,
     /// Folder with real data sets
-    #[arg(long, env = "PACELINE_DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Inner steps of each curve, instead of the recipe's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -266,7 +266,7 @@ pub(crate) struct DoctorArguments {
     #[arg(long, env = "PACELINE_COORDINATOR", value_name = "URL")]
     pub(crate) coordinator: Option<String>,
     /// Folder with real data sets
-    #[arg(long, env = "PACELINE_DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Folder of runs and checkpoints
     #[arg(long, env = "PACELINE_STORE", default_value = "./paceline-data", value_name = "DIR")]

@@ -190,7 +190,7 @@ impl From<paceline_tasks::Error> for Failure {
         let (reason, help) = match &error {
             Error::UnknownFamily { .. } => ("TASK_UNKNOWN", "`paceline tasks list` shows the families"),
             Error::Setting { .. } => ("TASK_SETTING_INVALID", "`paceline tasks list` shows each family's settings"),
-            Error::Data { .. } => (DATA_MISSING, "name the folder with the data by --data-dir or PACELINE_DATA_DIR"),
+            Error::Data { .. } => (DATA_MISSING, "name the folder with the data by --data-dir or PACELINE_DATA"),
             _ => ("TASK_INVALID", "`paceline tasks list` shows the families and their settings"),
         };
         Self::new(Exit::BadInput, reason, error.to_string()).help(help)

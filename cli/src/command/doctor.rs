@@ -115,7 +115,7 @@ fn device() -> Check {
 
 fn data(folder: Option<&Path>) -> Check {
     let Some(folder) = folder else {
-        let cure = "procedural data is used; name a folder with --data-dir or PACELINE_DATA_DIR to use real data";
+        let cure = "procedural data is used; name a folder with --data-dir or PACELINE_DATA to use real data";
         return Check::warn("data", "no folder named", cure);
     };
     let name = folder.display();

@@ -16,7 +16,7 @@ use std::process::{Command, Output};
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paceline"));
     command.args(arguments);
-    for name in ["PACELINE_COORDINATOR", "PACELINE_DATA_DIR", "PACELINE_STORE", "PACELINE_LOG"] {
+    for name in ["PACELINE_COORDINATOR", "PACELINE_DATA", "PACELINE_STORE", "PACELINE_LOG"] {
         command.env_remove(name);
     }
     command
