@@ -21,8 +21,9 @@ pub(crate) fn run(command: &RunCommand, address: &str, console: Console) -> Resu
         let coordinator = &Coordinator::at(address).await?;
         match command {
             RunCommand::Submit { recipe, data_dir, resume } => {
-                let recipe = Recipe::load(Some(recipe))?;
+                let mut recipe = Recipe::load(Some(recipe))?;
                 check(&recipe, data_dir.as_deref(), console)?;
+                recipe.resolve(data_dir.as_deref())?;
                 let created = coordinator.runs.create(&recipe.spec, &request_id()?, *resume).await;
                 let created = coordinator.answer(created)?;
                 let did = if created.resumed { "continues" } else { "submitted" };

@@ -3,6 +3,7 @@
 mod conformance;
 mod golden_complex;
 mod real_mnist;
+mod resolve;
 mod settings;
 
 use std::sync::Arc;
