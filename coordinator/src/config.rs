@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     listen: String,
 
     /// Folder of the store; made if it is not there
-    #[arg(long, value_name = "DIR", env = "PACELINE_DATA", default_value = "./paceline-data")]
+    #[arg(long, value_name = "DIR", env = "PACELINE_STORE", default_value = "./paceline-data")]
     data: PathBuf,
 
     /// Keep everything in memory: runs are lost at the end

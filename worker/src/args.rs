@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, env = "PACELINE_DEVICE", value_name = "DEVICE", default_value = "cpu")]
     device: Device,
     /// Folder of real data, for families that read some
-    #[arg(long, env = "PACELINE_DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// How log lines on standard error look
     #[arg(long, env = "PACELINE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
