@@ -51,7 +51,12 @@ fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_env("PACELINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => logs.with_target(false).with_ansi(color()).init(),
         LogFormat::Json => logs.json().init(),
     }
+}
+
+/// Colours are for a terminal whose owner wants them (no-color.org).
+fn color() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal()
 }
