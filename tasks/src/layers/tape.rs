@@ -34,10 +34,10 @@ impl std::fmt::Debug for Tape {
 }
 
 impl Tape {
-    /// [`super::linear`], remembered.
+    /// [`super::linear()`], remembered.
     ///
     /// # Errors
-    /// As [`super::linear`].
+    /// As [`super::linear()`].
     pub fn linear(&mut self, input: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
         self.apply3(affine(input, weight, bias, activation)?, input, weight, bias)
     }
@@ -66,10 +66,10 @@ impl Tape {
         self.apply1(pooling(input, window, Kind::Average)?, input)
     }
 
-    /// [`super::cross_entropy`], remembered.
+    /// [`super::cross_entropy()`], remembered.
     ///
     /// # Errors
-    /// As [`super::cross_entropy`].
+    /// As [`super::cross_entropy()`].
     pub fn cross_entropy(&mut self, logits: &Tensor, labels: &Arc<Vec<u32>>) -> Result<Tensor> {
         self.apply1(softmax_cross_entropy(logits, labels)?, logits)
     }
