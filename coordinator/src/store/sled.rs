@@ -8,6 +8,7 @@
 use std::fs::{self, File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::{Change, Pair, Store, StoreError, compaction};
 
@@ -48,6 +49,14 @@ pub(super) fn db_folder(folder: &Path) -> PathBuf {
     folder.join("db")
 }
 
+/// What sled says when its file is still locked.
+const SLED_LOCK: &str = "could not acquire lock";
+/// How long sled's threads may take to let go of its file after the last handle was dropped, as after a compaction. No
+/// other process can hold it: this one holds the folder's lock.
+const RELEASE: Duration = Duration::from_secs(10);
+/// How often that is looked at.
+const RETRY: Duration = Duration::from_millis(10);
+
 /// Opens sled. It refuses a torn snapshot although its log holds everything, so a refused open is tried again without
 /// snapshots; that rebuilds them from the log.
 pub(super) fn open_db(path: &Path) -> Result<sled::Db, StoreError> {
@@ -55,9 +64,16 @@ pub(super) fn open_db(path: &Path) -> Result<sled::Db, StoreError> {
     remove_snapshots(path, ".generating").map_err(|error| unusable(error.to_string()))?;
     // No background flush: the writer decides when things are durable.
     let config = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None);
-    let open = || match catch_unwind(AssertUnwindSafe(|| config.open())) {
-        Ok(opened) => opened.map_err(|error| error.to_string()),
-        Err(_) => Err("its log is damaged".to_owned()),
+    let begun = Instant::now();
+    let open = || loop {
+        let opened = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(opened) => opened.map_err(|error| error.to_string()),
+            Err(_) => Err("its log is damaged".to_owned()),
+        };
+        match opened {
+            Err(reason) if reason.contains(SLED_LOCK) && begun.elapsed() < RELEASE => std::thread::sleep(RETRY),
+            opened => return opened,
+        }
     };
     open().or_else(|first| {
         remove_snapshots(path, "").map_err(|error| unusable(error.to_string()))?;
