@@ -50,6 +50,12 @@ pub fn build(
         let known = FAMILIES.iter().map(|family| family.name).collect();
         return Err(Error::UnknownFamily { got: family.into(), known });
     };
+    // Even where no data would be read: whoever names a folder that is not there has mistyped it, and `auto` would train
+    // on other data than meant without a word.
+    if let Some(folder) = data_dir.filter(|folder| !folder.is_dir()) {
+        let reason = "no such folder: name the folder that holds the data sets, or none to use procedural data".into();
+        return Err(Error::Data { path: folder.to_owned(), reason });
+    }
     (entry.build)(settings, data_dir)
 }
 
