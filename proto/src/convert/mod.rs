@@ -35,7 +35,7 @@ pub const MAX_HOLDINGS: usize = 64;
 /// Most task families a worker may say it can run.
 pub const MAX_FAMILIES: usize = 256;
 /// Most slots in an outer step.
-pub const MAX_SLOTS: usize = 65_536;
+pub const MAX_SLOTS: usize = 4096;
 /// Most task families in one mixture.
 pub const MAX_TASKS: usize = 64;
 /// Largest vector that travels inside one message, in bytes: theta with a lease, a dense gradient with a result.
