@@ -16,7 +16,7 @@ use crate::remote::{Coordinator, runtime};
 /// `paceline checkpoint …`.
 pub(crate) fn checkpoint(command: &CheckpointCommand, address: &str, console: Console) -> Result<(), Failure> {
     match command {
-        CheckpointCommand::List { run } => runtime()?.block_on(list(&Coordinator::at(address)?, run, console)),
+        CheckpointCommand::List { run } => runtime()?.block_on(list(address, run, console)),
         CheckpointCommand::Show { source } => {
             let (name, bytes) = fetch(source, address)?;
             let checkpoint = read(&name, &bytes)?;
@@ -28,7 +28,8 @@ pub(crate) fn checkpoint(command: &CheckpointCommand, address: &str, console: Co
     }
 }
 
-async fn list(coordinator: &Coordinator, run: &RunId, console: Console) -> Result<(), Failure> {
+async fn list(address: &str, run: &RunId, console: Console) -> Result<(), Failure> {
+    let coordinator = Coordinator::at(address)?;
     let infos = coordinator.answer(coordinator.checkpoints.list(run).await)?;
     let mut table = plain(&["checkpoint", "meta-loss", "inner steps", "size", "theta"]);
     for info in &infos {
