@@ -19,6 +19,12 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::{Exit, Failure};
 use crate::remote::Coordinator;
 
+/// How long a lease lives without a heartbeat. Short, for the workers are here: after a crash, the leases they held must run
+/// out before the run goes on.
+const LEASE_TTL: Duration = Duration::from_secs(6);
+/// How often workers send a heartbeat.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
 /// A running cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -39,10 +45,15 @@ impl Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(no_port)?;
         let address = format!("http://{}", listener.local_addr().map_err(no_port)?);
         let stop_coordinator = CancellationToken::new();
-        let config = paceline_coordinator::Config { data: Some(folder.to_owned()), ..Default::default() };
+        let config = paceline_coordinator::Config {
+            data: Some(folder.to_owned()),
+            lease_ttl: LEASE_TTL,
+            heartbeat: HEARTBEAT,
+            ..Default::default()
+        };
         let served = Some(tokio::spawn(paceline_coordinator::serve(config, listener, stop_coordinator.clone())));
         let mut cluster = Self {
-            coordinator: Coordinator::at(&address)?,
+            coordinator: Coordinator::at(&address).await?,
             folder: folder.to_owned(),
             served,
             workers: JoinSet::new(),

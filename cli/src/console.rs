@@ -78,6 +78,12 @@ impl Console {
     }
 }
 
+/// A value as JSON with numbers as short as in its text: 32-bit numbers would otherwise show all digits of their 64-bit
+/// image.
+pub(crate) fn plain_json(value: &impl Serialize) -> serde_json::Value {
+    serde_json::to_string(value).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
+}
+
 /// Writes a line to standard output; a reader that has gone away (`| head`) ends the process quietly.
 fn write_line(line: &str) {
     let mut out = std::io::stdout().lock();

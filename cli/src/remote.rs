@@ -2,7 +2,6 @@
 
 use paceline_proto::client::{CallResult, CheckpointClient, RunClient, endpoint};
 use paceline_proto::model::{CheckpointInfo, RunId};
-use tonic::transport::Channel;
 
 use crate::failure::{Exit, Failure};
 use crate::file::{hex, sha256_hex};
@@ -19,19 +18,16 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
-    /// At this address. Connects on the first call.
-    pub(crate) fn at(address: &str) -> Result<Self, Failure> {
+    /// At this address. Connects on the first call. (Async, because a channel can be made inside a runtime only.)
+    pub(crate) async fn at(address: &str) -> Result<Self, Failure> {
         let endpoint = endpoint(address).map_err(|error| {
             Failure::new(Exit::BadInput, "ADDRESS_INVALID", format!("{address:?} is no coordinator address"))
                 .cause(error)
                 .help("write it as http://host:port")
         })?;
-        Ok(Self::over(address, endpoint.connect_lazy()))
-    }
-
-    fn over(address: &str, channel: Channel) -> Self {
+        let channel = endpoint.connect_lazy();
         let runs = RunClient::new(channel.clone());
-        Self { address: address.to_owned(), runs, checkpoints: CheckpointClient::new(channel) }
+        Ok(Self { address: address.to_owned(), runs, checkpoints: CheckpointClient::new(channel) })
     }
 
     /// The answer, or why there is none, in words.

@@ -266,6 +266,10 @@ impl Actor {
 
     fn committed(&mut self, committed: Committed) {
         self.committed = committed;
+        if self.committed.broken.is_some() {
+            // Nobody takes them any more; were they kept, calls would wait behind them instead of being refused.
+            self.outgoing.clear();
+        }
         self.release_held();
     }
 
@@ -287,7 +291,9 @@ impl Actor {
             match effect {
                 Effect::Persist(records) => {
                     self.persisted += 1;
-                    self.outgoing.push_back((self.persisted, records));
+                    if self.committed.broken.is_none() {
+                        self.outgoing.push_back((self.persisted, records));
+                    }
                 }
                 Effect::Answer(ticket, answer) => self.answer(ticket, answer),
                 Effect::Publish(state) => self.publish(*state),
@@ -359,7 +365,6 @@ impl Actor {
             let result = guarded(|| {
                 let (spec, state) = (spec.ok_or("its run is gone")?, state.ok_or("its weights are gone")?);
                 debug_assert_eq!(state.outer_step, outer_step, "weights and machine stand at the same step");
-                let contributions: Vec<Contribution> = contributions.into_iter().map(Arc::unwrap_or_clone).collect();
                 let next = weights::step(&spec, Arc::unwrap_or_clone(state), &contributions)?;
                 let (theta, result) = (weights::theta_bytes(&next), weights::step_result(&next)?);
                 Ok((next, theta, result))

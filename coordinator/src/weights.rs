@@ -60,7 +60,11 @@ pub(crate) fn initial(spec: &RunSpec) -> Result<OuterState, String> {
 ///
 /// # Errors
 /// If a contribution does not fit, in words.
-pub(crate) fn step(spec: &RunSpec, state: OuterState, contributions: &[Contribution]) -> Result<OuterState, String> {
+pub(crate) fn step(
+    spec: &RunSpec,
+    state: OuterState,
+    contributions: &[Arc<Contribution>],
+) -> Result<OuterState, String> {
     let size = state.theta.values().len();
     fold(spec.seed, state.outer_step, &spec.outer, &spec.estimator, size, contributions)
         .and_then(|folded| state.apply(&spec.outer, &folded))
@@ -124,7 +128,7 @@ pub(crate) fn rebuild(run: &StoredRun, store: &dyn Store) -> Result<Option<Weigh
     let mut weights = Weights::new(begin);
     let start = weights.state.outer_step;
     weights = replay(run, start, weights, |mut weights, _, contributions| {
-        let next = step(&run.record.spec, OuterState::clone(&weights.state), &contributions)?;
+        let next = step(&run.record.spec, OuterState::clone(&weights.state), contributions)?;
         let theta = theta_bytes(&next);
         weights.advance(next, theta);
         Ok(weights)

@@ -219,7 +219,7 @@ impl SlotSequence {
 }
 
 /// Seed of everything slot `slot` draws about its trajectories.
-pub fn slot_seed(run: Seed, slot: u32) -> Seed {
+fn slot_seed(run: Seed, slot: u32) -> Seed {
     run.purpose(Purpose::Horizon).fold_in(u64::from(slot))
 }
 

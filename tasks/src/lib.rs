@@ -20,4 +20,4 @@ pub mod layers;
 mod models;
 
 pub use error::Error;
-pub use families::{FamilyInfo, build, families};
+pub use families::{FamilyInfo, build, families, resolve};

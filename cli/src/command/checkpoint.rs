@@ -7,7 +7,7 @@ use paceline_proto::model::{RunId, RunSpec};
 use serde_json::{Value, json};
 
 use crate::arguments::CheckpointCommand;
-use crate::console::Console;
+use crate::console::{Console, plain_json};
 use crate::evaluation::table::plain;
 use crate::failure::{Exit, Failure};
 use crate::file::{hex, sha256_hex, size_text, write_atomically};
@@ -29,7 +29,7 @@ pub(crate) fn checkpoint(command: &CheckpointCommand, address: &str, console: Co
 }
 
 async fn list(address: &str, run: &RunId, console: Console) -> Result<(), Failure> {
-    let coordinator = Coordinator::at(address)?;
+    let coordinator = Coordinator::at(address).await?;
     let infos = coordinator.answer(coordinator.checkpoints.list(run).await)?;
     let mut table = plain(&["checkpoint", "meta-loss", "inner steps", "size", "theta"]);
     for info in &infos {
@@ -53,7 +53,7 @@ async fn list(address: &str, run: &RunId, console: Console) -> Result<(), Failur
 
 fn pull(address: &str, run: &RunId, step: Option<u64>, output: Option<&Path>, console: Console) -> Result<(), Failure> {
     let runtime = runtime()?;
-    let (info, bytes) = runtime.block_on(async { Coordinator::at(address)?.pull(run, step).await })?;
+    let (info, bytes) = runtime.block_on(async { Coordinator::at(address).await?.pull(run, step).await })?;
     let name = output.map_or_else(|| file_name(run, info.outer_step), Path::to_owned);
     // The transfer was checked against its hash; this checks that what was stored is a checkpoint.
     read(&format!("{run}@{}", info.outer_step), &bytes)?;
@@ -120,7 +120,7 @@ fn fetch(source: &str, address: &str) -> Result<(String, Vec<u8>), Failure> {
         return Ok((source.to_owned(), bytes));
     }
     let (run, step) = run_and_step(source)?;
-    let (info, bytes) = runtime()?.block_on(async { Coordinator::at(address)?.pull(&run, step).await })?;
+    let (info, bytes) = runtime()?.block_on(async { Coordinator::at(address).await?.pull(&run, step).await })?;
     Ok((format!("{run}@{}", info.outer_step), bytes))
 }
 
@@ -148,7 +148,7 @@ fn conventions(bytes: &[u8]) -> Option<Value> {
 
 fn show(name: &str, checkpoint: &Checkpoint, bytes: &[u8], console: Console) {
     let Checkpoint { meta, state } = checkpoint;
-    let config = serde_json::to_value(&meta.optimizer).unwrap_or(Value::Null);
+    let config = plain_json(&meta.optimizer);
     let kind = config["kind"].as_str().unwrap_or("?").to_owned();
     let settings: Vec<String> = config
         .as_object()

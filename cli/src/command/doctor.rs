@@ -167,7 +167,7 @@ fn store(folder: &Path) -> Check {
 fn coordinator(named: Option<&str>) -> Result<Check, Failure> {
     let address = named.unwrap_or(USUAL_ADDRESS);
     let answer = runtime()?.block_on(async {
-        let coordinator = Coordinator::at(address)?;
+        let coordinator = Coordinator::at(address).await?;
         match tokio::time::timeout(PATIENCE, coordinator.runs.list()).await {
             Ok(runs) => coordinator.answer(runs).map(|runs| runs.len()),
             Err(_) => Err(Failure::new(Exit::Unavailable, "TIMEOUT", format!("no answer within {PATIENCE:?}"))),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
 use crate::arguments::RunCommand;
-use crate::console::Console;
+use crate::console::{Console, plain_json};
 use crate::evaluation::table::plain;
 use crate::failure::{DATA_MISSING, Exit, Failure};
 use crate::pace::short;
@@ -18,11 +18,12 @@ use crate::remote::{Coordinator, request_id, runtime};
 /// `paceline run …`.
 pub(crate) fn run(command: &RunCommand, address: &str, console: Console) -> Result<(), Failure> {
     runtime()?.block_on(async {
-        let coordinator = &Coordinator::at(address)?;
+        let coordinator = &Coordinator::at(address).await?;
         match command {
             RunCommand::Submit { recipe, data_dir, resume } => {
-                let recipe = Recipe::load(Some(recipe))?;
+                let mut recipe = Recipe::load(Some(recipe))?;
                 check(&recipe, data_dir.as_deref(), console)?;
+                recipe.resolve(data_dir.as_deref())?;
                 let created = coordinator.runs.create(&recipe.spec, &request_id()?, *resume).await;
                 let created = coordinator.answer(created)?;
                 let did = if created.resumed { "continues" } else { "submitted" };
@@ -177,13 +178,15 @@ fn object(state: &RunState) -> Value {
         "theta_hash": state.theta_hash.to_string(),
         "workers": state.workers,
         "ledger": ledger_object(&state.ledger),
-        "recipe": state.spec,
+        "recipe": plain_json(&state.spec),
     })
 }
 
 fn why(state: &RunState) -> &str {
     match &state.status {
         RunStatus::Failed { reason } => reason,
+        // A reason that only repeats the status says nothing.
+        _ if state.reason == status_word(state) => "",
         _ => &state.reason,
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn train(arguments: &TrainArguments, console: Console) -> Result<(), 
     for description in recipe.build(arguments.data_dir.as_deref())?.descriptions() {
         console.say(format!("task family: {description}"));
     }
+    recipe.resolve(arguments.data_dir.as_deref())?;
     let runtime = runtime()?;
     let (interrupt, trained) = runtime.block_on(async {
         let interrupt = Interrupt::listen();

@@ -1,18 +1,18 @@
 //! What a set of training curves is worth: pure arithmetic on losses.
 //!
 //! ```text
-//!  loss                                       speed-up = horizon / step at which the contender's loss
-//!   │╲ contender                              has fallen to the loss the baseline has at the horizon
-//!   │ ╲ ╲ baseline
-//!   │  ╲   ╲                                  (a contender that never gets there: the step at which the
-//!   │···╲······╲ ◄─ baseline's final loss      baseline had the contender's final loss / horizon, below 1)
-//!   └────┴──────┴─► step
+//!  loss                                       speed-up = B / C, with
+//!   │╲ contender                              B: step from which on the baseline stays at or below its final loss
+//!   │ ╲ ╲ baseline                            C: step from which on the contender does
+//!   │  ╲   ╲
+//!   │···╲······╲___ ◄─ baseline's final loss  (a contender that ends above it: the step from which on the baseline
+//!   └────C──────B──► step                      stays at or below the contender's final loss, divided by B; below 1)
 //! ```
 //!
 //! Losses of one step are noisy, so "the loss at a step" is the mean of the last [`WINDOW`] steps up to it, of curves
-//! averaged over seeds. What noise is left counts against the contender: it has reached a loss only where it stays at or
-//! below it, while the baseline has where it first touches it. (The first touch of a noisy curve flatters: an optimizer
-//! compared with itself would be found faster than itself.)
+//! averaged over seeds. Both curves are read by the same rule, so that an optimizer is exactly as fast as itself: dividing
+//! the horizon by the first touch instead, as is common, makes a tuned Adam whose loss has flattened out 1.5 times as
+//! fast as itself (measured), and every rival with it.
 
 use paceline_optimizer_core::evaluation::Curve;
 use serde::Serialize;
@@ -99,20 +99,24 @@ pub(crate) fn speed_up(contender: &[f64], baseline: &[f64]) -> SpeedUp {
     let (Some(&own), Some(&target)) = (contender.last(), baseline.last()) else {
         return SpeedUp { ratio: f64::NAN, reached_at: None, saturated: true };
     };
-    let horizon = baseline.len() as f64;
-    // The first windows are not full, and their noise would be taken for speed.
-    let full = WINDOW.min(baseline.len());
+    let needed = settles(&baseline, target);
     if own <= target {
-        // `own` is not above the target, so the last step is a candidate at least.
-        let above = contender.iter().rposition(|loss| *loss > target).map_or(0, |index| index + 1);
-        let step = (above + 1).max(full);
-        return SpeedUp { ratio: horizon / step as f64, reached_at: Some(step), saturated: step <= WINDOW };
+        let step = settles(&contender, target);
+        return SpeedUp { ratio: needed as f64 / step as f64, reached_at: Some(step), saturated: step <= WINDOW };
     }
-    match (full..=baseline.len()).find(|step| baseline[step - 1] <= own) {
-        Some(step) => SpeedUp { ratio: step as f64 / horizon, reached_at: None, saturated: step <= WINDOW },
-        // Only a contender that is not finite ends neither above nor below the baseline.
-        None => SpeedUp { ratio: 0.0, reached_at: None, saturated: false },
+    if own > target {
+        let step = settles(&baseline, own);
+        return SpeedUp { ratio: step as f64 / needed as f64, reached_at: None, saturated: step <= WINDOW };
     }
+    // A loss that is not finite is neither.
+    SpeedUp { ratio: 0.0, reached_at: None, saturated: false }
+}
+
+/// The step from which on a smoothed curve that ends at or below `goal` stays there. Not before the first full window: the
+/// noise of smaller ones would be taken for speed.
+fn settles(losses: &[f64], goal: f64) -> usize {
+    let above = losses.iter().rposition(|loss| *loss > goal).map_or(0, |index| index + 1);
+    (above + 1).max(WINDOW).min(losses.len())
 }
 
 /// Place of the least value; not-finite ones lose. The first wins a draw.
@@ -168,16 +172,21 @@ mod tests {
         let curve = power_law(1.0, 300);
         let result = speed_up(&curve, &curve);
         assert_eq!((result.ratio, result.reached_at), (1.0, Some(300)));
+        // Just better and just worse are just off 1, also where the curves are flat.
+        let flat: Vec<f64> = (0..300).map(|step| if step < 100 { 2.0 - 0.01 * f64::from(step) } else { 1.0 }).collect();
+        let shifted = |by: f64| flat.iter().map(|loss| loss + by).collect::<Vec<_>>();
+        assert!((speed_up(&shifted(-1e-3), &flat).ratio - 1.0).abs() < 0.2);
+        assert!((speed_up(&shifted(1e-3), &flat).ratio - 1.0).abs() < 0.2);
     }
 
     #[test]
     fn noise_does_not_make_a_curve_faster_than_itself() {
-        let noise = |step: usize| 0.3 * ((step * 7919 % 101) as f64 / 101.0 - 0.5);
+        let noise = |step: usize| 0.3 * ((step * 7919 % 101) as f64 / 101.0 - 0.5) + 0.1 * (step as f64 / 40.0).sin();
         let noisy: Vec<f64> = power_law(1.0, 500).iter().enumerate().map(|(step, loss)| loss + noise(step)).collect();
         let first_touch = smoothed(&noisy).iter().position(|loss| loss <= smoothed(&noisy).last().expect("500 steps"));
         assert!(first_touch < Some(450), "the example is too quiet to show anything: {first_touch:?}");
         let result = speed_up(&noisy, &noisy);
-        assert!((1.0..1.05).contains(&result.ratio), "{result:?}");
+        assert_eq!(result.ratio, 1.0, "{result:?}");
     }
 
     #[test]

@@ -98,6 +98,18 @@ impl Recipe {
         Ok(Built { optimizer, families: families.collect::<Result<_, _>>()? })
     }
 
+    /// Makes the choices that the tasks leave to the machine (`data = "auto"`), here and for every worker: they decide the
+    /// result, so they belong to the run.
+    pub(crate) fn resolve(&mut self, data_dir: Option<&Path>) -> Result<(), Failure> {
+        for index in 0..self.spec.tasks.len() {
+            let task = &self.spec.tasks[index];
+            let resolved = paceline_tasks::resolve(&task.family, &task.settings, data_dir)
+                .map_err(|error| self.wrong_task(index, error))?;
+            self.spec.tasks[index].settings = resolved;
+        }
+        Ok(())
+    }
+
     /// Every fault at once, so that nobody mends a recipe one refusal at a time.
     fn check_ranges(&self) -> Result<(), Failure> {
         let Err(faults) = self.spec.validate() else { return Ok(()) };

@@ -8,16 +8,15 @@
 //!  the coordinator killed with SIGKILL and restarted ┘
 //! ```
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use paceline_optimizer_core::noise::Draws;
 use paceline_optimizer_core::{Seed, ThetaHash};
 use paceline_proto::client::{RunClient, endpoint};
 use paceline_proto::model::{RunId, RunSpec, RunState, RunStatus};
+
+use crate::processes::{Process, start_coordinator, start_worker};
 
 /// Longest any run of this test may take; generous, for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -56,58 +55,6 @@ settings = { data = "procedural", image_size = 4, hidden = [8, 8], batch_size = 
 every = 7
 "#;
 
-/// A child that dies with the test.
-struct Process(Child);
-
-impl Process {
-    /// SIGKILL, and wait until it is gone.
-    fn kill(mut self) {
-        self.0.kill().expect("the process was running");
-        self.0.wait().expect("the process can be waited for");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Already reaped after `kill`: then there is nothing left to do.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The binary of another package of this workspace, built beside ours by `cargo test --workspace`.
-fn binary(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_paceline")).with_file_name(name);
-    assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
-    path
-}
-
-fn start_coordinator(data: &Path, listen: SocketAddr) -> (Process, SocketAddr) {
-    let mut child = Command::new(binary("paceline-coordinator"))
-        .args(["--listen", &listen.to_string(), "--lease-ttl", "2s", "--heartbeat", "500ms"])
-        .arg("--data")
-        .arg(data)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("start the coordinator");
-    let stdout = child.stdout.take().expect("stdout is piped");
-    let process = Process(child);
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("read the coordinator's first line");
-    let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("first line was {line:?}"));
-    (process, address.parse().expect("an address"))
-}
-
-fn start_worker(coordinator: SocketAddr, name: &str) -> Process {
-    Process(
-        Command::new(binary("paceline-worker"))
-            .args(["--coordinator", &format!("http://{coordinator}"), "--name", name, "--threads", "1"])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start a worker"),
-    )
-}
-
 /// A coordinator with one submitted run.
 struct Cluster {
     coordinator: Option<Process>,
@@ -123,7 +70,8 @@ impl Cluster {
         let (coordinator, address) = start_coordinator(data.path(), "127.0.0.1:0".parse().expect("an address"));
         let client = RunClient::new(endpoint(&format!("http://{address}")).expect("an endpoint").connect_lazy());
         let spec: RunSpec = toml::from_str(RECIPE).expect("the recipe parses");
-        let created = client.create(&spec, "8a4b5f6e-0000-4000-8000-000000000001", false).await.expect("create the run");
+        let created =
+            client.create(&spec, "8a4b5f6e-0000-4000-8000-000000000001", false).await.expect("create the run");
         Self { coordinator: Some(coordinator), address, data, client, run: created.state.run }
     }
 

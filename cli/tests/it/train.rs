@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{command, paceline, stderr, stdout, text};
 
 /// A run of so many outer steps, each a few milliseconds of work.
-fn recipe(folder: &Path, steps: u32) -> std::path::PathBuf {
+pub(crate) fn recipe(folder: &Path, steps: u32) -> std::path::PathBuf {
     let file = folder.join("tiny.toml");
     let recipe = format!(
         r#"

@@ -247,7 +247,7 @@ impl MetaRun {
         let slot_filled =
             outer_step < self.outer_step || self.slots.get(slot as usize).is_some_and(|slot| slot.result.is_some());
         match decide(
-            &Expected::new(&self.spec().outer, self.record.theta_size),
+            &Expected::new(&self.spec().outer, &self.spec().estimator, self.record.theta_size),
             lease,
             slot_filled,
             &submission,

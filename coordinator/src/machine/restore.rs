@@ -51,24 +51,21 @@ pub fn replay<S>(
     run: &StoredRun,
     from: u64,
     start: S,
-    mut fold: impl FnMut(S, u64, Vec<Contribution>) -> Result<S, String>,
+    mut fold: impl FnMut(S, u64, &[Arc<Contribution>]) -> Result<S, String>,
 ) -> Result<S, String> {
     let slots = run.record.spec.outer.slots as usize;
     let mut state = start;
     for outer_step in from..run.standing.outer_step {
         let first = run.results.partition_point(|(step, _)| *step < outer_step);
-        let contributions: Vec<Contribution> = run.results[first..]
-            .iter()
-            .take_while(|(step, _)| *step == outer_step)
-            .map(|(_, contribution)| Contribution::clone(contribution))
-            .collect();
+        let of_step = run.results[first..].iter().take_while(|(step, _)| *step == outer_step);
+        let contributions: Vec<Arc<Contribution>> = of_step.map(|(_, contribution)| Arc::clone(contribution)).collect();
         if contributions.len() != slots {
             return Err(format!(
                 "the journal holds {} of {slots} results of step {outer_step}; restore the data folder from a backup",
                 contributions.len()
             ));
         }
-        state = fold(state, outer_step, contributions)?;
+        state = fold(state, outer_step, &contributions)?;
     }
     Ok(state)
 }

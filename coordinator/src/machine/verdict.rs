@@ -9,7 +9,7 @@
 //! The body is judged before the slot is looked at, so that a repeat of a refused result is refused the same way
 //! however far the run has moved on (LS-4).
 
-use paceline_optimizer_core::estimator::PairReport;
+use paceline_optimizer_core::estimator::{EstimatorConfig, PairReport};
 use paceline_optimizer_core::outer::OuterConfig;
 use paceline_proto::fault::{Fault, FieldFault};
 use paceline_proto::model::{ResultBody, Submission};
@@ -26,15 +26,19 @@ pub(super) struct Expected {
     pub(super) theta_size: usize,
     /// Whether results travel dense.
     pub(super) dense: bool,
+    /// Most inner steps a slot can train, all lanes.
+    pub(super) inner_steps: u64,
 }
 
 impl Expected {
-    /// From the outer loop's settings and the size of theta.
-    pub(super) fn new(outer: &OuterConfig, theta_size: usize) -> Self {
+    /// From the run's settings and the size of theta.
+    pub(super) fn new(outer: &OuterConfig, estimator: &EstimatorConfig, theta_size: usize) -> Self {
+        let places = estimator.window().unwrap_or(estimator.horizon.max());
         Self {
             pairs: outer.pairs_per_slot as usize,
             theta_size,
             dense: outer.report.is_dense(outer.pairs_per_slot, theta_size),
+            inner_steps: 2 * u64::from(outer.pairs_per_slot) * u64::from(places),
         }
     }
 }
@@ -71,6 +75,8 @@ pub(super) fn decide(
         return Ok(Decision::Failed);
     }
     check_body(expected, &submission.body)?;
+    check_count("inner_steps", expected.inner_steps, submission.inner_steps)?;
+    check_count("diverged_lanes", 2 * expected.pairs as u64, submission.diverged_lanes.into())?;
     if submission.theta_hash != lease.record.theta_hash {
         return Err(Fault::ResultThetaHash {
             expected: lease.record.theta_hash.to_string(),
@@ -121,6 +127,15 @@ fn check_length(field: &str, expected: usize, got: usize) -> Result<(), Fault> {
     if expected == got { Ok(()) } else { Err(Fault::ResultShape { field: field.to_owned(), expected, got }) }
 }
 
+/// A count that cannot be true would spoil the run's sums for good.
+fn check_count(field: &str, most: u64, got: u64) -> Result<(), Fault> {
+    if got <= most {
+        return Ok(());
+    }
+    let reason = format!("is at most {most} for a slot of this run, got {got}");
+    Err(Fault::FieldsInvalid(vec![FieldFault { field: field.to_owned(), reason }]))
+}
+
 fn wrong_form(wanted: &str, got: &str) -> Fault {
     let reason = format!("results of this run travel {wanted}, this one is {got}: see outer.report in its recipe");
     Fault::FieldsInvalid(vec![FieldFault { field: "body".to_owned(), reason }])
@@ -136,7 +151,7 @@ mod tests {
     use super::*;
     use crate::machine::record::LeaseRecord;
 
-    const EXPECTED: Expected = Expected { pairs: 2, theta_size: 3, dense: false };
+    const EXPECTED: Expected = Expected { pairs: 2, theta_size: 3, dense: false, inner_steps: 40 };
     const GOOD: PairReport = PairReport { fresh: 0.5, carried: -0.0, loss_plus: 2.0, loss_minus: 1.0 };
 
     fn lease(state: LeaseState) -> Entry {
@@ -206,6 +221,19 @@ mod tests {
             let foreign = Submission { theta_hash: ThetaHash([4; 32]), ..coded(vec![GOOD; 2]) };
             assert!(matches!(judge(foreign), Fault::ResultThetaHash { .. }));
         }
+    }
+
+    #[test]
+    fn counts_that_cannot_be_true_are_refused() {
+        for (inner_steps, diverged_lanes, field) in
+            [(41, 0, "inner_steps"), (u64::MAX, 0, "inner_steps"), (40, 5, "diverged_lanes")]
+        {
+            let submission = Submission { inner_steps, diverged_lanes, ..coded(vec![GOOD; 2]) };
+            let refused = decide(&EXPECTED, &lease(LeaseState::Held), false, &submission, [1; 32]).unwrap_err();
+            assert!(matches!(&refused, Fault::FieldsInvalid(fields) if fields[0].field == field), "{refused:?}");
+        }
+        let most = Submission { inner_steps: 40, diverged_lanes: 4, ..coded(vec![GOOD; 2]) };
+        assert_eq!(decide(&EXPECTED, &lease(LeaseState::Held), false, &most, [1; 32]), Ok(Decision::Fill));
     }
 
     #[test]

@@ -211,10 +211,11 @@ fn read_runs(store: &dyn Store, used: &mut HashSet<u64>) -> Result<Vec<StoredRun
     Ok(runs)
 }
 
-/// Removes chunks to which no pointer leads and returns the next free value number.
+/// Removes chunks to which no pointer leads and returns the next free value number. A number that a pointer names is
+/// not free even if its chunks are lost: whoever drops that pointer would remove the chunks of a new value.
 fn remove_orphans(store: &dyn Store, used: &HashSet<u64>) -> Result<u64, StoreError> {
     let end = [keys::CHUNKS, &[0xff; 16]].concat();
-    let mut next = 0;
+    let mut next = used.iter().max().map_or(0, |largest| largest + 1);
     let mut orphans = Vec::new();
     for key in store.keys(keys::CHUNKS, &end)? {
         let value = keys::number(&key, 0).ok_or_else(|| StoreError::damaged("key of a chunk", "it is cut short"))?;

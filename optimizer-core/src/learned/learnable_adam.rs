@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::float::{exact_exp, ln};
+use super::float::exact_exp;
 use super::initial::{Initial, draw};
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_lanes, check_theta, lane_of};
 use crate::optimizer::{AdamRule, Decay, MOMENTS, OptState, Optimizer};
@@ -15,6 +15,10 @@ use crate::{Result, Seed, Theta};
 
 /// The learnable settings in the order of theta (sorted by name).
 const SETTINGS: [&str; 4] = ["log_epsilon", "log_lr", "one_minus_beta1", "one_minus_beta2"];
+
+/// Logarithms of eps 1e-8, learning rate 0.001, 1 − β1 0.1 and 1 − β2 0.001. Written out, because an initial theta has
+/// the same bits on every host, and `ln` is the platform's.
+const INITIAL: [f32; 4] = [-18.420_681, -6.907_755_4, -std::f32::consts::LN_10, -6.907_755_4];
 
 /// Adam with learnable learning rate, decays and epsilon.
 #[derive(Clone, Debug)]
@@ -44,8 +48,7 @@ impl LearnedOptimizer for LearnableAdam {
 
     /// Learning rate 0.001, β1 0.9, β2 0.999, eps 1e-8; nothing is random.
     fn init_theta(&self, seed: Seed) -> Theta {
-        let initial = [1e-8, 0.001, 0.1, 0.001].map(|setting| Initial::Constant(ln(setting)));
-        draw(&self.layout, &initial, seed)
+        draw(&self.layout, &INITIAL.map(Initial::Constant), seed)
     }
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
@@ -88,5 +91,17 @@ impl Optimizer for Bound {
         }
         state.count_step();
         Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn theta_begins_as_the_logarithms_of_adam_s_defaults() {
+        for (written, setting) in INITIAL.into_iter().zip([1e-8_f32, 0.001, 0.1, 0.001]) {
+            assert_eq!(written, f64::from(setting).ln() as f32);
+        }
     }
 }

@@ -10,6 +10,8 @@
 //! while the pairs pass over it. A is summed in f64, oldest outer step first: the sum of many f32 perturbations must not
 //! depend on how it was cut.
 
+use std::borrow::Borrow;
+
 use crate::estimator::{EstimatorConfig, PairReport};
 use crate::schedule::{Window, perturbation_seed};
 use crate::{Error, Result, Seed, noise};
@@ -109,14 +111,14 @@ pub fn slot_gradient(
 ///
 /// # Errors
 /// [`Error::Length`] if a slot is missing or there twice, or a contribution has the wrong number of pairs or values;
-/// [`Error::NotFinite`] if one holds a number that is not finite.
-pub fn fold(
+/// [`Error::NotFinite`] if one holds a number that is not finite, or the losses sum up to one.
+pub fn fold<C: Borrow<Contribution>>(
     run: Seed,
     outer_step: u64,
     config: &OuterConfig,
     estimator: &EstimatorConfig,
     size: usize,
-    contributions: &[Contribution],
+    contributions: &[C],
 ) -> Result<Folded> {
     let ordered = in_slot_order(config.slots, contributions)?;
     let mut folded = Folded { gradient: vec![0.0; size], loss: 0.0, inner_steps: 0, diverged_lanes: 0 };
@@ -135,18 +137,18 @@ pub fn fold(
                 folded.loss += loss;
             }
         }
-        folded.inner_steps += inner_steps;
+        folded.inner_steps = folded.inner_steps.saturating_add(*inner_steps);
         folded.diverged_lanes += u64::from(*diverged_lanes);
     }
     let pairs = f64::from(config.slots) * f64::from(config.pairs_per_slot);
     folded.gradient.iter_mut().for_each(|value| *value /= pairs);
     folded.loss /= f64::from(config.slots);
-    Ok(folded)
+    if folded.loss.is_finite() { Ok(folded) } else { Err(Error::NotFinite { what: "sum of the meta-losses".into() }) }
 }
 
 /// The contributions of slots 0, 1, 2 …, each exactly once.
-fn in_slot_order(slots: u32, contributions: &[Contribution]) -> Result<Vec<&Contribution>> {
-    let mut ordered: Vec<&Contribution> = contributions.iter().collect();
+fn in_slot_order<C: Borrow<Contribution>>(slots: u32, contributions: &[C]) -> Result<Vec<&Contribution>> {
+    let mut ordered: Vec<&Contribution> = contributions.iter().map(Borrow::borrow).collect();
     ordered.sort_by_key(|contribution| contribution.slot);
     let complete = ordered.iter().map(|contribution| contribution.slot).eq(0..slots);
     if complete {
@@ -297,6 +299,7 @@ mod tests {
             SlotResult::SeedCoded(vec![report(0.0, 0.0), report(0.0, f64::NAN)]),
             SlotResult::Dense { gradient: vec![f32::INFINITY; 6], loss: 0.0 },
             SlotResult::Dense { gradient: vec![0.0; 6], loss: f64::NAN },
+            SlotResult::SeedCoded(vec![PairReport { loss_plus: f64::MAX, ..report(0.0, 0.0) }; 2]),
         ] {
             let mut parts = good.clone();
             parts[1].result = result;

@@ -69,7 +69,8 @@ impl OuterState {
             return Err(Error::Length { what, expected: size, got: folded.gradient.len() });
         }
         let grad_norm = norm(folded.gradient.iter().copied());
-        if !folded.gradient.iter().all(|value| value.is_finite()) {
+        // The norm of finite values can be too large for a number, too.
+        if !grad_norm.is_finite() || !folded.gradient.iter().all(|value| value.is_finite()) {
             return Err(Error::NotFinite { what: format!("meta-gradient of outer step {}", self.outer_step) });
         }
         let clipped = |value: f64| config.clip.map_or(value, |bound| value.clamp(-bound, bound));
@@ -95,7 +96,7 @@ impl OuterState {
             self.pending_steps = 0;
         }
         self.outer_step += 1;
-        self.inner_steps += folded.inner_steps;
+        self.inner_steps = self.inner_steps.saturating_add(folded.inner_steps);
         self.diverged_lanes += folded.diverged_lanes;
         self.last = Some(StepSummary { meta_loss: folded.loss, grad_norm });
         Ok(self)

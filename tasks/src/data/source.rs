@@ -28,6 +28,21 @@ pub enum ImageSource {
     Cifar10,
 }
 
+impl ImageSource {
+    /// This source, with `auto` decided by what the data folder holds.
+    #[must_use]
+    pub fn resolve(self, data_dir: Option<&Path>) -> Self {
+        if self != Self::Auto {
+            return self;
+        }
+        let has_mnist = data_dir.is_some_and(|folder| {
+            let folder = folder.join("mnist");
+            ["train", "t10k"].iter().any(|part| idx::locate(&folder, &format!("{part}-images-idx3-ubyte")).is_some())
+        });
+        if has_mnist { Self::Mnist } else { Self::Procedural }
+    }
+}
+
 /// What a family's settings say about its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DataSettings {
@@ -76,14 +91,7 @@ impl DataSettings {
 
     /// Decides what `auto` is.
     fn resolve(self, data_dir: Option<&Path>) -> Self {
-        if self.source != ImageSource::Auto {
-            return self;
-        }
-        let has_mnist = data_dir.is_some_and(|folder| {
-            let folder = folder.join("mnist");
-            ["train", "t10k"].iter().any(|part| idx::locate(&folder, &format!("{part}-images-idx3-ubyte")).is_some())
-        });
-        Self { source: if has_mnist { ImageSource::Mnist } else { ImageSource::Procedural }, ..self }
+        Self { source: self.source.resolve(data_dir), ..self }
     }
 
     /// The folder of real data.

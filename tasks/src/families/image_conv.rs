@@ -48,6 +48,10 @@ impl FamilySettings for ImageConv {
     const NAME: &'static str = "image_conv";
     const SUMMARY: &'static str = "classify images with 3x3 convolutions, a mean over space and a linear head";
 
+    fn resolve(self, data_dir: Option<&Path>) -> Self {
+        Self { data: self.data.resolve(data_dir), ..self }
+    }
+
     fn build(self, data_dir: Option<&Path>) -> Result<Classifier, Error> {
         check_widths::<Self>("channels", &self.channels)?;
         if self.channels.is_empty() {

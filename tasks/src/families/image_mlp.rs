@@ -45,6 +45,10 @@ impl FamilySettings for ImageMlp {
     const NAME: &'static str = "image_mlp";
     const SUMMARY: &'static str = "classify small images with a relu multilayer perceptron";
 
+    fn resolve(self, data_dir: Option<&Path>) -> Self {
+        Self { data: self.data.resolve(data_dir), ..self }
+    }
+
     fn build(self, data_dir: Option<&Path>) -> Result<Classifier, Error> {
         check_widths::<Self>("hidden", &self.hidden)?;
         let Self { data: source, data_seed, image_size, greyscale, .. } = self;

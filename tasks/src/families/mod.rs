@@ -46,17 +46,38 @@ pub fn build(
     settings: &Map<String, Value>,
     data_dir: Option<&Path>,
 ) -> Result<Arc<dyn TaskFamily>, Error> {
-    let Some(entry) = FAMILIES.iter().find(|entry| entry.name == family) else {
+    check_folder(data_dir)?;
+    (find(family)?.build)(settings, data_dir)
+}
+
+/// A recipe entry's settings with every default written out and every choice that they leave to the machine
+/// (`data = "auto"`) made from what `data_dir` holds. A run is resolved once, where it is submitted: workers with other
+/// folders must not choose for themselves.
+///
+/// # Errors
+/// [`Error`] names the family or setting at fault.
+pub fn resolve(
+    family: &str,
+    settings: &Map<String, Value>,
+    data_dir: Option<&Path>,
+) -> Result<Map<String, Value>, Error> {
+    check_folder(data_dir)?;
+    (find(family)?.resolve)(settings, data_dir)
+}
+
+/// Refuses a folder that is not there, even where no data would be read: whoever names one has mistyped it, and `auto`
+/// would train on other data than meant without a word.
+fn check_folder(data_dir: Option<&Path>) -> Result<(), Error> {
+    let Some(folder) = data_dir.filter(|folder| !folder.is_dir()) else { return Ok(()) };
+    let reason = "no such folder: name the folder that holds the data sets, or none to use procedural data".into();
+    Err(Error::Data { path: folder.to_owned(), reason })
+}
+
+fn find(family: &str) -> Result<&'static Entry, Error> {
+    FAMILIES.iter().find(|entry| entry.name == family).ok_or_else(|| {
         let known = FAMILIES.iter().map(|family| family.name).collect();
-        return Err(Error::UnknownFamily { got: family.into(), known });
-    };
-    // Even where no data would be read: whoever names a folder that is not there has mistyped it, and `auto` would train
-    // on other data than meant without a word.
-    if let Some(folder) = data_dir.filter(|folder| !folder.is_dir()) {
-        let reason = "no such folder: name the folder that holds the data sets, or none to use procedural data".into();
-        return Err(Error::Data { path: folder.to_owned(), reason });
-    }
-    (entry.build)(settings, data_dir)
+        Error::UnknownFamily { got: family.into(), known }
+    })
 }
 
 struct Entry {
@@ -64,13 +85,22 @@ struct Entry {
     summary: &'static str,
     defaults: fn() -> Value,
     build: Build,
+    resolve: Resolve,
 }
 
 type Build = fn(&Map<String, Value>, Option<&Path>) -> Result<Arc<dyn TaskFamily>, Error>;
 
+type Resolve = fn(&Map<String, Value>, Option<&Path>) -> Result<Map<String, Value>, Error>;
+
 /// The entry of a family whose settings are `S`.
 const fn entry<S: FamilySettings>() -> Entry {
-    Entry { name: S::NAME, summary: S::SUMMARY, defaults: defaults::<S>, build: settings::build::<S> }
+    Entry {
+        name: S::NAME,
+        summary: S::SUMMARY,
+        defaults: defaults::<S>,
+        build: settings::build::<S>,
+        resolve: settings::resolve::<S>,
+    }
 }
 
 const FAMILIES: &[Entry] = &[entry::<ImageMlp>(), entry::<ImageConv>()];

@@ -25,6 +25,9 @@ pub(super) trait FamilySettings: Default + Serialize + DeserializeOwned {
     /// One line about the family.
     const SUMMARY: &'static str;
 
+    /// These settings with every choice that was left to the machine (`data = "auto"`) made from what `data_dir` holds.
+    fn resolve(self, data_dir: Option<&Path>) -> Self;
+
     /// The family these settings describe. A refusal is a sentence that names the setting.
     fn build(self, data_dir: Option<&Path>) -> Result<Classifier, Error>;
 }
@@ -39,13 +42,23 @@ pub(super) fn defaults<S: FamilySettings>() -> Value {
     serde_json::to_value(S::default()).expect("settings are plain numbers, words and lists")
 }
 
+/// Parses settings, makes the choices they leave open, and writes them out with every default.
+pub(super) fn resolve<S: FamilySettings>(
+    settings: &Map<String, Value>,
+    data_dir: Option<&Path>,
+) -> Result<Map<String, Value>, Error> {
+    match serde_json::to_value(parse::<S>(settings)?.resolve(data_dir)) {
+        Ok(Value::Object(settings)) => Ok(settings),
+        other => unreachable!("settings are a table of plain values, not {other:?}"),
+    }
+}
+
 /// Parses settings and builds the family.
 pub(super) fn build<S: FamilySettings>(
     settings: &Map<String, Value>,
     data_dir: Option<&Path>,
 ) -> Result<Arc<dyn TaskFamily>, Error> {
-    let settings: S = parse(settings)?;
-    Ok(Arc::new(settings.build(data_dir)?))
+    Ok(Arc::new(parse::<S>(settings)?.build(data_dir)?))
 }
 
 /// Reads settings. Serde names an unknown key but not the key of a wrong value, so that one is looked for.

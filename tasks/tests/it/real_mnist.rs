@@ -19,7 +19,7 @@ fn data_dir() -> Option<PathBuf> {
 #[test]
 fn digits_are_learned() {
     let Some(folder) = data_dir() else {
-        println!("SKIPPED real_mnist: no ../shared/data/mnist beside the project, and PACELINE_DATA names none");
+        crate::announce("SKIPPED real_mnist: no ../shared/data/mnist beside the project, and PACELINE_DATA names none");
         return;
     };
     let family = paceline_tasks::build("image_mlp", &settings(json!({"data": "mnist"})), Some(&folder)).unwrap();

@@ -99,12 +99,37 @@ impl RunState {
 /// # Errors
 /// [`ComputeError::Failed`] naming the family at fault.
 pub(super) fn build_families(tasks: &[TaskSpec], data_dir: Option<&Path>) -> Result<Families, ComputeError> {
-    tasks
-        .iter()
-        .map(|task| {
-            paceline_tasks::build(&task.family, &task.settings, data_dir).map_err(|error| {
-                ComputeError::Failed(format!("task family {} cannot be built on this worker: {error}", task.family))
-            })
-        })
-        .collect()
+    tasks.iter().map(|task| build_family(task, data_dir)).collect()
+}
+
+fn build_family(task: &TaskSpec, data_dir: Option<&Path>) -> Result<Arc<dyn TaskFamily>, ComputeError> {
+    let TaskSpec { family, settings, .. } = task;
+    let failed =
+        |reason: String| ComputeError::Failed(format!("task family {family} cannot be built on this worker: {reason}"));
+    let resolve = |folder| paceline_tasks::resolve(family, settings, folder).map_err(|error| failed(error.to_string()));
+    // RN-2: a worker that chose its own data would report another run's losses.
+    if resolve(data_dir)? != resolve(None)? {
+        return Err(failed(
+            "its data depend on what each worker holds (data = \"auto\"): submit the run with `paceline`, which decides"
+                .into(),
+        ));
+    }
+    paceline_tasks::build(family, settings, data_dir).map_err(|error| failed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_left_to_each_worker_are_refused_where_they_would_differ() {
+        let settings = serde_json::from_str(r#"{"data": "auto", "image_size": 4, "hidden": []}"#).unwrap();
+        let task = TaskSpec { family: "image_mlp".into(), weight: 1.0, settings };
+        assert!(build_family(&task, None).is_ok(), "without a folder auto can only be procedural");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("mnist")).unwrap();
+        std::fs::write(folder.path().join("mnist/t10k-images-idx3-ubyte"), []).unwrap();
+        let refused = build_family(&task, Some(folder.path())).unwrap_err();
+        assert!(refused.to_string().contains("submit the run with `paceline`"), "{refused}");
+    }
 }

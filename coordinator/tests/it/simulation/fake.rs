@@ -1,6 +1,8 @@
 //! Weights without mathematics: theta is a hash over everything that was folded, so any difference in what was folded,
 //! or in which order, shows.
 
+use std::sync::Arc;
+
 use paceline_coordinator::machine::StepResult;
 use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary};
@@ -23,7 +25,7 @@ impl FakeWeights {
         ThetaHash(self.theta)
     }
 
-    pub(super) fn fold(&self, contributions: &[Contribution]) -> Self {
+    pub(super) fn fold(&self, contributions: &[Arc<Contribution>]) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(self.theta);
         for contribution in contributions {

@@ -11,6 +11,7 @@ mod world;
 use fake::FakeWeights;
 use paceline_proto::model::RunStatus;
 use seen::Seen;
+use worker::honest_step;
 use world::{STEPS, World};
 
 const SEEDS: u64 = 200;
@@ -34,7 +35,7 @@ fn simulate(seed: u64) -> World {
 
 /// Theta when every slot is filled in order by a worker that never fails.
 fn undisturbed() -> FakeWeights {
-    (0..STEPS).fold(FakeWeights::initial(), |weights, _| weights.fold(&World::honest_step(&weights)))
+    (0..STEPS).fold(FakeWeights::initial(), |weights, _| weights.fold(&honest_step(weights.hash())))
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Workers that may be late, forgetful or broken, and what an honest one computes.
 
+use std::sync::Arc;
+
 use paceline_coordinator::machine::Ticket;
 use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::estimator::PairReport;
@@ -39,6 +41,18 @@ pub(super) fn honest(theta: ThetaHash, slot: u32, attempt: u32) -> Vec<PairRepor
             loss_minus: number(pair * 4 + 3),
         })
         .collect()
+}
+
+/// What honest workers report for a whole step.
+pub(super) fn honest_step(theta: ThetaHash) -> Vec<Arc<Contribution>> {
+    let contribution = |slot| Contribution {
+        slot,
+        window: Window { current: Trajectory::default(), next: None },
+        result: SlotResult::SeedCoded(honest(theta, slot, 0)),
+        inner_steps: 10,
+        diverged_lanes: 0,
+    };
+    (0..4).map(contribution).map(Arc::new).collect()
 }
 
 pub(super) fn body_bytes(report: &Submission) -> Vec<u8> {

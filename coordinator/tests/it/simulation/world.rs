@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paceline_coordinator::machine::{
-    Answer, Effect, Event, Fleet, Grant, Moment, Record, Replay, RunRequest, Settings, Ticket, replay,
+    Answer, Effect, Event, Fleet, Grant, Moment, Record, RunRequest, Settings, Ticket,
 };
-use paceline_coordinator::store::{Journal, MemoryStore, Store, read_checkpoint};
-use paceline_optimizer_core::outer::{Contribution, SlotResult};
-use paceline_optimizer_core::schedule::Window;
+use paceline_coordinator::store::{Journal, MemoryStore};
+use paceline_optimizer_core::outer::Contribution;
 use paceline_optimizer_core::{Seed, ThetaHash};
 use paceline_proto::fault::Fault;
 use paceline_proto::model::{
@@ -20,6 +19,8 @@ use super::fake::{FakeWeights, contribution_bytes};
 use super::seen::Seen;
 use super::worker::{Worker, body_bytes, digest, honest};
 use crate::recipes;
+
+mod crash;
 
 pub(super) const STEPS: u64 = 14;
 const SETTINGS: Settings = Settings { lease_ttl: Duration::from_secs(30), heartbeat: Duration::from_secs(5) };
@@ -436,7 +437,6 @@ impl World {
             }
             Some(Heavy::Fold(outer_step, contributions)) => {
                 assert_eq!(outer_step, self.weights.outer_step, "CK-3");
-                let contributions: Vec<Contribution> = contributions.into_iter().map(Arc::unwrap_or_clone).collect();
                 self.check_folded(outer_step, &contributions);
                 self.weights = self.weights.fold(&contributions);
                 self.event(Event::StepFolded { run: self.run.clone(), result: Ok(self.weights.result()) });
@@ -444,7 +444,7 @@ impl World {
         }
     }
 
-    fn check_folded(&self, outer_step: u64, contributions: &[Contribution]) {
+    fn check_folded(&self, outer_step: u64, contributions: &[Arc<Contribution>]) {
         let slots: Vec<u32> = contributions.iter().map(|contribution| contribution.slot).collect();
         assert_eq!(slots, [0, 1, 2, 3], "LS-2: each slot once, in order");
         for contribution in contributions {
@@ -454,71 +454,10 @@ impl World {
         }
     }
 
-    /// The coordinator dies; what was not written is gone; a new one starts on what was.
-    fn crash(&mut self) {
-        if !self.queue.is_empty() && !self.held.is_empty() {
-            self.seen.note("crash with work in flight");
-        }
-        self.queue.clear();
-        self.held.clear();
-        self.heavy.clear();
-        self.askers.clear();
-        self.reports.clear();
-        self.workers.iter_mut().for_each(|worker| worker.waiting = None);
-        self.lives += 1;
-        (self.persisted, self.written) = (0, 0);
-        let store: Arc<dyn Store> = Arc::new(self.store.clone());
-        let (journal, stored) = Journal::open(Arc::clone(&store)).unwrap();
-        assert_eq!(stored.epoch, self.lives, "the epoch grows at every start");
-        self.journal = journal;
-        let run = stored.runs.into_iter().next().unwrap();
-        let seen = self.thetas.keys().next_back().copied().unwrap_or(0);
-        assert!(run.standing.outer_step >= seen, "CK-2: step {seen} was seen, {} is stored", run.standing.outer_step);
-        if let Some(Replay { from, to }) = Replay::of(&run).unwrap() {
-            let base = run.checkpoints.iter().rev().find(|info| info.outer_step <= from);
-            let begin = match base {
-                Some(info) => {
-                    FakeWeights::decode(&read_checkpoint(&*store, 0, &run.record.run, info.outer_step).unwrap())
-                }
-                None => FakeWeights::initial(),
-            };
-            assert!(begin.outer_step >= run.standing.journal_from);
-            let start = begin.outer_step;
-            let rebuilt = replay(&run, start, begin, |weights, step, contributions| {
-                self.check_folded(step, &contributions);
-                Ok(weights.fold(&contributions))
-            });
-            self.weights = rebuilt.unwrap();
-            assert_eq!(self.weights.outer_step, to);
-            assert_eq!(self.weights.hash(), run.standing.theta_hash, "CK-2: rebuilt bit by bit");
-            if start < to {
-                self.seen.note("folded again after a crash");
-            }
-        }
-        let (fleet, effects) = Fleet::restored(SETTINGS, stored.epoch, vec![(run, None)]).unwrap();
-        self.fleet = fleet;
-        self.now = Duration::ZERO;
-        self.perform(effects);
-    }
-
     pub(super) fn check(&self) {
         let state = self.state();
         assert!(state.ledger.balances(), "LG-1: {:?}", state.ledger);
         assert_eq!(state.outer_step, self.weights.outer_step, "CK-3: machine and weights stand at the same step");
         assert!(state.ledger.issued >= self.given.len() as u64 || self.lives > 1, "leases are counted");
-    }
-
-    /// What honest workers report for a whole step.
-    pub(super) fn honest_step(weights: &FakeWeights) -> Vec<Contribution> {
-        let trajectory = paceline_optimizer_core::schedule::Trajectory::default();
-        (0..4)
-            .map(|slot| Contribution {
-                slot,
-                window: Window { current: trajectory, next: None },
-                result: SlotResult::SeedCoded(honest(weights.hash(), slot, 0)),
-                inner_steps: 10,
-                diverged_lanes: 0,
-            })
-            .collect()
     }
 }
