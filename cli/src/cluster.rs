@@ -10,6 +10,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use paceline_coordinator::store::StoreError;
+use paceline_proto::fault;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -69,7 +71,8 @@ impl Cluster {
                 failure = self.failed() => return Err(failure),
                 answer = coordinator.runs.list() => match answer {
                     Ok(_) => return Ok(()),
-                    Err(status) if status.code() == tonic::Code::Unavailable => {
+                    // A coordinator that cannot open its store breaks the connection before it ends: its end says why.
+                    Err(status) if fault::is_transient(&status) => {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                     Err(status) => return Err(Failure::from_status(&status, &coordinator.address)),
@@ -131,18 +134,30 @@ fn coordinator_ended(folder: &Path, ended: anyhow::Result<()>) -> Failure {
     if error.is::<tokio::task::JoinError>() {
         return Failure::bug(format!("the embedded coordinator panicked: {error}"));
     }
-    let in_use = error.chain().any(|cause| {
-        let text = cause.to_string();
-        text.contains("could not acquire lock") || text.contains("in use")
-    });
-    let message = format!("the store {} cannot be used", folder.display());
-    let failure = if in_use {
-        Failure::new(Exit::TryLater, "STORE_IN_USE", message)
-            .help("another paceline works on it: wait for it to end, or choose another folder with --store")
-    } else {
-        Failure::new(Exit::CannotCreate, "STORE_UNUSABLE", message)
-            .help("`paceline doctor --store DIR` checks a store; choose another folder with --store")
+    let (exit, reason, help) = match error.downcast_ref::<StoreError>() {
+        Some(StoreError::Locked { .. }) => (
+            Exit::TryLater,
+            "STORE_IN_USE",
+            "another paceline works on it: wait for it to end, or choose another folder with --store",
+        ),
+        Some(StoreError::FormatTooNew { .. }) => (
+            Exit::Config,
+            "STORE_TOO_NEW",
+            "use the version of paceline that wrote it, or choose another folder with --store",
+        ),
+        Some(StoreError::Damaged { .. } | StoreError::Io { .. }) => (
+            Exit::Io,
+            "STORE_DAMAGED",
+            "check the disk; restore the folder from a backup, or choose another with --store",
+        ),
+        Some(_) | None => (
+            Exit::CannotCreate,
+            "STORE_UNUSABLE",
+            "`paceline doctor --store DIR` checks a store; choose another folder with --store",
+        ),
     };
+    let message = format!("the store {} cannot be used", folder.display());
+    let failure = Failure::new(exit, reason, message).help(help);
     error.chain().fold(failure, Failure::cause)
 }
 
@@ -158,9 +173,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_locked_store_is_worth_another_try_and_a_broken_one_is_not() {
-        let locked = anyhow::anyhow!("IO error: could not acquire lock on \"x/db\"").context("opening the store");
-        assert_eq!(coordinator_ended(Path::new("x"), Err(locked)).exit, Exit::TryLater);
+    fn each_fault_of_a_store_has_the_documented_exit_code() {
+        for (error, exit) in [
+            (StoreError::Locked { path: "x".into() }, Exit::TryLater),
+            (StoreError::Unusable { path: "x".into(), reason: "read-only".into() }, Exit::CannotCreate),
+            (StoreError::FormatTooNew { found: 2, supported: 1 }, Exit::Config),
+            (StoreError::Damaged { what: "run".into(), reason: "crc32c".into() }, Exit::Io),
+            (StoreError::Io { reason: "no space".into() }, Exit::Io),
+        ] {
+            let text = error.to_string();
+            let failure =
+                coordinator_ended(Path::new("x"), Err(anyhow::Error::new(error).context("opening the store")));
+            assert_eq!((failure.exit, &failure.causes[1]), (exit, &text));
+            assert!(failure.help.is_some(), "{text}");
+        }
         let broken = anyhow::anyhow!("permission denied").context("opening the store");
         let failure = coordinator_ended(Path::new("x"), Err(broken));
         assert_eq!(failure.exit, Exit::CannotCreate);

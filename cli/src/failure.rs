@@ -87,8 +87,17 @@ impl Failure {
 
     /// A file that cannot be read.
     pub(crate) fn cannot_read(path: &Path, error: &std::io::Error) -> Self {
-        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::BadInput } else { Exit::Io };
-        Self::new(exit, "CANNOT_READ", format!("cannot read {}", path.display())).cause(error)
+        use std::io::ErrorKind;
+        // What is there is no file, or no text: repeating the command or mending the disk would not help.
+        let exit = match error.kind() {
+            ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::InvalidData => {
+                Exit::BadInput
+            }
+            _ => Exit::Io,
+        };
+        Self::new(exit, "CANNOT_READ", format!("cannot read {}", path.display()))
+            .cause(error)
+            .help("check the name, and that it is a file that may be read")
     }
 
     /// Something that cannot happen unless this program is wrong.
@@ -190,7 +199,10 @@ impl From<paceline_tasks::Error> for Failure {
         let (reason, help) = match &error {
             Error::UnknownFamily { .. } => ("TASK_UNKNOWN", "`paceline tasks list` shows the families"),
             Error::Setting { .. } => ("TASK_SETTING_INVALID", "`paceline tasks list` shows each family's settings"),
-            Error::Data { .. } => (DATA_MISSING, "name the folder with the data by --data-dir or PACELINE_DATA"),
+            Error::Data { .. } => (
+                DATA_MISSING,
+                "correct that file or folder, or name another data folder with --data-dir or PACELINE_DATA",
+            ),
             _ => ("TASK_INVALID", "`paceline tasks list` shows the families and their settings"),
         };
         Self::new(Exit::BadInput, reason, error.to_string()).help(help)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::BoolishValueParser;
 use paceline_coordinator::Config;
 
 use crate::exit::{CONFIG, Failure};
@@ -19,8 +20,9 @@ Examples:
   paceline-coordinator --listen 0.0.0.0:7700 --insecure --data /var/lib/paceline --log-format json
       serves a trusted network
 
-Exit codes: 0 stopped by a signal, 1 failed while running, 64 wrong command line, 69 address or
-store in use, 73 store cannot be opened, 74 input or output failed, 78 settings do not fit together.
+Exit codes: 0 stopped by a signal, 1 failed while running, 2 usage, 64 no such address, 69 address
+in use, 73 store cannot be opened, 74 input or output failed, 75 store in use, 78 configuration or
+version, 130 and 143 ended by a second signal (docs/exit-codes.md).
 PACELINE_LOG chooses log lines, for example PACELINE_LOG=info,paceline_coordinator=debug.";
 
 /// Owns theta, leases, the ledger and the store of a Paceline cluster.
@@ -36,7 +38,7 @@ pub(crate) struct Arguments {
     data: PathBuf,
 
     /// Keep everything in memory: runs are lost at the end
-    #[arg(long, env = "PACELINE_MEMORY")]
+    #[arg(long, env = "PACELINE_MEMORY", value_parser = BoolishValueParser::new())]
     memory: bool,
 
     /// How long a lease lives without a heartbeat
@@ -52,7 +54,7 @@ pub(crate) struct Arguments {
     drain: Duration,
 
     /// Allow listening beyond this machine, in plain text and without credentials
-    #[arg(long, env = "PACELINE_INSECURE")]
+    #[arg(long, env = "PACELINE_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
 
     /// How log lines look

@@ -3,10 +3,12 @@
 //! | code | meaning |
 //! |---|---|
 //! | 1 | it failed while running |
-//! | 64 | the command line is wrong |
-//! | 69 | the address is taken, or another coordinator has the store open |
+//! | 2 | the command line is wrong |
+//! | 64 | the address does not exist |
+//! | 69 | the address is taken |
 //! | 73 | the store cannot be created or opened |
 //! | 74 | reading or writing failed |
+//! | 75 | another coordinator has the store open |
 //! | 78 | settings do not fit together, or the store is from a newer version |
 //! | 130, 143 | ended at once by a second SIGINT or SIGTERM |
 
@@ -16,10 +18,12 @@ use std::io;
 use paceline_coordinator::store::StoreError;
 
 pub(crate) const RUNTIME: u8 = 1;
-pub(crate) const USAGE: u8 = 64;
+pub(crate) const USAGE: u8 = 2;
+pub(crate) const BAD_INPUT: u8 = 64;
 pub(crate) const UNAVAILABLE: u8 = 69;
 pub(crate) const CANNOT_CREATE: u8 = 73;
 pub(crate) const IO: u8 = 74;
+pub(crate) const TRY_LATER: u8 = 75;
 pub(crate) const CONFIG: u8 = 78;
 pub(crate) const INTERRUPTED: u8 = 130;
 pub(crate) const TERMINATED: u8 = 143;
@@ -61,7 +65,7 @@ pub(crate) fn from_binding(address: &str, error: &io::Error) -> Failure {
 /// Serving failed.
 pub(crate) fn from_serving(error: anyhow::Error) -> Failure {
     let code = match error.downcast_ref::<StoreError>() {
-        Some(StoreError::Locked { .. }) => UNAVAILABLE,
+        Some(StoreError::Locked { .. }) => TRY_LATER,
         Some(StoreError::Unusable { .. }) => CANNOT_CREATE,
         Some(StoreError::FormatTooNew { .. }) => CONFIG,
         Some(_) => IO,
@@ -79,7 +83,7 @@ mod tests {
     fn faults_of_the_store_have_their_own_codes() {
         let path = || "/data".into();
         for (error, code) in [
-            (StoreError::Locked { path: path() }, 69),
+            (StoreError::Locked { path: path() }, 75),
             (StoreError::Unusable { path: path(), reason: "read-only file system".into() }, 73),
             (StoreError::FormatTooNew { found: 2, supported: 1 }, 78),
             (StoreError::Damaged { what: "run".into(), reason: "crc32c".into() }, 74),

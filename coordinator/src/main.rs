@@ -61,7 +61,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
 
 async fn bind(settings: &Settings) -> Result<(TcpListener, SocketAddr), Failure> {
     let wanted = &settings.listen;
-    let unknown = |error| Failure::new(exit::USAGE, format!("--listen {wanted}: no such address ({error})"));
+    let unknown = |error| Failure::new(exit::BAD_INPUT, format!("--listen {wanted}: no such address ({error})"));
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(wanted).await.map_err(unknown)?.collect();
     settings.allow(&addresses)?;
     let taken = |error: std::io::Error| exit::from_binding(wanted, &error);

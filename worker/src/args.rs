@@ -18,7 +18,7 @@ Examples:
 
 Stop it with SIGTERM or ctrl-c: it hands unfinished leases back first. A second signal ends it at once.
 
-Exit codes: 0 drained, 2 usage, 64 bad address, 69 refused by the coordinator, 71 no threads,
+Exit codes: 0 drained, 2 usage, 64 bad address or data folder, 69 refused by the coordinator, 71 no threads,
 78 configuration or version (replace the worker rather than restart it), 130 ended by a second signal.";
 
 /// Takes leases from a Paceline coordinator, runs inner training and reports.
@@ -32,8 +32,8 @@ pub(crate) struct Args {
     #[arg(long, env = "PACELINE_WORKER_NAME", value_name = "ID")]
     name: Option<WorkerId>,
     /// Threads that compute [default: one a core]
-    #[arg(long, env = "PACELINE_THREADS", value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    #[arg(long, env = "PACELINE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Where to compute: cpu or cuda:N
     #[arg(long, env = "PACELINE_DEVICE", value_name = "DEVICE", default_value = "cpu")]
     device: Device,
@@ -61,7 +61,7 @@ impl Args {
         Config {
             coordinator: self.coordinator,
             worker: self.name.unwrap_or_else(default_name),
-            threads: self.threads.map_or_else(cores, NonZeroUsize::get),
+            threads: self.threads.map_or_else(cores, usize::from),
             data_dir: self.data_dir,
             device: self.device,
         }
@@ -104,8 +104,12 @@ mod tests {
 
     #[test]
     fn wrong_flags_are_named() {
-        for (wrong, named) in [("--threads 0", "--threads"), ("--device gpu", "cuda:N"), ("--name a/b", "'_' and '.'")]
-        {
+        for (wrong, named) in [
+            ("--threads 0", "--threads"),
+            ("--threads 99999999", "1..=1024"),
+            ("--device gpu", "cuda:N"),
+            ("--name a/b", "'_' and '.'"),
+        ] {
             let args = format!("paceline-worker {wrong}");
             let error = Args::try_parse_from(args.split(' ')).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

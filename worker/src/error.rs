@@ -1,6 +1,7 @@
 //! Why a worker stops for good. Everything else it waits out, or reports and goes on.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use paceline_proto::client::InvalidAddress;
@@ -35,6 +36,12 @@ pub enum Error {
     /// This build or machine cannot compute on the device asked for.
     #[error(transparent)]
     Device(#[from] DeviceUnavailable),
+    /// The folder of real data is not there.
+    #[error("data folder {}: no such folder: name the folder that holds the data sets with --data-dir, or none", path.display())]
+    DataDir {
+        /// The folder named.
+        path: PathBuf,
+    },
     /// The operating system gave no thread.
     #[error("executor thread {index} cannot be started: lower --threads or raise the limit on threads")]
     Thread {
@@ -50,7 +57,7 @@ impl Error {
     /// 78 configuration or version (a platform that sees it should replace the worker, not restart it).
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Address(_) => 64,
+            Self::Address(_) | Self::DataDir { .. } => 64,
             Self::Refused { .. } => 69,
             Self::Thread { .. } => 71,
             Self::VersionUnsupported { .. } | Self::Device(_) => 78,

@@ -56,6 +56,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// [`Error`], if this worker can never work for this coordinator.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     config.device.check()?;
+    if let Some(path) = config.data_dir.clone().filter(|folder| !folder.is_dir()) {
+        return Err(Error::DataDir { path });
+    }
     let progress = Arc::new(AtomicU64::new(0));
     let engine = Engine::new(config.threads.max(1), config.data_dir.clone(), Arc::clone(&progress))?;
     // Two connections, so that a large result on one cannot hold up a heartbeat on the other.

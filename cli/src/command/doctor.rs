@@ -131,6 +131,15 @@ fn data(folder: Option<&Path>) -> Check {
             "put MNIST's IDX files into its folder mnist/",
         );
     }
+    // Reading is the only way to know that a file is whole.
+    for (_, path) in known.iter().filter(|(set, _)| found.contains(set)) {
+        let settings = serde_json::Map::from_iter([("data".to_owned(), (*path).into())]);
+        if let Err(error @ paceline_tasks::Error::Data { .. }) =
+            paceline_tasks::build("image_mlp", &settings, Some(folder))
+        {
+            return Check::fail("data", error.to_string(), "mend it, or name another folder with --data-dir");
+        }
+    }
     Check::ok("data", format!("{name}: {}", found.join(", ")))
 }
 
@@ -184,8 +193,14 @@ mod tests {
         assert_eq!(data(Some(&folder.path().join("gone"))).outcome, Outcome::Fail);
         assert_eq!(data(Some(folder.path())).outcome, Outcome::Warn);
         std::fs::create_dir(folder.path().join("mnist")).expect("made");
+        let empty = data(Some(folder.path()));
+        assert!(empty.outcome == Outcome::Fail && empty.found.contains("not found"), "{empty:?}");
+        let images = [&[0, 0, 8, 3, 0, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0, 1][..], &[7; 20]].concat();
+        let labels = [&[0, 0, 8, 1, 0, 0, 0, 20][..], &[7; 20]].concat();
+        std::fs::write(folder.path().join("mnist/t10k-images-idx3-ubyte"), images).expect("written");
+        std::fs::write(folder.path().join("mnist/t10k-labels-idx1-ubyte"), labels).expect("written");
         let check = data(Some(folder.path()));
-        assert_eq!(check.outcome, Outcome::Ok);
+        assert_eq!(check.outcome, Outcome::Ok, "{check:?}");
         assert!(check.found.ends_with("MNIST"), "{check:?}");
     }
 

@@ -34,7 +34,38 @@ pub(crate) fn explain(name: &str, text: &str, error: &toml::de::Error) -> Failur
         return failure(name, text, error.span(), &what)
             .help("deploy/recipes/quickstart.toml explains every key in a complete recipe");
     }
+    if let (true, Some(span)) = (message.starts_with("invalid "), error.span())
+        && let Some((found, expected)) = message.split_once(", expected ")
+        && let Some(value) = locate::value_at(text, span.start, culprit_text(message))
+    {
+        let found = found.split_once(": ").map_or(found, |(_, found)| found);
+        let what = format!("{} must be {}, found {found}", value.path, in_plain_words(expected));
+        return failure(name, text, Some(value.span), &what);
+    }
     failure(name, text, error.span(), message.trim())
+}
+
+/// The value that a message quotes, as a recipe writes it: in backquotes, or a string in its own quotes.
+fn culprit_text(message: &str) -> &str {
+    match message.find(['`', '"']) {
+        Some(start) if message[start..].starts_with('`') => backquoted(message).first().copied().unwrap_or_default(),
+        Some(start) => message[start..].split_once(", expected").map_or("", |(quoted, _)| quoted),
+        None => "",
+    }
+}
+
+/// What serde expects, for people who do not know Rust's types.
+fn in_plain_words(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more, that is not too large",
+        "f32" | "f64" => "a number",
+        "a sequence" => "a list, written [...] or [[...]]",
+        "a boolean" => "true or false",
+        _ if expected.starts_with("internally tagged enum") || expected.starts_with("struct") => {
+            "a table, as in deploy/recipes/quickstart.toml"
+        }
+        other => other,
+    }
 }
 
 /// A failure at a place in a recipe.

@@ -35,6 +35,51 @@ pub(crate) fn values_of(text: &str, value: &str) -> Vec<Place> {
     search(text, &|_, found| found.as_str() == Some(value), false)
 }
 
+/// A value and the dotted path of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Valued {
+    /// Dotted path of the key.
+    pub(crate) path: String,
+    /// Position of the value.
+    pub(crate) span: Range<usize>,
+}
+
+/// The value that starts at `position`. Inside tagged tables serde remembers only where the table starts; then the one
+/// value of that table which is written `written`, if it is one alone.
+pub(crate) fn value_at(text: &str, position: usize, written: &str) -> Option<Valued> {
+    let document = DeTable::parse(text).ok()?;
+    let mut all = Vec::new();
+    values_of_table(document.get_ref(), "", &mut all);
+    if let Some(value) = all.iter().find(|value| value.span.start == position && !text[position..].starts_with('[')) {
+        return Some(value.clone());
+    }
+    let table = |value: &Valued| value.path.rsplit_once('.').map_or("", |(table, _)| table).to_owned();
+    let first = all.iter().filter(|value| value.span.start >= position).min_by_key(|value| value.span.start)?;
+    let mut same = all.iter().filter(|value| {
+        value.span.start >= position && table(value) == table(first) && text.get(value.span.clone()) == Some(written)
+    });
+    same.next().filter(|_| same.next().is_none()).cloned()
+}
+
+fn values_of_table(table: &DeTable<'_>, path: &str, values: &mut Vec<Valued>) {
+    for (key, value) in table {
+        let path = if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
+        values_of_value(value, path, values);
+    }
+}
+
+fn values_of_value(value: &Spanned<DeValue<'_>>, path: String, values: &mut Vec<Valued>) {
+    if let Some(table) = value.get_ref().as_table() {
+        values_of_table(table, &path, values);
+    } else if let Some(array) = value.get_ref().as_array() {
+        for (index, element) in array.iter().enumerate() {
+            values_of_value(element, format!("{path}[{index}]"), values);
+        }
+    } else {
+        values.push(Valued { path, span: value.span() });
+    }
+}
+
 /// Where the setting of a dotted path (`outer.slots`, `tasks[1].weight`) stands, or the deepest part of it that exists.
 pub(crate) fn find(text: &str, path: &str) -> Option<Range<usize>> {
     let document = DeTable::parse(text).ok()?;

@@ -61,6 +61,60 @@ fn a_missing_recipe_is_64_and_a_store_in_the_way_73() {
 }
 
 #[test]
+fn what_is_no_recipe_at_all_is_64() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let binary = folder.path().join("binary.toml");
+    std::fs::write(&binary, [0xff, 0xfe, 0]).expect("written");
+    for recipe in [folder.path(), &binary, &binary.join("under-a-file")] {
+        let output = paceline(&["train", text(recipe), "--store", text(&folder.path().join("store"))]);
+        assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_data_folder_that_is_not_there_is_64_and_starts_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = folder.path().join("store");
+    let output = paceline(&["train", "--data-dir", "/nowhere", "--store", text(&store)]);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    assert!(stderr(&output).contains("/nowhere: no such folder"), "{}", stderr(&output));
+    assert!(!store.exists());
+}
+
+#[test]
+fn every_command_that_calls_a_coordinator_says_that_none_is_there() {
+    let address = nowhere();
+    for arguments in [
+        &["run", "submit", "quickstart"][..],
+        &["run", "list"],
+        &["run", "show", "a-1"],
+        &["run", "watch", "a-1"],
+        &["run", "pause", "a-1"],
+        &["run", "resume", "a-1"],
+        &["run", "stop", "a-1"],
+        &["run", "ledger", "a-1"],
+        &["checkpoint", "list", "a-1"],
+        &["checkpoint", "show", "a-1"],
+        &["checkpoint", "pull", "a-1"],
+    ] {
+        let output = paceline(&[arguments, &["--coordinator", &address]].concat());
+        assert_eq!(output.status.code(), Some(69), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn doctor_reads_the_data_it_finds() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mnist = folder.path().join("mnist");
+    std::fs::create_dir(&mnist).expect("made");
+    std::fs::write(mnist.join("t10k-images-idx3-ubyte"), [0, 0, 8, 3, 0]).expect("written");
+    std::fs::write(mnist.join("t10k-labels-idx1-ubyte"), [0, 0, 8, 1, 0]).expect("written");
+    let output = paceline(&["doctor", "--data-dir", text(folder.path()), "--store", text(folder.path())]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stdout(&output).contains("t10k-images-idx3-ubyte: is damaged"), "{}", stdout(&output));
+}
+
+#[test]
 fn a_checkpoint_that_is_none_is_64() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("x.safetensors");

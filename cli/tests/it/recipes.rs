@@ -50,6 +50,27 @@ fn all_wrong_ranges_are_told_at_once() {
 }
 
 #[test]
+fn a_value_of_the_wrong_type_names_its_key() {
+    for (from, to, expected) in [
+        ("seed = 1 ", "seed = -1 ", "mine.toml:7: seed must be a whole number"),
+        ("name = \"quickstart\"", "name = 3", "mine.toml:6: name must be a string, found integer `3`"),
+        ("hidden_size = 4 ", "hidden_size = 1.5 ", "mine.toml:11: optimizer.hidden_size must be a whole number"),
+        (
+            "sigma = 0.01 ",
+            "sigma = \"small\" ",
+            "mine.toml:16: estimator.sigma must be a number, found string \"small\"",
+        ),
+        ("max = 500 ", "max = -2 ", "mine.toml:17: estimator.horizon.max must be a whole number"),
+        ("slots = 8 ", "slots = true ", "mine.toml:21: outer.slots must be a whole number"),
+        ("weight = 1.0 ", "weight = \"a\" ", "mine.toml:28: tasks[0].weight must be a number"),
+        ("image_size = 8", "image_size = -8", "mine.toml:29: task family image_mlp: image_size: invalid value"),
+    ] {
+        let error = refused(|text| text.replacen(from, to, 1));
+        assert!(error.contains(expected), "{to}: {error}");
+    }
+}
+
+#[test]
 fn missing_data_is_refused_before_anything_starts() {
     let error = refused(|text| text.replace("data = \"auto\"", "data = \"cifar10\""));
     assert!(error.contains("cifar10") && error.contains("--data-dir"), "{error}");

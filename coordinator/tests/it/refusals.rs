@@ -111,6 +111,23 @@ async fn wrong_results_are_refused_and_the_slot_stays_open() {
 }
 
 #[tokio::test]
+async fn a_result_for_a_finished_run_is_refused_and_changes_nothing() {
+    let cluster = Cluster::start().await;
+    let worker = cluster.register("w1").await;
+    let run = cluster.create("over").await;
+    let lease = cluster.lease(&worker).await;
+    let before = cluster.runs.stop(&run).await.unwrap();
+    let late = cluster.workers.submit(&result(&worker, &lease)).await;
+    refused(late, Code::FailedPrecondition, "RUN_FINISHED");
+    let after = cluster.runs.get(&run).await.unwrap();
+    assert_eq!(
+        (after.theta_hash, after.outer_step, after.ledger),
+        (before.theta_hash, before.outer_step, before.ledger)
+    );
+    assert!(after.ledger.balances(), "{:?}", after.ledger);
+}
+
+#[tokio::test]
 async fn messages_that_no_client_of_ours_sends_are_refused_by_field() {
     let cluster = Cluster::start().await;
     let run = cluster.create("raw").await.to_string();

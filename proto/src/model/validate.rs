@@ -14,6 +14,10 @@ use crate::fault::FieldFault;
 
 const MAX_NAME: usize = 40;
 const MAX_FAMILY: usize = 64;
+/// Longest training curve of an evaluation, in inner steps.
+const MAX_EVALUATION_STEPS: usize = 10_000_000;
+/// Most task instances a family in an evaluation.
+const MAX_EVALUATION_SEEDS: usize = 10_000;
 
 /// Faults found so far.
 #[derive(Default)]
@@ -81,8 +85,8 @@ impl RunSpec {
         tasks(&mut faults, &self.tasks);
         faults.at_least_one(self.checkpoint.every, "checkpoint.every");
         faults.at_least_one(self.checkpoint.keep, "checkpoint.keep");
-        faults.at_least_one(self.evaluation.steps, "evaluation.steps");
-        faults.at_least_one(self.evaluation.seeds, "evaluation.seeds");
+        within(&mut faults, self.evaluation.steps, MAX_EVALUATION_STEPS, "evaluation.steps");
+        within(&mut faults, self.evaluation.seeds, MAX_EVALUATION_SEEDS, "evaluation.seeds");
         if faults.0.is_empty() { Ok(()) } else { Err(faults.0) }
     }
 }
@@ -91,9 +95,10 @@ fn name(faults: &mut Faults, name: &str) {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let shown: String = name.chars().take(80).collect();
     faults.check(
-        !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(allowed),
+        // A run's id begins with its name, and one that begins with '-' reads as a flag.
+        !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(allowed) && !name.starts_with('-'),
         "name",
-        "1 to 40 characters of a-z, 0-9 and '-'",
+        "1 to 40 characters of a-z, 0-9 and '-', the first not '-'",
         format!("{shown:?}"),
     );
 }
@@ -113,7 +118,7 @@ fn estimator(faults: &mut Faults, estimator: &EstimatorConfig) {
     match estimator.kind {
         EstimatorKind::FullEs { .. } => {}
         EstimatorKind::Pes { window } => {
-            faults.at_least_one(window, "estimator.window");
+            faults.check(window >= 2, "estimator.window", "at least 2", window);
             // At most one reset fits a window, so a window must not outlast a whole trajectory.
             let must = format!("shorter than the shortest horizon, {shortest}");
             faults.check(window < shortest, "estimator.window", &must, window);
@@ -126,6 +131,8 @@ fn outer(faults: &mut Faults, outer: &OuterConfig) {
     within(faults, outer.slots, MAX_SLOTS, "outer.slots");
     within(faults, outer.pairs_per_slot, MAX_PAIRS, "outer.pairs_per_slot");
     faults.at_least_one(outer.accumulation, "outer.accumulation");
+    let must = format!("at most outer.steps, {}, or theta would never move", outer.steps.max(1));
+    faults.check(u64::from(outer.accumulation) <= outer.steps.max(1), "outer.accumulation", &must, outer.accumulation);
     let optimizer = &outer.optimizer;
     faults.positive(optimizer.learning_rate, "outer.optimizer.learning_rate");
     for (beta, field) in [(optimizer.beta1, "outer.optimizer.beta1"), (optimizer.beta2, "outer.optimizer.beta2")] {
@@ -174,6 +181,6 @@ fn tasks(faults: &mut Faults, tasks: &[TaskSpec]) {
         faults.not_negative(task.weight, &format!("tasks[{index}].weight"));
     }
     if !tasks.is_empty() && tasks.iter().all(|task| task.weight == 0.0) {
-        faults.add("tasks", "at least one weight must be above 0, all are 0");
+        faults.add("tasks", "must have at least one weight above 0, all are 0");
     }
 }

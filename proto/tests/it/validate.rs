@@ -9,7 +9,8 @@ const VALID: &str = r#"{
     "optimizer": {"kind": "learnable_adam"},
     "estimator": {"kind": "pes", "window": 10, "sigma": 0.01, "horizon": {"kind": "log_uniform", "min": 20, "max": 200}},
     "outer": {"steps": 10, "slots": 2, "pairs_per_slot": 4, "optimizer": {"learning_rate": 0.001}},
-    "tasks": [{"family": "image_mlp"}, {"family": "quadratic", "weight": 0.5}]
+    "tasks": [{"family": "image_mlp"}, {"family": "quadratic", "weight": 0.5}],
+    "evaluation": {}
 }"#;
 
 fn spec(path: &str, value: serde_json::Value) -> RunSpec {
@@ -44,6 +45,15 @@ fn each_fault_is_named() {
         ("/name", json(r#""""#), "name"),
         ("/name", json(r#""Velo""#), "name"),
         ("/name", json(&format!("{:?}", "n".repeat(41))), "name"),
+        ("/name", json(r#""-a""#), "name"),
+        ("/outer/slots", json("4097"), "outer.slots"),
+        (
+            "/outer",
+            json(r#"{"steps": 2, "slots": 1, "pairs_per_slot": 1, "accumulation": 3, "optimizer": {}}"#),
+            "outer.accumulation",
+        ),
+        ("/evaluation", json(r#"{"steps": 10000001}"#), "evaluation.steps"),
+        ("/evaluation", json(r#"{"seeds": 10001}"#), "evaluation.seeds"),
         ("/estimator/sigma", json("0"), "estimator.sigma"),
         ("/estimator/sigma", json("-0.1"), "estimator.sigma"),
         ("/estimator/sigma", json("1e300"), "estimator.sigma"),

@@ -46,6 +46,7 @@ pub fn build(
     settings: &Map<String, Value>,
     data_dir: Option<&Path>,
 ) -> Result<Arc<dyn TaskFamily>, Error> {
+    check_folder(data_dir)?;
     (find(family)?.build)(settings, data_dir)
 }
 
@@ -60,7 +61,16 @@ pub fn resolve(
     settings: &Map<String, Value>,
     data_dir: Option<&Path>,
 ) -> Result<Map<String, Value>, Error> {
+    check_folder(data_dir)?;
     (find(family)?.resolve)(settings, data_dir)
+}
+
+/// Refuses a folder that is not there, even where no data would be read: whoever names one has mistyped it, and `auto`
+/// would train on other data than meant without a word.
+fn check_folder(data_dir: Option<&Path>) -> Result<(), Error> {
+    let Some(folder) = data_dir.filter(|folder| !folder.is_dir()) else { return Ok(()) };
+    let reason = "no such folder: name the folder that holds the data sets, or none to use procedural data".into();
+    Err(Error::Data { path: folder.to_owned(), reason })
 }
 
 fn find(family: &str) -> Result<&'static Entry, Error> {

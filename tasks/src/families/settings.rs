@@ -42,10 +42,6 @@ pub(super) fn defaults<S: FamilySettings>() -> Value {
     serde_json::to_value(S::default()).expect("settings are plain numbers, words and lists")
 }
 
-fn parse<S: FamilySettings>(settings: &Map<String, Value>) -> Result<S, Error> {
-    serde_json::from_value(Value::Object(settings.clone())).map_err(|error| refuse::<S>(error.to_string()))
-}
-
 /// Parses settings, makes the choices they leave open, and writes them out with every default.
 pub(super) fn resolve<S: FamilySettings>(
     settings: &Map<String, Value>,
@@ -63,6 +59,19 @@ pub(super) fn build<S: FamilySettings>(
     data_dir: Option<&Path>,
 ) -> Result<Arc<dyn TaskFamily>, Error> {
     Ok(Arc::new(parse::<S>(settings)?.build(data_dir)?))
+}
+
+/// Reads settings. Serde names an unknown key but not the key of a wrong value, so that one is looked for.
+fn parse<S: FamilySettings>(settings: &Map<String, Value>) -> Result<S, Error> {
+    serde_json::from_value(Value::Object(settings.clone())).map_err(|error| {
+        let alone = |(key, value): (&String, &Value)| Value::Object(Map::from_iter([(key.clone(), value.clone())]));
+        let culprit = settings.iter().find(|setting| serde_json::from_value::<S>(alone(*setting)).is_err());
+        let reason = error.to_string();
+        match culprit {
+            Some((key, _)) if !reason.contains(&format!("`{key}`")) => refuse::<S>(format!("{key}: {reason}")),
+            _ => refuse::<S>(reason),
+        }
+    })
 }
 
 /// Checks a list of layer widths.

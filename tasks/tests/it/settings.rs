@@ -13,14 +13,15 @@ fn impossible_settings_are_refused_by_name() {
         ("image_mlp", json!({"image_sise": 8}), "image_sise"),
         ("image_mlp", json!({"image_size": 0}), "image_size"),
         ("image_mlp", json!({"image_size": 65}), "image_size"),
-        ("image_mlp", json!({"image_size": -1}), "-1"),
+        ("image_mlp", json!({"batch_size": 8, "image_size": -1}), "image_size: invalid value: integer `-1`"),
+        ("image_mlp", json!({"hidden": [8, "a"]}), "hidden: invalid type"),
         ("image_mlp", json!({"hidden": [32, 0]}), "hidden"),
         ("image_mlp", json!({"hidden": vec![1; 17]}), "hidden"),
         ("image_mlp", json!({"hidden": [100_000]}), "hidden"),
         ("image_mlp", json!({"hidden": [16_000, 16_000]}), "hidden makes"),
         ("image_mlp", json!({"batch_size": 0}), "batch_size"),
         ("image_mlp", json!({"batch_size": 8001}), "batch_size"),
-        ("image_mlp", json!({"data": "imagenet"}), "imagenet"),
+        ("image_mlp", json!({"data": "imagenet"}), "data: unknown variant `imagenet`"),
         ("image_conv", json!({"channels": []}), "channels"),
         ("image_conv", json!({"channels": [0]}), "channels"),
         ("image_conv", json!({"channels": [16_000, 16_000]}), "channels makes"),
@@ -44,7 +45,7 @@ fn an_unknown_family_is_answered_with_the_known_ones() {
 fn real_data_that_are_not_there_are_named_with_a_cure() {
     let empty = tempfile::tempdir().unwrap();
     for (data, folder) in [("mnist", "mnist"), ("fashion_mnist", "fashion_mnist"), ("cifar10", "cifar10")] {
-        for data_dir in [None, Some(empty.path()), Some(Path::new("/nowhere"))] {
+        for data_dir in [None, Some(empty.path())] {
             let error = paceline_tasks::build("image_mlp", &settings(json!({"data": data})), data_dir).unwrap_err();
             assert!(matches!(error, Error::Data { .. }), "{error:?}");
             let error = error.to_string();
@@ -55,6 +56,18 @@ fn real_data_that_are_not_there_are_named_with_a_cure() {
         let error = paceline_tasks::build("image_mlp", &settings(json!({"data": data})), Some(empty.path()));
         let error = error.unwrap_err().to_string();
         assert!(error.contains(folder) && error.contains("put the"), "an empty folder: {error}");
+    }
+}
+
+#[test]
+fn a_data_folder_that_is_none_is_refused_whatever_the_data() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for data in ["procedural", "auto", "mnist"] {
+        for data_dir in [Path::new("/nowhere"), file.path()] {
+            let error = paceline_tasks::build("image_mlp", &settings(json!({"data": data})), Some(data_dir));
+            let error = error.expect_err("a mistyped folder must not train on other data");
+            assert!(matches!(&error, Error::Data { path, .. } if path == data_dir), "{data}: {error:?}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 fn worker(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-worker"));
-    command.args(args).env_remove("PACELINE_LOG").env_remove("PACELINE_COORDINATOR");
+    command.args(args).env_remove("PACELINE_LOG").env_remove("PACELINE_COORDINATOR").env_remove("PACELINE_DATA");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -60,6 +60,13 @@ fn an_unusable_address_ends_with_64() {
     let (code, _, log) = output(&["--coordinator", "ftp://somewhere"]);
     assert_eq!(code, Some(64));
     assert!(log.contains("ftp://somewhere") && log.contains("127.0.0.1:7700"), "{log}");
+}
+
+#[test]
+fn a_data_folder_that_is_not_there_ends_with_64_before_connecting() {
+    let (code, _, log) = output(&["--data-dir", "/nowhere", "--coordinator", &nowhere()]);
+    assert_eq!(code, Some(64));
+    assert!(log.contains("/nowhere") && log.contains("--data-dir") && !log.contains("connecting"), "{log}");
 }
 
 #[test]
