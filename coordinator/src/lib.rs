@@ -16,4 +16,4 @@ pub mod store;
 mod weights;
 
 pub use handle::{CoordinatorHandle, start};
-pub use server::{Config, serve, serve_on};
+pub use server::{Config, serve, serve_and_tell, serve_on};

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,10 +52,10 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
     let (listener, address) = bind(&settings).await?;
-    // Programs that start a coordinator on port 0 read the port from here.
-    announce(address)?;
     tracing::info!(%address, store = ?settings.config.data, version = env!("CARGO_PKG_VERSION"), "coordinator starts");
-    paceline_coordinator::serve(settings.config, listener, shutdown).await.map_err(exit::from_serving)?;
+    // Programs that start a coordinator on port 0 read the port from what is announced.
+    let served = paceline_coordinator::serve_and_tell(settings.config, listener, shutdown, || announce(address));
+    served.await.map_err(exit::from_serving)?;
     tracing::info!("coordinator stopped");
     Ok(())
 }
@@ -70,11 +71,9 @@ async fn bind(settings: &Settings) -> Result<(TcpListener, SocketAddr), Failure>
     Ok((listener, address))
 }
 
-fn announce(address: SocketAddr) -> Result<(), Failure> {
+fn announce(address: SocketAddr) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "listening on {address}")
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::new(exit::IO, format!("write to standard output: {error}")))
+    writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush()).context("write to standard output")
 }
 
 /// The first SIGTERM or SIGINT asks for a graceful stop; a second one ends the process at once.

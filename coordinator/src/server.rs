@@ -82,10 +82,24 @@ impl Default for Config {
 /// # Errors
 /// [`StoreError`] if the store cannot be opened; anything else if the server fails.
 pub async fn serve(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    serve_and_tell(config, listener, shutdown, || Ok(())).await
+}
+
+/// [`serve`] that calls `opened` once the store is open and calls are about to be answered.
+///
+/// # Errors
+/// As [`serve`], or what `opened` returns.
+pub async fn serve_and_tell(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    opened: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let Config { data, lease_ttl, heartbeat, drain } = config;
     let opening = tokio::task::spawn_blocking(move || open(data));
     let store = opening.await.context("open the store")??;
     let (handle, mut actor) = start(store, Settings { lease_ttl, heartbeat }).await?;
+    opened()?;
     tokio::select! {
         served = serve_on(handle.clone(), listener, shutdown, drain) => served?,
         ended = &mut actor => {
