@@ -11,6 +11,7 @@
 //! | key | value |
 //! |---|---|
 //! | `m/format` | format version, u32 |
+//! | `m/flushes` | (sled) flushes promised so far, u64; the file `flushes` beside the log says the same, see `witness` |
 //! | `m/epoch` | how often a coordinator has started on this store, u64 |
 //! | `r/` run | what never changes in a run: id, recipe as JSON, request id |
 //! | `s/` run | where the run stands: status, step, ledger |
@@ -36,6 +37,7 @@ mod journal;
 mod keys;
 mod memory;
 mod sled;
+mod witness;
 mod writer;
 
 pub use error::StoreError;

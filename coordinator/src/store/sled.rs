@@ -8,8 +8,10 @@
 use std::fs::{self, File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::witness::{self, Witness};
 use super::{Change, Pair, Store, StoreError, compaction};
 
 /// Memory sled may use to cache pages, in bytes.
@@ -19,6 +21,9 @@ const CACHE: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct SledStore {
     db: sled::Db,
+    /// Flushes so far, in this life of the store and earlier ones.
+    flushes: AtomicU64,
+    witness: Witness,
     /// Held for its lock.
     _lock: File,
 }
@@ -40,8 +45,15 @@ impl SledStore {
         }
         compaction::settle(folder).map_err(unusable)?;
         let db = compaction::compact(folder, open_db(&db_folder(folder))?)?;
-        Ok(Self { db, _lock: lock })
+        let flushes = db.get(witness::KEY).map_err(io)?.map_or(Ok(0), |count| count_of(&count))?;
+        let witness = Witness::open(folder, flushes)?;
+        Ok(Self { db, flushes: AtomicU64::new(flushes), witness, _lock: lock })
     }
+}
+
+fn count_of(bytes: &[u8]) -> Result<u64, StoreError> {
+    let bytes = bytes.try_into().map_err(|_| StoreError::damaged("count of flushes", "not 8 bytes"))?;
+    Ok(u64::from_be_bytes(bytes))
 }
 
 /// Where sled lives in the data folder.
@@ -131,6 +143,10 @@ impl Store for SledStore {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.db.flush().map(drop).map_err(io)
+        // Only the writer flushes, so nobody counts at the same time.
+        let count = self.flushes.fetch_add(1, Ordering::Relaxed) + 1;
+        self.db.insert(witness::KEY, &count.to_be_bytes()).map_err(io)?;
+        self.db.flush().map_err(io)?;
+        self.witness.note(count).map_err(|error| StoreError::Io { reason: format!("note a flush: {error}") })
     }
 }
