@@ -49,7 +49,9 @@ pub(crate) fn train(arguments: &TrainArguments, console: Console) -> Result<(), 
         checkpoint: &checkpoint,
         recipe: &recipe,
         data_dir: arguments.data_dir.as_deref(),
-        threads: arguments.threads.map_or_else(processors, |threads| usize::from(threads * arguments.workers)),
+        threads: arguments
+            .threads
+            .map_or_else(processors, |threads| usize::from(threads) * usize::from(arguments.workers)),
         folder: default_folder(&file),
     };
     comparison.run(console, &interrupt.flag).map_err(|failure| match failure.exit {
