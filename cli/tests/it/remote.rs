@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{command, stderr, stdout, text, train};
 
 /// A cluster in this process; its threads end with it.
-struct Cluster {
+pub(crate) struct Cluster {
     address: String,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Cluster {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let runtime = tokio::runtime::Runtime::new().expect("threads");
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = format!("http://{}", listener.local_addr().expect("bound"));
@@ -34,7 +34,7 @@ impl Cluster {
     }
 
     /// Runs a command in the cluster's folder and returns what it printed.
-    fn says(&self, arguments: &[&str], code: i32) -> String {
+    pub(crate) fn says(&self, arguments: &[&str], code: i32) -> String {
         let mut command = command(arguments);
         let output = command.env("PACELINE_COORDINATOR", &self.address).current_dir(self.folder.path()).output();
         let output = output.expect("the binary runs");
@@ -43,7 +43,7 @@ impl Cluster {
         said
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let said = self.says(&[arguments, &["--format", "json"]].concat(), 0);
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error} in {said}"))
     }

@@ -1,16 +1,12 @@
 //! Golden trajectories of Celo and Celo2. This build has neither: each case is skipped by name, after its file was found
 //! to be whole, so that a broken checkout does not pass for a skipped one.
 
-use std::path::PathBuf;
-
 use safetensors::SafeTensors;
 use serde_json::Value;
 
 #[test]
 fn golden_celo_cases_are_whole_and_skipped_by_name() {
-    let golden = std::env::var_os("PACELINE_GOLDEN").map(PathBuf::from);
-    let golden = golden.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden"));
-    let folder = golden.join("celo");
+    let folder = crate::golden_folder("celo");
     let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).unwrap()).unwrap();
     assert!(!cases.is_empty(), "{} lists no case", folder.display());
     for case in &cases {

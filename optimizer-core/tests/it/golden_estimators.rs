@@ -1,8 +1,6 @@
 //! Meta-gradients of the JAX reference (`tests/golden/estimators`), where the corrected and the reference's reset rule
 //! agree. The reference folds sigma into its perturbations; here they are unit normals, so they are divided by it.
 
-use std::path::PathBuf;
-
 use paceline_optimizer_core::estimator::full_es::Precision;
 use paceline_optimizer_core::estimator::pes::WindowLosses;
 use paceline_optimizer_core::estimator::{Estimate, EstimatorConfig, EstimatorKind, MetaLoss, full_es, pes};
@@ -13,11 +11,6 @@ use serde_json::Value;
 
 /// Largest difference allowed, relative to the largest value of the tensor.
 const TOLERANCE: f64 = 1e-6;
-
-fn folder() -> PathBuf {
-    let golden = std::env::var_os("PACELINE_GOLDEN").map(PathBuf::from);
-    golden.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")).join("estimators")
-}
 
 /// Names of theta's tensors: what stands behind `prefix/` in the file, in order.
 fn tensors(file: &SafeTensors<'_>, prefix: &str) -> Vec<String> {
@@ -178,12 +171,13 @@ fn pes_case(name: &str, case: &Value, file: &SafeTensors<'_>, tally: &mut Tally)
 
 #[test]
 fn golden_estimators_agree_with_the_reference() {
-    let manifest = std::fs::read_to_string(folder().join("manifest.json")).unwrap();
+    let folder = crate::golden_folder("estimators");
+    let manifest = std::fs::read_to_string(folder.join("manifest.json")).unwrap();
     let cases: Vec<Value> = serde_json::from_str(&manifest).unwrap();
     let mut tally = Tally::default();
     for case in &cases {
         let name = case["file"].as_str().unwrap();
-        let bytes = std::fs::read(folder().join(name)).unwrap();
+        let bytes = std::fs::read(folder.join(name)).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         if case.get("loss_type").is_some() {
             full_es_case(name, case, &file, &mut tally);

@@ -38,11 +38,6 @@ struct Tensor {
 
 type Tensors = BTreeMap<String, Tensor>;
 
-fn folder() -> PathBuf {
-    let golden = std::env::var_os("PACELINE_GOLDEN").map(PathBuf::from);
-    golden.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"))).join("optimizers")
-}
-
 fn read(path: &PathBuf) -> Tensors {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -186,7 +181,7 @@ fn compare_state(state: &OptState, expected: &Tensors, place: &str, worst: &mut 
 
 #[test]
 fn golden_trajectories_of_optimizers() {
-    let folder = folder();
+    let folder = crate::golden_folder("optimizers");
     let manifest = std::fs::read(folder.join("manifest.json")).expect("a manifest");
     let cases: Vec<Case> = serde_json::from_slice(&manifest).unwrap();
     let (mut ran, mut compared, mut skipped) = (0, 0, 0);

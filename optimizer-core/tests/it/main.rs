@@ -19,3 +19,9 @@ pub fn announce(line: &str) {
     // Nothing to be done if stderr is closed; the test itself does not depend on it.
     let _ = writeln!(std::io::stderr(), "{line}");
 }
+
+/// The folder of one kind of golden vectors: in `PACELINE_GOLDEN`, else those of the repository.
+pub fn golden_folder(kind: &str) -> std::path::PathBuf {
+    let golden = std::env::var_os("PACELINE_GOLDEN").map(std::path::PathBuf::from);
+    golden.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden").into()).join(kind)
+}
