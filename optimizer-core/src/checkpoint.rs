@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::learned::LearnedOptimizerConfig;
-use crate::outer::{OuterState, StepSummary};
+use crate::outer::{OuterState, StepSummary, Variance};
 use crate::params::Layout;
 use crate::{Error, Result, Theta, noise};
 
@@ -93,8 +93,27 @@ struct Counters {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Last {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    antithetic_correlation: Option<f64>,
     grad_norm: f64,
     meta_loss: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signal_to_noise: Option<f64>,
+}
+
+impl From<StepSummary> for Last {
+    fn from(summary: StepSummary) -> Self {
+        let StepSummary { meta_loss, grad_norm, variance } = summary;
+        let Variance { signal_to_noise, antithetic_correlation } = variance;
+        Self { antithetic_correlation, grad_norm, meta_loss, signal_to_noise }
+    }
+}
+
+impl From<Last> for StepSummary {
+    fn from(last: Last) -> Self {
+        let Last { antithetic_correlation, grad_norm, meta_loss, signal_to_noise } = last;
+        Self { meta_loss, grad_norm, variance: Variance { signal_to_noise, antithetic_correlation } }
+    }
 }
 
 impl Conventions {
@@ -222,7 +241,7 @@ impl Document {
             outer_step: counters.outer_step,
             inner_steps: counters.inner_steps,
             diverged_lanes: counters.diverged_lanes,
-            last: counters.last.map(|Last { grad_norm, meta_loss }| StepSummary { meta_loss, grad_norm }),
+            last: counters.last.map(StepSummary::from),
             theta,
         };
         Ok(Checkpoint { meta, state })
@@ -268,8 +287,12 @@ impl Buffer<'_> {
 
 /// The metadata without its digest, as canonical JSON.
 fn document(meta: &CheckpointMeta, state: &OuterState) -> Result<String> {
-    let last = state.last.map(|StepSummary { meta_loss, grad_norm }| Last { grad_norm, meta_loss });
-    if last.as_ref().is_some_and(|last| !last.grad_norm.is_finite() || !last.meta_loss.is_finite()) {
+    let last = state.last.map(Last::from);
+    let numbers = |last: &Last| {
+        let always = [Some(last.grad_norm), Some(last.meta_loss)];
+        always.into_iter().chain([last.signal_to_noise, last.antithetic_correlation]).flatten().collect::<Vec<f64>>()
+    };
+    if last.as_ref().is_some_and(|last| !numbers(last).iter().all(|number| number.is_finite())) {
         return Err(damaged("the summary of the last step holds a number that is not finite".into()));
     }
     let counters = Counters {

@@ -11,7 +11,7 @@
 
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::Params;
-use crate::task::{TaskFamily, TaskLanes};
+use crate::task::{Split, TaskFamily, TaskLanes};
 use crate::{Error, Result, Seed};
 
 /// Some lanes between two inner steps.
@@ -76,6 +76,20 @@ impl<'a> InnerLoop<'a> {
             }
         }
         Ok((self, losses))
+    }
+
+    /// Each lane's loss on batch `batch` of `split`, NaN for a diverged lane. Nothing is trained.
+    pub(crate) fn evaluate(&mut self, split: Split, batch: u64) -> Result<Vec<f32>> {
+        let lanes = self.diverged.len();
+        if self.diverged.iter().all(|diverged| *diverged) {
+            return Ok(vec![f32::NAN; lanes]);
+        }
+        let scores = self.tasks.evaluate(&self.state.params, split, batch)?;
+        if scores.len() != lanes {
+            return Err(Error::Lanes { what: "evaluation".into(), expected: lanes, got: scores.len() });
+        }
+        let losses = scores.iter().zip(&self.diverged);
+        Ok(losses.map(|(score, diverged)| if *diverged { f32::NAN } else { score.loss }).collect())
     }
 }
 

@@ -18,7 +18,8 @@
 //! |---|---|
 //! | [`params`], [`task`] | inner parameters with a lane axis; the inner problem as the unroll sees it |
 //! | [`optimizer`], [`learned`] | optimizers, hand-designed and made by a theta |
-//! | [`noise`], [`schedule`] | random numbers that are the same everywhere; when trajectories begin and end |
+//! | [`noise`], [`perturbation`] | random numbers that are the same everywhere; directions of theta made of them |
+//! | [`schedule`] | when trajectories begin and end |
 //! | [`unroll`], [`estimator`] | a pair through its inner loop; from losses to weights of perturbations |
 //! | [`outer`], [`checkpoint`] | from weights to the next theta; theta as bytes |
 //! | [`evaluation`] | training curves on held-out tasks |
@@ -72,7 +73,7 @@
 //! let run = Seed::new(1);
 //! let horizon = HorizonSchedule::Constant { steps: 20 };
 //! let kind = EstimatorKind::FullEs { loss: MetaLoss::Average };
-//! let estimator = EstimatorConfig { kind, sigma: 0.1, horizon, clip_delta: None, sign_delta: None };
+//! let estimator = EstimatorConfig::new(kind, 0.1, horizon);
 //! let outer = OuterConfig {
 //!     steps: 40,
 //!     slots: 2,
@@ -103,7 +104,7 @@
 //!         Ok(Contribution { slot, window, result, inner_steps: 160, diverged_lanes: 0 })
 //!     });
 //!     let slots = slots.collect::<Result<Vec<_>>>()?;
-//!     let folded = fold(run, outer_step, &outer, &estimator, state.theta.values().len(), &slots)?;
+//!     let folded = fold(run, outer_step, &outer, &estimator, state.theta.layout(), &slots)?;
 //!     meta_losses.push(folded.loss);
 //!     state = state.apply(&outer, &folded)?;
 //! }
@@ -122,6 +123,7 @@ pub mod noise;
 pub mod optimizer;
 pub mod outer;
 pub mod params;
+pub mod perturbation;
 pub mod schedule;
 mod seed;
 pub mod task;

@@ -2,15 +2,17 @@
 //!
 //! ```toml
 //! [estimator]
-//! kind = "pes"                                              # or "full_es"
-//! window = 50                                               # pes only
+//! kind = "pes"                                              # or full_es, gpes, nres, truncated_es
+//! window = 50                                               # all but full_es
 //! sigma = 0.01
 //! horizon = { kind = "log_uniform", min = 100, max = 2000 }
 //! ```
 
 use serde::{Deserialize, Serialize};
 
+use crate::perturbation::Noise;
 use crate::schedule::HorizonSchedule;
+use crate::task::Split;
 use crate::{Error, Result};
 
 /// How meta-gradients are estimated.
@@ -21,8 +23,12 @@ pub struct EstimatorConfig {
     pub kind: EstimatorKind,
     /// Standard deviation of perturbations.
     pub sigma: f32,
+    /// How perturbations are drawn.
+    pub noise: Noise,
     /// Planned lengths of trajectories.
     pub horizon: HorizonSchedule,
+    /// Which loss of an inner step counts.
+    pub loss_from: LossFrom,
     /// Bound on `|l+ − l−|`, applied after non-finite differences became 0.
     pub clip_delta: Option<f64>,
     /// Replace a difference by this times its sign: every task contributes alike, whatever the scale of its loss.
@@ -42,11 +48,29 @@ pub enum EstimatorKind {
         /// Inner steps a window.
         window: u32,
     },
+    /// Generalised persistent evolution strategies, GPES(K): as PES, but a perturbation is kept for K inner steps
+    /// (arXiv 2304.12180). K = window is PES, K beyond the longest horizon is NRES.
+    Gpes {
+        /// Inner steps a window.
+        window: u32,
+        /// K: inner steps a perturbation is kept, a multiple of the window. The first window of a trajectory counts as a
+        /// whole one, wherever in it the trajectory began.
+        period: u32,
+    },
+    /// Noise-reuse evolution strategies: one perturbation a trajectory (arXiv 2304.12180).
+    Nres {
+        /// Inner steps a window.
+        window: u32,
+    },
+    /// Truncated evolution strategies: every window for itself, biased by what it forgets. A baseline.
+    TruncatedEs {
+        /// Inner steps a window.
+        window: u32,
+    },
 }
 
 /// What of a whole unroll is compared between the signs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetaLoss {
     /// Mean over the unroll.
     #[default]
@@ -55,15 +79,76 @@ pub enum MetaLoss {
     Min,
     /// At the last step.
     Last,
+    /// Of the final weights, anew: mean over this many fresh batches (VeLO's).
+    LastRecompute {
+        /// Fresh batches, the same for both signs. The reference's default is 50.
+        batches: u32,
+    },
+}
+
+/// Which loss of an inner step the estimator sees. Only `split` costs an evaluation more (as does `same_data`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossFrom {
+    /// The training batch, at the weights before the update: a free by-product of the gradient.
+    #[default]
+    TrainingBatch,
+    /// The training batch, at the weights after the update.
+    SameData,
+    /// Another batch of the training split, at the weights after the update.
+    Train,
+    /// A batch of the inner validation split, at the weights after the update.
+    InnerValid,
+    /// A batch of the outer validation split, at the weights after the update: a held-out meta-loss.
+    OuterValid,
+}
+
+impl LossFrom {
+    /// The split of an independent batch after the update, where there is one.
+    pub fn split(self) -> Option<Split> {
+        match self {
+            Self::TrainingBatch | Self::SameData => None,
+            Self::Train => Some(Split::Train),
+            Self::InnerValid => Some(Split::InnerValid),
+            Self::OuterValid => Some(Split::OuterValid),
+        }
+    }
+}
+
+impl EstimatorKind {
+    /// Inner steps of a window; `None` when every outer step is a whole trajectory.
+    pub fn window(self) -> Option<u32> {
+        match self {
+            Self::FullEs { .. } => None,
+            Self::Pes { window } | Self::Gpes { window, .. } | Self::Nres { window } | Self::TruncatedEs { window } => {
+                Some(window)
+            }
+        }
+    }
+
+    /// The name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FullEs { .. } => "full_es",
+            Self::Pes { .. } => "pes",
+            Self::Gpes { .. } => "gpes",
+            Self::Nres { .. } => "nres",
+            Self::TruncatedEs { .. } => "truncated_es",
+        }
+    }
 }
 
 impl EstimatorConfig {
+    /// This estimator with every other setting at its default: dense noise, losses of the training batch, differences
+    /// neither clipped nor replaced by their sign.
+    pub fn new(kind: EstimatorKind, sigma: f32, horizon: HorizonSchedule) -> Self {
+        let (noise, loss_from) = Default::default();
+        Self { kind, sigma, noise, horizon, loss_from, clip_delta: None, sign_delta: None }
+    }
+
     /// Inner steps of a window; `None` when every outer step is a whole trajectory.
     pub fn window(&self) -> Option<u32> {
-        match self.kind {
-            EstimatorKind::FullEs { .. } => None,
-            EstimatorKind::Pes { window } => Some(window),
-        }
+        self.kind.window()
     }
 
     /// Checks every setting.
@@ -85,6 +170,20 @@ impl EstimatorConfig {
                 return Err(Error::setting("estimator.window", reason, window));
             }
         }
+        match self.kind {
+            EstimatorKind::Gpes { window, period } if period == 0 || period % window != 0 => {
+                let reason = format!("must be a positive multiple of the window, {window}");
+                return Err(Error::setting("estimator.period", reason, period));
+            }
+            EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { batches: 0 } } => {
+                return Err(Error::setting("estimator.recompute_batches", "must be at least 1", 0));
+            }
+            EstimatorKind::FullEs { .. }
+            | EstimatorKind::Pes { .. }
+            | EstimatorKind::Gpes { .. }
+            | EstimatorKind::Nres { .. }
+            | EstimatorKind::TruncatedEs { .. } => {}
+        }
         for (field, value) in [("estimator.clip_delta", self.clip_delta), ("estimator.sign_delta", self.sign_delta)] {
             if let Some(value) = value.filter(|value| !(value.is_finite() && *value > 0.0)) {
                 return Err(Error::setting(field, "must be finite and positive, or absent", value));
@@ -94,8 +193,8 @@ impl EstimatorConfig {
     }
 }
 
-/// The flat form of a recipe. `deny_unknown_fields` and `flatten` do not go together, so the fields of both kinds stand
-/// here and the conversion refuses those of the other kind.
+/// The flat form of a recipe. `deny_unknown_fields` and `flatten` do not go together, so the fields of all kinds stand
+/// here and the conversion refuses those of another kind.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecipeForm {
@@ -103,47 +202,135 @@ struct RecipeForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     window: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    loss: Option<MetaLoss>,
+    period: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss: Option<LossName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recompute_batches: Option<u32>,
     sigma: f32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    loss_from: LossFrom,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     clip_delta: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sign_delta: Option<f64>,
     // Last, because TOML wants tables after plain values.
+    #[serde(default, skip_serializing_if = "is_default")]
+    noise: Noise,
     horizon: HorizonSchedule,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum KindName {
     FullEs,
     Pes,
+    Gpes,
+    Nres,
+    TruncatedEs,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LossName {
+    Average,
+    Min,
+    Last,
+    LastRecompute,
+}
+
+/// Fresh batches of `last_recompute` where a recipe does not say, as in the JAX reference.
+const RECOMPUTE_BATCHES: u32 = 50;
+
+impl RecipeForm {
+    fn loss(&self) -> Result<MetaLoss, String> {
+        let loss = match self.loss.unwrap_or(LossName::Average) {
+            LossName::Average => MetaLoss::Average,
+            LossName::Min => MetaLoss::Min,
+            LossName::Last => MetaLoss::Last,
+            LossName::LastRecompute => {
+                let batches = self.recompute_batches.unwrap_or(RECOMPUTE_BATCHES);
+                return Ok(MetaLoss::LastRecompute { batches });
+            }
+        };
+        match self.recompute_batches {
+            None => Ok(loss),
+            Some(_) => Err("`recompute_batches` belongs to loss = \"last_recompute\"".into()),
+        }
+    }
+
+    fn kind(&self) -> Result<EstimatorKind, String> {
+        let name = match self.kind {
+            KindName::FullEs => "full_es",
+            KindName::Pes => "pes",
+            KindName::Gpes => "gpes",
+            KindName::Nres => "nres",
+            KindName::TruncatedEs => "truncated_es",
+        };
+        let foreign =
+            |key: &str, owner: &str| Err(format!("`{key}` belongs to kind = \"{owner}\", this is \"{name}\""));
+        if self.kind != KindName::FullEs && self.loss.is_some() {
+            return foreign("loss", "full_es");
+        }
+        if self.kind != KindName::FullEs && self.recompute_batches.is_some() {
+            return foreign("recompute_batches", "full_es");
+        }
+        if self.kind == KindName::FullEs && self.window.is_some() {
+            return foreign("window", "pes");
+        }
+        if self.kind != KindName::Gpes && self.period.is_some() {
+            return foreign("period", "gpes");
+        }
+        let needed = |value: Option<u32>, key: &str, what: &str| {
+            value.ok_or_else(|| format!("kind = \"{name}\" needs `{key}`, {what}"))
+        };
+        let window = || needed(self.window, "window", "inner steps a window");
+        Ok(match self.kind {
+            KindName::FullEs => EstimatorKind::FullEs { loss: self.loss()? },
+            KindName::Pes => EstimatorKind::Pes { window: window()? },
+            KindName::Gpes => {
+                let period = needed(self.period, "period", "inner steps a perturbation is kept")?;
+                EstimatorKind::Gpes { window: window()?, period }
+            }
+            KindName::Nres => EstimatorKind::Nres { window: window()? },
+            KindName::TruncatedEs => EstimatorKind::TruncatedEs { window: window()? },
+        })
+    }
 }
 
 impl TryFrom<RecipeForm> for EstimatorConfig {
-    type Error = &'static str;
+    type Error = String;
 
-    fn try_from(form: RecipeForm) -> Result<Self, &'static str> {
-        let kind = match (form.kind, form.window, form.loss) {
-            (KindName::FullEs, None, loss) => EstimatorKind::FullEs { loss: loss.unwrap_or_default() },
-            (KindName::FullEs, Some(_), _) => return Err("`window` belongs to kind = \"pes\", this is \"full_es\""),
-            (KindName::Pes, Some(window), None) => EstimatorKind::Pes { window },
-            (KindName::Pes, None, _) => return Err("kind = \"pes\" needs `window`, inner steps a window"),
-            (KindName::Pes, _, Some(_)) => return Err("`loss` belongs to kind = \"full_es\", this is \"pes\""),
-        };
-        let RecipeForm { sigma, horizon, clip_delta, sign_delta, .. } = form;
-        Ok(Self { kind, sigma, horizon, clip_delta, sign_delta })
+    fn try_from(form: RecipeForm) -> Result<Self, String> {
+        let kind = form.kind()?;
+        let RecipeForm { sigma, noise, horizon, loss_from, clip_delta, sign_delta, .. } = form;
+        Ok(Self { kind, sigma, noise, horizon, loss_from, clip_delta, sign_delta })
     }
 }
 
 impl From<EstimatorConfig> for RecipeForm {
     fn from(config: EstimatorConfig) -> Self {
-        let (kind, window, loss) = match config.kind {
+        let (kind, period, loss) = match config.kind {
             EstimatorKind::FullEs { loss } => (KindName::FullEs, None, Some(loss)),
-            EstimatorKind::Pes { window } => (KindName::Pes, Some(window), None),
+            EstimatorKind::Pes { .. } => (KindName::Pes, None, None),
+            EstimatorKind::Gpes { period, .. } => (KindName::Gpes, Some(period), None),
+            EstimatorKind::Nres { .. } => (KindName::Nres, None, None),
+            EstimatorKind::TruncatedEs { .. } => (KindName::TruncatedEs, None, None),
         };
-        let EstimatorConfig { sigma, horizon, clip_delta, sign_delta, .. } = config;
-        Self { kind, window, loss, sigma, clip_delta, sign_delta, horizon }
+        let (loss, recompute_batches) = match loss {
+            None => (None, None),
+            Some(MetaLoss::Average) => (Some(LossName::Average), None),
+            Some(MetaLoss::Min) => (Some(LossName::Min), None),
+            Some(MetaLoss::Last) => (Some(LossName::Last), None),
+            Some(MetaLoss::LastRecompute { batches }) => (Some(LossName::LastRecompute), Some(batches)),
+        };
+        let window = config.window();
+        let EstimatorConfig { sigma, noise, horizon, loss_from, clip_delta, sign_delta, .. } = config;
+        Self { kind, window, period, loss, recompute_batches, sigma, loss_from, clip_delta, sign_delta, noise, horizon }
     }
 }
 
@@ -157,10 +344,21 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_survive_the_round_trip() {
+    fn every_kind_survives_the_round_trip() {
         let horizon = HorizonSchedule::LogUniform { min: 100, max: 2000 };
-        for kind in [EstimatorKind::FullEs { loss: MetaLoss::Last }, EstimatorKind::Pes { window: 50 }] {
-            let config = EstimatorConfig { kind, sigma: 0.01, horizon, clip_delta: Some(0.5), sign_delta: None };
+        for kind in [
+            EstimatorKind::FullEs { loss: MetaLoss::Last },
+            EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { batches: 7 } },
+            EstimatorKind::Pes { window: 50 },
+            EstimatorKind::Gpes { window: 50, period: 150 },
+            EstimatorKind::Nres { window: 50 },
+            EstimatorKind::TruncatedEs { window: 50 },
+        ] {
+            let config = EstimatorConfig {
+                clip_delta: Some(0.5),
+                loss_from: LossFrom::OuterValid,
+                ..EstimatorConfig::new(kind, 0.01, horizon)
+            };
             let text = serde_json::to_string(&config).unwrap();
             assert_eq!(serde_json::from_str::<EstimatorConfig>(&text).unwrap(), config, "{text}");
             config.validate().unwrap();
@@ -176,7 +374,16 @@ mod tests {
             (json!({"kind": "full_es", "window": 5, "sigma": 0.1, "horizon": horizon}), "window"),
             (json!({"kind": "pes", "window": 5, "loss": "last", "sigma": 0.1, "horizon": horizon}), "loss"),
             (json!({"kind": "pes", "sigma": 0.1, "horizon": horizon}), "window"),
-            (json!({"kind": "nres", "sigma": 0.1, "horizon": horizon}), "nres"),
+            (json!({"kind": "nres", "sigma": 0.1, "horizon": horizon}), "window"),
+            (json!({"kind": "nres", "window": 5, "period": 5, "sigma": 0.1, "horizon": horizon}), "gpes"),
+            (json!({"kind": "gpes", "window": 5, "sigma": 0.1, "horizon": horizon}), "period"),
+            (
+                json!({"kind": "full_es", "loss": "last", "recompute_batches": 5, "sigma": 0.1, "horizon": horizon}),
+                "last_recompute",
+            ),
+            (json!({"kind": "pes", "window": 5, "recompute_batches": 5, "sigma": 0.1, "horizon": horizon}), "full_es"),
+            (json!({"kind": "pes", "window": 5, "loss_from": "test", "sigma": 0.1, "horizon": horizon}), "test"),
+            (json!({"kind": "cma", "sigma": 0.1, "horizon": horizon}), "cma"),
             (json!({"kind": "full_es", "horizon": horizon}), "sigma"),
             (json!({"kind": "full_es", "sigma": 0.1, "horizon": {"kind": "constant", "steps": 10, "max": 3}}), "max"),
         ] {
@@ -187,19 +394,23 @@ mod tests {
 
     #[test]
     fn settings_out_of_range_are_named() {
-        let good = EstimatorConfig {
-            kind: EstimatorKind::Pes { window: 5 },
-            sigma: 0.01,
-            horizon: HorizonSchedule::Constant { steps: 10 },
-            clip_delta: None,
-            sign_delta: None,
-        };
+        let horizon = HorizonSchedule::Constant { steps: 10 };
+        let good = EstimatorConfig::new(EstimatorKind::Pes { window: 5 }, 0.01, horizon);
         for (config, expected) in [
             (EstimatorConfig { sigma: 0.0, ..good }, "estimator.sigma"),
             (EstimatorConfig { sigma: f32::NAN, ..good }, "estimator.sigma"),
             (EstimatorConfig { horizon: HorizonSchedule::Constant { steps: 0 }, ..good }, "estimator.horizon"),
             (EstimatorConfig { kind: EstimatorKind::Pes { window: 1 }, ..good }, "estimator.window"),
             (EstimatorConfig { kind: EstimatorKind::Pes { window: 10 }, ..good }, "estimator.window"),
+            (EstimatorConfig { kind: EstimatorKind::Gpes { window: 4, period: 6 }, ..good }, "estimator.period"),
+            (EstimatorConfig { kind: EstimatorKind::Gpes { window: 4, period: 0 }, ..good }, "estimator.period"),
+            (
+                EstimatorConfig {
+                    kind: EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { batches: 0 } },
+                    ..good
+                },
+                "estimator.recompute_batches",
+            ),
             (EstimatorConfig { clip_delta: Some(0.0), ..good }, "estimator.clip_delta"),
             (EstimatorConfig { sign_delta: Some(f64::INFINITY), ..good }, "estimator.sign_delta"),
         ] {

@@ -18,7 +18,8 @@ pub enum Precision {
     Single,
 }
 
-/// The report of one pair from the normalised losses of every inner step, one slice a sign.
+/// The report of one pair from the normalised losses of every inner step, one slice a sign. For
+/// [`MetaLoss::LastRecompute`] the last entry is the recomputed loss.
 pub fn estimate(config: &EstimatorConfig, loss: MetaLoss, plus: &[f64], minus: &[f64]) -> Estimate {
     estimate_in(Precision::Double, config, loss, plus, minus)
 }
@@ -52,7 +53,7 @@ fn reduce(precision: Precision, loss: MetaLoss, losses: &[f64]) -> f64 {
         },
         // A NaN stays one: `f64::min` would pass over it.
         MetaLoss::Min => losses.iter().copied().fold(f64::INFINITY, |a, b| if b < a || b.is_nan() { b } else { a }),
-        MetaLoss::Last => losses.last().copied().unwrap_or(f64::NAN),
+        MetaLoss::Last | MetaLoss::LastRecompute { .. } => losses.last().copied().unwrap_or(f64::NAN),
     }
 }
 
@@ -64,7 +65,8 @@ mod tests {
 
     fn config(clip_delta: Option<f64>, sign_delta: Option<f64>) -> EstimatorConfig {
         let kind = EstimatorKind::FullEs { loss: MetaLoss::Average };
-        EstimatorConfig { kind, sigma: 0.1, horizon: HorizonSchedule::Constant { steps: 3 }, clip_delta, sign_delta }
+        let horizon = HorizonSchedule::Constant { steps: 3 };
+        EstimatorConfig { clip_delta, sign_delta, ..EstimatorConfig::new(kind, 0.1, horizon) }
     }
 
     #[test]

@@ -10,18 +10,21 @@
 //! they know no optimizer, no noise and no theta, which is why they can be checked against any toy.
 //!
 //! - [`full_es`]: the whole unroll is one number a sign; nothing is carried between outer steps.
-//! - [`pes`]: a window of a longer trajectory; the part before a reset is weighed by all perturbations since the
-//!   trajectory began, the part after it by this window's alone.
+//! - [`windowed`]: a window of a longer trajectory; the part before a reset is weighed by the perturbations since the
+//!   trajectory began, the part after it by this window's alone. PES, GPES, NRES and truncated ES are this.
+//!
+//! Which perturbations a weight meets is told by [`EstimatorKind::terms`].
 
 mod config;
 pub mod full_es;
-pub mod pes;
+mod terms;
+pub mod windowed;
 
-pub use config::{EstimatorConfig, EstimatorKind, MetaLoss};
+pub use config::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss};
 
 /// What one antithetic pair reports: the pair's part of the meta-gradient is
-/// `[carried (A + ε) + fresh ε] / (2 sigma)`, with ε this outer step's unit perturbation and A the sum of the
-/// trajectory's earlier ones. Full ES has `carried = 0`.
+/// `[carried (A + ε) + fresh ε'] / (2 sigma)`, with ε the unit perturbation that the trajectory ran under, A the sum of
+/// its earlier ones and ε' this outer step's (the same as ε in PES). Full and truncated ES have `carried = 0`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairReport {
     /// Weight of the part of the window that belongs to a trajectory begun in it.

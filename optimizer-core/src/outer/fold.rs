@@ -1,25 +1,28 @@
 //! From reports back to a meta-gradient.
 //!
 //! ```text
-//!  pair report (fresh, carried) ─┐
-//!  seed ─► ε, a block at a time ─┼─► [carried (A + ε) + fresh ε] / (2 sigma) ─► Σ pairs ─► Σ slots ─► mean
-//!  seeds since `began` ─► A ─────┘
+//!  pair report (fresh, carried) ─► terms (outer step, slot, pair, weight) ─┐
+//!                                  seed ─► ε, a block at a time ───────────┴─► Σ weight ε ─► mean over pairs
+//!  even slots ─► g₀ ┐
+//!                   ├─► g₀ + g₁ is the sum, their disagreement the noise
+//!  odd slots  ─► g₁ ┘
 //! ```
 //!
-//! Perturbations are rebuilt block by block, so that no temporary is as long as theta and each block stays in cache
-//! while the pairs pass over it. A is summed in f64, oldest outer step first: the sum of many f32 perturbations must not
-//! depend on how it was cut.
+//! Terms are summed in f64, in slot order, then pair order, then oldest perturbation first, and the halves last: a fixed
+//! order, whatever order results arrived in.
 
 use std::borrow::Borrow;
 
-use crate::estimator::{EstimatorConfig, PairReport};
-use crate::schedule::{Window, perturbation_seed};
-use crate::{Error, Result, Seed, noise};
-
 use super::OuterConfig;
+use super::variance::{Correlation, Variance, signal_to_noise};
+use crate::estimator::{EstimatorConfig, PairReport};
+use crate::params::Layout;
+use crate::perturbation::{Term, weighted_sum};
+use crate::schedule::Window;
+use crate::{Error, Result, Seed};
 
-/// Values of theta handled at once: ε (f32), A and the sum (f64) of a block fit the first-level cache.
-const BLOCK: usize = 1024;
+/// Terms gathered before they are summed: bounds memory, and is many enough that a block of theta stays in cache.
+const TERMS: usize = 8192;
 
 /// One slot's part of an outer step.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,20 +64,24 @@ pub struct Folded {
     pub inner_steps: u64,
     /// Lanes that ended non-finite.
     pub diverged_lanes: u64,
+    /// How noisy the gradient is.
+    pub variance: Variance,
 }
 
-/// Adds one pair's `[carried (A + ε) + fresh ε] / (2 sigma)` to `sum`. All slices are equally long.
-pub fn add_pair(sum: &mut [f64], report: &PairReport, sigma: f32, accumulated: &[f64], epsilon: &[f32]) {
-    debug_assert!(sum.len() == accumulated.len() && sum.len() == epsilon.len());
-    let scale = 0.5 / f64::from(sigma);
-    for ((sum, &earlier), &epsilon) in sum.iter_mut().zip(accumulated).zip(epsilon) {
-        let epsilon = f64::from(epsilon);
-        *sum += scale * (report.carried * (earlier + epsilon) + report.fresh * epsilon);
-    }
+/// The terms of one slot's pairs, in pair order.
+fn slot_terms<'a>(
+    outer_step: u64,
+    slot: u32,
+    window: &'a Window,
+    estimator: &'a EstimatorConfig,
+    pairs: &'a [PairReport],
+) -> impl Iterator<Item = Term> + use<'a> {
+    let kind = estimator.kind;
+    (0..).zip(pairs).flat_map(move |(pair, report)| kind.terms(window, outer_step, slot, pair, report, estimator.sigma))
 }
 
-/// The sum over one slot's pairs of `[carried (A + ε) + fresh ε] / (2 sigma)`, in f64, pairs in order, with ε and A
-/// rebuilt from seeds: A is the sum of the perturbations of outer steps `window.current.began..outer_step`. `size` is D.
+/// The sum over one slot's pairs of `[carried (A + ε) + fresh ε] / (2 sigma)`, in f64, pairs in order, with perturbations
+/// rebuilt from seeds. As long as theta, whose layout is given.
 pub fn slot_gradient(
     run: Seed,
     outer_step: u64,
@@ -82,32 +89,45 @@ pub fn slot_gradient(
     window: &Window,
     estimator: &EstimatorConfig,
     pairs: &[PairReport],
-    size: usize,
+    layout: &Layout,
 ) -> Vec<f64> {
-    let mut gradient = vec![0.0; size];
-    let (mut epsilon, mut accumulated) = ([0.0; BLOCK], [0.0; BLOCK]);
-    for (index, sum) in gradient.chunks_mut(BLOCK).enumerate() {
-        let first = (index * BLOCK) as u64;
-        let (epsilon, accumulated) = (&mut epsilon[..sum.len()], &mut accumulated[..sum.len()]);
-        for (pair, report) in (0..).zip(pairs) {
-            if report.carried == 0.0 && report.fresh == 0.0 {
-                continue; // adds exactly nothing
-            }
-            accumulated.fill(0.0);
-            if report.carried != 0.0 {
-                for earlier in window.current.began..outer_step {
-                    noise::normals(perturbation_seed(run, earlier, slot, pair), first, epsilon);
-                    accumulated.iter_mut().zip(&*epsilon).for_each(|(sum, &value)| *sum += f64::from(value));
-                }
-            }
-            noise::normals(perturbation_seed(run, outer_step, slot, pair), first, epsilon);
-            add_pair(sum, report, estimator.sigma, accumulated, epsilon);
-        }
-    }
-    gradient
+    let mut half = Half::new(layout.size());
+    half.extend(slot_terms(outer_step, slot, window, estimator, pairs), run, estimator, layout);
+    half.finish(run, estimator, layout)
 }
 
-/// Folds the slots of one outer step in slot order, in whatever order they are given.
+/// A growing sum of terms.
+struct Half {
+    sum: Vec<f64>,
+    terms: Vec<Term>,
+}
+
+impl Half {
+    fn new(size: usize) -> Self {
+        Self { sum: vec![0.0; size], terms: Vec::new() }
+    }
+
+    fn extend(&mut self, terms: impl Iterator<Item = Term>, run: Seed, estimator: &EstimatorConfig, layout: &Layout) {
+        for term in terms {
+            self.terms.push(term);
+            if self.terms.len() == TERMS {
+                self.flush(run, estimator, layout);
+            }
+        }
+    }
+
+    fn flush(&mut self, run: Seed, estimator: &EstimatorConfig, layout: &Layout) {
+        weighted_sum(estimator.noise, layout, run, &self.terms, &mut self.sum);
+        self.terms.clear();
+    }
+
+    fn finish(mut self, run: Seed, estimator: &EstimatorConfig, layout: &Layout) -> Vec<f64> {
+        self.flush(run, estimator, layout);
+        self.sum
+    }
+}
+
+/// Folds the slots of one outer step in slot order, in whatever order they are given. `layout` is theta's.
 ///
 /// # Errors
 /// [`Error::Length`] if a slot is missing or there twice, or a contribution has the wrong number of pairs or values;
@@ -117,33 +137,52 @@ pub fn fold<C: Borrow<Contribution>>(
     outer_step: u64,
     config: &OuterConfig,
     estimator: &EstimatorConfig,
-    size: usize,
+    layout: &Layout,
     contributions: &[C],
 ) -> Result<Folded> {
+    let size = layout.size();
     let ordered = in_slot_order(config.slots, contributions)?;
-    let mut folded = Folded { gradient: vec![0.0; size], loss: 0.0, inner_steps: 0, diverged_lanes: 0 };
+    let (mut loss, mut inner_steps, mut diverged_lanes) = (0.0, 0_u64, 0);
+    let mut correlation = Correlation::default();
+    let mut halves = [Half::new(size), Half::new(size)];
     for contribution in ordered {
-        let Contribution { slot, window, result, inner_steps, diverged_lanes } = contribution;
         check(config, size, contribution)?;
-        match result {
+        let slot = contribution.slot;
+        let half = &mut halves[slot as usize % 2];
+        match &contribution.result {
             SlotResult::SeedCoded(pairs) => {
-                let gradient = slot_gradient(run, outer_step, *slot, window, estimator, pairs, size);
-                folded.gradient.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value);
+                half.extend(
+                    slot_terms(outer_step, slot, &contribution.window, estimator, pairs),
+                    run,
+                    estimator,
+                    layout,
+                );
+                pairs.iter().for_each(|pair| correlation.add(pair));
                 let losses: f64 = pairs.iter().map(|pair| pair.loss_plus + pair.loss_minus).sum();
-                folded.loss += losses / (2 * pairs.len()) as f64;
+                loss += losses / (2 * pairs.len()) as f64;
             }
-            SlotResult::Dense { gradient, loss } => {
-                folded.gradient.iter_mut().zip(gradient).for_each(|(sum, &value)| *sum += f64::from(value));
-                folded.loss += loss;
+            SlotResult::Dense { gradient, loss: mean } => {
+                // Terms that came before are summed before.
+                half.flush(run, estimator, layout);
+                half.sum.iter_mut().zip(gradient).for_each(|(sum, &value)| *sum += f64::from(value));
+                loss += mean;
             }
         }
-        folded.inner_steps = folded.inner_steps.saturating_add(*inner_steps);
-        folded.diverged_lanes += u64::from(*diverged_lanes);
+        inner_steps = inner_steps.saturating_add(contribution.inner_steps);
+        diverged_lanes += u64::from(contribution.diverged_lanes);
     }
-    let pairs = f64::from(config.slots) * f64::from(config.pairs_per_slot);
-    folded.gradient.iter_mut().for_each(|value| *value /= pairs);
-    folded.loss /= f64::from(config.slots);
-    if folded.loss.is_finite() { Ok(folded) } else { Err(Error::NotFinite { what: "sum of the meta-losses".into() }) }
+    let halves = halves.map(|half| half.finish(run, estimator, layout));
+    let slots = [config.slots.div_ceil(2), config.slots / 2];
+    let pairs = slots.map(|slots| f64::from(slots) * f64::from(config.pairs_per_slot));
+    let signal_to_noise = signal_to_noise(&halves, pairs);
+    let variance = Variance { signal_to_noise, antithetic_correlation: correlation.value() };
+    let [mut gradient, odd] = halves;
+    gradient.iter_mut().zip(odd).for_each(|(even, odd)| *even = (*even + odd) / (pairs[0] + pairs[1]));
+    loss /= f64::from(config.slots);
+    if !loss.is_finite() {
+        return Err(Error::NotFinite { what: "sum of the meta-losses".into() });
+    }
+    Ok(Folded { gradient, loss, inner_steps, diverged_lanes, variance })
 }
 
 /// The contributions of slots 0, 1, 2 …, each exactly once.
@@ -182,20 +221,21 @@ fn check(config: &OuterConfig, size: usize, contribution: &Contribution) -> Resu
 mod tests {
     use super::*;
     use crate::estimator::EstimatorKind;
+    use crate::noise;
     use crate::outer::{Report, ThetaOptimizer};
-    use crate::schedule::{HorizonSchedule, Trajectory};
+    use crate::params::TensorSpec;
+    use crate::schedule::{HorizonSchedule, Trajectory, perturbation_seed};
+    use std::sync::Arc;
 
     const RUN: Seed = Seed::new(11);
     const SIGMA: f32 = 0.1;
 
     fn estimator() -> EstimatorConfig {
-        EstimatorConfig {
-            kind: EstimatorKind::Pes { window: 4 },
-            sigma: SIGMA,
-            horizon: HorizonSchedule::Constant { steps: 30 },
-            clip_delta: None,
-            sign_delta: None,
-        }
+        EstimatorConfig::new(EstimatorKind::Pes { window: 4 }, SIGMA, HorizonSchedule::Constant { steps: 30 })
+    }
+
+    fn layout(size: usize) -> Arc<Layout> {
+        Layout::new(vec![TensorSpec::new("theta", [size])]).unwrap()
     }
 
     fn config(slots: u32, pairs_per_slot: u32) -> OuterConfig {
@@ -227,11 +267,11 @@ mod tests {
 
     #[test]
     fn a_slot_is_the_weighted_sum_of_its_perturbations() {
-        // More than two blocks, the last one ragged.
-        let size = 2 * BLOCK + 37;
+        // More than two blocks of the sum, the last one ragged.
+        let size = 2 * 1024 + 37;
         let pairs = [report(0.3, 0.0), report(0.0, 0.0), report(-0.2, 0.7)];
-        let got = slot_gradient(RUN, 9, 5, &window(7), &estimator(), &pairs, size);
-        for i in (0..size).step_by(97).chain([BLOCK - 1, BLOCK, size - 1]) {
+        let got = slot_gradient(RUN, 9, 5, &window(7), &estimator(), &pairs, &layout(size));
+        for i in (0..size).step_by(97).chain([1023, 1024, size - 1]) {
             let e = |outer_step, pair| epsilon(outer_step, 5, pair, size)[i];
             let whole = e(7, 2) + e(8, 2) + e(9, 2);
             let expected = (0.3 * e(9, 0) + 0.7 * whole - 0.2 * e(9, 2)) / (2.0 * f64::from(SIGMA));
@@ -254,16 +294,17 @@ mod tests {
     #[test]
     fn a_step_is_the_mean_over_all_pairs() {
         let parts = contributions(6);
-        let folded = fold(RUN, 3, &config(3, 2), &estimator(), 6, &parts).unwrap();
+        let folded = fold(RUN, 3, &config(3, 2), &estimator(), &layout(6), &parts).unwrap();
         let slot = |slot: usize| match &parts[slot].result {
             SlotResult::SeedCoded(pairs) => {
-                slot_gradient(RUN, 3, slot as u32, &parts[slot].window, &estimator(), pairs, 6)
+                slot_gradient(RUN, 3, slot as u32, &parts[slot].window, &estimator(), pairs, &layout(6))
             }
             SlotResult::Dense { gradient, .. } => gradient.iter().map(|value| f64::from(*value)).collect(),
         };
         let (a, b, c) = (slot(0), slot(1), slot(2));
         for i in 0..6 {
-            assert_eq!(folded.gradient[i], (a[i] + b[i] + c[i]) / 6.0);
+            let expected = (a[i] + b[i] + c[i]) / 6.0;
+            assert!((folded.gradient[i] - expected).abs() < 1e-15 * (1.0 + expected.abs()), "{i}");
         }
         let losses = (3.0 + 3.2) / 4.0 + (3.1 + 3.2) / 4.0 + 5.0;
         assert!((folded.loss - losses / 3.0).abs() < 1e-12);
@@ -271,18 +312,31 @@ mod tests {
     }
 
     #[test]
+    fn a_step_tells_how_noisy_it_is() {
+        let mut parts = contributions(6);
+        let folded = fold(RUN, 3, &config(3, 2), &estimator(), &layout(6), &parts).unwrap();
+        let Variance { signal_to_noise, antithetic_correlation } = folded.variance;
+        assert!(signal_to_noise.is_some(), "three slots can be split");
+        assert_eq!(antithetic_correlation, None, "the - losses of these reports are all alike");
+        parts.truncate(1);
+        let folded = fold(RUN, 3, &config(1, 2), &estimator(), &layout(6), &parts).unwrap();
+        assert_eq!(folded.variance.signal_to_noise, None);
+    }
+
+    #[test]
     fn arrival_order_does_not_matter() {
         let mut parts = contributions(50);
-        let folded = fold(RUN, 3, &config(3, 2), &estimator(), 50, &parts).unwrap();
+        let folded = fold(RUN, 3, &config(3, 2), &estimator(), &layout(50), &parts).unwrap();
         parts.rotate_left(1);
-        assert_eq!(fold(RUN, 3, &config(3, 2), &estimator(), 50, &parts).unwrap(), folded);
+        assert_eq!(fold(RUN, 3, &config(3, 2), &estimator(), &layout(50), &parts).unwrap(), folded);
         parts.swap(0, 1);
-        assert_eq!(fold(RUN, 3, &config(3, 2), &estimator(), 50, &parts).unwrap(), folded);
+        assert_eq!(fold(RUN, 3, &config(3, 2), &estimator(), &layout(50), &parts).unwrap(), folded);
     }
 
     #[test]
     fn incomplete_and_damaged_steps_are_refused() {
-        let try_fold = |parts: &[Contribution]| fold(RUN, 3, &config(3, 2), &estimator(), 6, parts).unwrap_err();
+        let try_fold =
+            |parts: &[Contribution]| fold(RUN, 3, &config(3, 2), &estimator(), &layout(6), parts).unwrap_err();
         let good = contributions(6);
         assert!(matches!(try_fold(&good[..2]), Error::Length { .. }));
         assert!(matches!(try_fold(&[good.clone(), good.clone()].concat()), Error::Length { .. }));

@@ -11,7 +11,9 @@ mod adam;
 mod config;
 mod fold;
 mod state;
+mod variance;
 
 pub use config::{OuterConfig, Report, ThetaOptimizer};
-pub use fold::{Contribution, Folded, SlotResult, add_pair, fold, slot_gradient};
+pub use fold::{Contribution, Folded, SlotResult, fold, slot_gradient};
 pub use state::{OuterState, StepSummary};
+pub use variance::Variance;

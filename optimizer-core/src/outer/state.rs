@@ -1,6 +1,6 @@
 //! What an outer loop is between two steps, and how a folded step moves it.
 
-use super::{Folded, OuterConfig, adam};
+use super::{Folded, OuterConfig, Variance, adam};
 use crate::{Error, Result, Theta};
 
 /// Theta and everything its optimizer remembers: the whole state of an outer loop between two steps.
@@ -35,6 +35,8 @@ pub struct StepSummary {
     pub meta_loss: f64,
     /// Euclidean norm of the meta-gradient before clipping.
     pub grad_norm: f64,
+    /// How noisy the meta-gradient was.
+    pub variance: Variance,
 }
 
 impl OuterState {
@@ -98,7 +100,7 @@ impl OuterState {
         self.outer_step += 1;
         self.inner_steps = self.inner_steps.saturating_add(folded.inner_steps);
         self.diverged_lanes += folded.diverged_lanes;
-        self.last = Some(StepSummary { meta_loss: folded.loss, grad_norm });
+        self.last = Some(StepSummary { meta_loss: folded.loss, grad_norm, variance: folded.variance });
         Ok(self)
     }
 }
@@ -146,7 +148,13 @@ mod tests {
     }
 
     fn folded(gradient: [f64; 2]) -> Folded {
-        Folded { gradient: gradient.to_vec(), loss: 1.5, inner_steps: 100, diverged_lanes: 1 }
+        Folded {
+            gradient: gradient.to_vec(),
+            loss: 1.5,
+            inner_steps: 100,
+            diverged_lanes: 1,
+            variance: Variance::default(),
+        }
     }
 
     fn close(theta: &Theta, expected: [f32; 2]) {
@@ -163,7 +171,7 @@ mod tests {
         close(&after.theta, [-3.0, 2.0]);
         let after = state().apply(&config(Some(3.0), Some(1.0), 1), &folded([3.0, -8.0])).unwrap();
         close(&after.theta, [-0.5_f32.sqrt(), 0.5_f32.sqrt()]);
-        let StepSummary { meta_loss, grad_norm } = after.last.unwrap();
+        let StepSummary { meta_loss, grad_norm, .. } = after.last.unwrap();
         assert!(meta_loss == 1.5 && (grad_norm - 73.0_f64.sqrt()).abs() < 1e-12, "{meta_loss} {grad_norm}");
         let after = state().apply(&config(Some(3.0), None, 1), &folded([1e300, -1e300])).unwrap();
         close(&after.theta, [-3.0, 3.0]);

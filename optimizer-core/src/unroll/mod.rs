@@ -7,20 +7,22 @@
 //! ```
 //!
 //! A pair is one call. It depends on seeds and thetas only, so any worker computes the same bits for it, first try or
-//! fifth. Under PES the two lanes live on between windows as a [`Particle`]; a worker that has lost it (or never had it)
-//! builds it again by running the trajectory's [`earlier_windows`], each under the theta of its outer step:
+//! fifth. Under an estimator that runs windows the two lanes live on between them as a [`Particle`]; a worker that has
+//! lost it (or never had it) builds it again by running the trajectory's [`earlier_windows`], each under the theta of its
+//! outer step:
 //!
 //! ```text
 //!  began            now − 1              now
-//!  replay_pair ─► … replay_pair ─► particle ─► pes_pair      one theta at a time: a worker need not hold them all
+//!  replay_pair ─► … replay_pair ─► particle ─► window_pair   one theta at a time: a worker need not hold them all
 //! ```
 
+mod losses;
 mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::estimator::{EstimatorConfig, EstimatorKind, PairReport, full_es, pes};
+use crate::estimator::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss, PairReport, full_es, windowed};
 use crate::inner_loop::InnerLoop;
 use crate::learned::LearnedOptimizer;
 use crate::noise;
@@ -72,7 +74,7 @@ pub struct PairOutcome {
     pub diverged_lanes: u32,
 }
 
-/// The two lanes of a pair between two windows of PES.
+/// The two lanes of a pair between two windows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Particle {
     /// Where it stands: `current` of the slot's next window.
@@ -90,12 +92,28 @@ pub struct Particle {
 /// estimator.
 pub fn full_es_pair(context: &UnrollContext<'_>, theta: &Theta, pair: PairId, window: &Window) -> Result<PairOutcome> {
     let EstimatorKind::FullEs { loss } = context.estimator.kind else {
-        return Err(Error::setting("estimator.kind", "must be full_es to run whole unrolls", "pes"));
+        let got = context.estimator.kind.name();
+        return Err(Error::setting("estimator.kind", "must be full_es to run whole unrolls", got));
     };
-    let optimizer = context.perturbed(theta, pair)?;
-    let lanes = context.begin(&window.current, &*optimizer, pair)?;
+    let optimizer = context.perturbed(theta, pair, pair.outer_step)?;
+    let mut lanes = context.begin(&window.current, &*optimizer, pair)?;
+    let (steps, loss_from) = (window.current.horizon, context.estimator.loss_from);
     let mut trace = WindowTrace::default();
-    let lanes = context.train(lanes, &*optimizer, window.current.horizon, &mut trace)?;
+    match loss {
+        MetaLoss::Average | MetaLoss::Min => {
+            lanes = context.train(lanes, &*optimizer, steps, loss_from, &mut trace)?;
+        }
+        // Losses that do not count are not evaluated anew.
+        MetaLoss::Last => {
+            lanes = context.train(lanes, &*optimizer, steps - 1, LossFrom::TrainingBatch, &mut trace)?;
+            lanes = context.train(lanes, &*optimizer, 1, loss_from, &mut trace)?;
+        }
+        MetaLoss::LastRecompute { batches } => {
+            lanes = context.train(lanes, &*optimizer, steps, LossFrom::TrainingBatch, &mut trace)?;
+            let [plus, minus] = losses::recomputed(lanes.family, &mut lanes.inner, loss_from, batches)?;
+            trace.replace_last(plus, minus);
+        }
+    }
     let estimate = full_es::estimate(context.estimator, loss, &trace.plus, &trace.minus);
     Ok(PairOutcome {
         report: estimate.report,
@@ -104,13 +122,13 @@ pub fn full_es_pair(context: &UnrollContext<'_>, theta: &Theta, pair: PairId, wi
     })
 }
 
-/// Runs one window of PES. `particle` is what the previous window of this trajectory returned, or [`replay_pair`]; a
-/// trajectory at its first inner step needs none.
+/// Runs one window of PES, GPES, NRES or truncated ES. `particle` is what the previous window of this trajectory
+/// returned, or [`replay_pair`]; a trajectory at its first inner step needs none.
 ///
 /// # Errors
 /// [`Error::Task`], [`Error::Cancelled`]; [`Error::Setting`] if the window does not fit the context's families or
 /// estimator, or if there is no particle that stands where the window begins.
-pub fn pes_pair(
+pub fn window_pair(
     context: &UnrollContext<'_>,
     theta: &Theta,
     pair: PairId,
@@ -118,33 +136,37 @@ pub fn pes_pair(
     particle: Option<Particle>,
 ) -> Result<(PairOutcome, Particle)> {
     let plan = Plan::new(context.estimator, window)?;
-    let optimizer = context.perturbed(theta, pair)?;
+    let EstimatorConfig { kind, loss_from, .. } = *context.estimator;
     let mut trace = WindowTrace::default();
     let mut lanes = None;
     if plan.before_reset > 0 {
+        let optimizer =
+            context.perturbed(theta, pair, kind.perturbation_step(window.current.began, pair.outer_step))?;
         let standing = context.standing(&window.current, &*optimizer, pair, particle)?;
-        lanes = Some(context.train(standing, &*optimizer, plan.before_reset, &mut trace)?);
+        lanes = Some(context.train(standing, &*optimizer, plan.before_reset, loss_from, &mut trace)?);
     }
     if let Some((next, steps)) = plan.after_reset {
         trace.reset();
+        // A trajectory whose first step lies in the next window begins under that window's perturbation.
+        let optimizer = context.perturbed(theta, pair, pair.outer_step)?;
         let fresh = context.begin(&next, &*optimizer, pair)?;
-        lanes = Some(context.train(fresh, &*optimizer, steps, &mut trace)?);
+        lanes = Some(context.train(fresh, &*optimizer, steps, loss_from, &mut trace)?);
     }
     let lanes = lanes.expect("a window has at least one place, and each place trains or resets");
-    let estimate = pes::estimate(context.estimator, &trace.losses());
+    let estimate = windowed::estimate(context.estimator, &trace.losses());
     let outcome = PairOutcome {
         report: estimate.report,
         inner_steps: trace.inner_steps(),
         diverged_lanes: count(&lanes.inner.diverged),
     };
-    Ok((outcome, lanes.into_particle()))
+    Ok((outcome, lanes.into_particle(kind)))
 }
 
 /// Runs one earlier window of a trajectory again, under the theta of its outer step, which is also `pair`'s. `particle` is
 /// what the window before it returned; the first one needs none.
 ///
 /// # Errors
-/// As [`pes_pair`].
+/// As [`window_pair`].
 pub fn replay_pair(
     context: &UnrollContext<'_>,
     theta: &Theta,
@@ -152,9 +174,13 @@ pub fn replay_pair(
     earlier: &EarlierWindow,
     particle: Option<Particle>,
 ) -> Result<Particle> {
-    let optimizer = context.perturbed(theta, pair)?;
+    let kind = context.estimator.kind;
+    let optimizer =
+        context.perturbed(theta, pair, kind.perturbation_step(earlier.standing.began, earlier.outer_step))?;
     let standing = context.standing(&earlier.standing, &*optimizer, pair, particle)?;
-    Ok(context.train(standing, &*optimizer, earlier.steps, &mut WindowTrace::default())?.into_particle())
+    // Nobody reads these losses.
+    let (loss_from, mut trace) = (LossFrom::TrainingBatch, WindowTrace::default());
+    Ok(context.train(standing, &*optimizer, earlier.steps, loss_from, &mut trace)?.into_particle(kind))
 }
 
 /// Both lanes of a pair on one trajectory.
@@ -165,9 +191,19 @@ struct PairLanes<'a> {
 }
 
 impl PairLanes<'_> {
-    fn into_particle(self) -> Particle {
-        let diverged = [self.inner.diverged[0], self.inner.diverged[1]];
-        Particle { trajectory: self.trajectory, state: self.inner.state, diverged }
+    fn into_particle(self, kind: EstimatorKind) -> Particle {
+        let PairLanes { trajectory, inner, .. } = self;
+        let diverged = [inner.diverged[0], inner.diverged[1]];
+        match kind {
+            // Both signs go on from the + lane.
+            EstimatorKind::TruncatedEs { .. } => {
+                Particle { trajectory, state: inner.state.select(&[0, 0]), diverged: [diverged[0]; 2] }
+            }
+            EstimatorKind::FullEs { .. }
+            | EstimatorKind::Pes { .. }
+            | EstimatorKind::Gpes { .. }
+            | EstimatorKind::Nres { .. } => Particle { trajectory, state: inner.state, diverged },
+        }
     }
 }
 
@@ -176,10 +212,10 @@ fn count(diverged: &[bool]) -> u32 {
 }
 
 impl<'a> UnrollContext<'a> {
-    /// The optimizer of lanes `theta + sigma ε` and `theta − sigma ε`.
-    fn perturbed(&self, theta: &Theta, pair: PairId) -> Result<Box<dyn Optimizer>> {
+    /// The optimizer of lanes `theta + sigma ε` and `theta − sigma ε`, with the pair's ε of `step`.
+    fn perturbed(&self, theta: &Theta, pair: PairId, step: u64) -> Result<Box<dyn Optimizer>> {
         let mut epsilon = vec![0.0; theta.values().len()];
-        noise::normals(perturbation_seed(self.run, pair.outer_step, pair.slot, pair.pair), 0, &mut epsilon);
+        noise::normals(perturbation_seed(self.run, step, pair.slot, pair.pair), 0, &mut epsilon);
         self.optimizer.bind(theta.antithetic(self.estimator.sigma, &epsilon)?)
     }
 
@@ -236,28 +272,21 @@ impl<'a> UnrollContext<'a> {
         mut lanes: PairLanes<'a>,
         optimizer: &dyn Optimizer,
         steps: u32,
+        loss_from: LossFrom,
         trace: &mut WindowTrace,
     ) -> Result<PairLanes<'a>> {
         for _ in 0..steps {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
-            let (inner, losses) = lanes.inner.step(optimizer, u64::from(lanes.trajectory.inner_step))?;
+            let batch = u64::from(lanes.trajectory.inner_step);
+            let (inner, before) = lanes.inner.step(optimizer, batch)?;
             lanes.inner = inner;
-            trace.step(normalised(lanes.family, losses[0])?, normalised(lanes.family, losses[1])?);
+            let [plus, minus] = losses::counted(lanes.family, &mut lanes.inner, loss_from, batch, &before)?;
+            trace.step(plus, minus);
             lanes.trajectory.inner_step += 1;
             self.progress.fetch_add(2, Ordering::Relaxed);
         }
         Ok(lanes)
     }
-}
-
-/// The loss in the range in which tasks are mixed; NaN gives the family's ceiling.
-fn normalised(family: &dyn TaskFamily, loss: f32) -> Result<f64> {
-    let value = family.normalise(f64::from(loss));
-    if value.is_finite() {
-        return Ok(value);
-    }
-    let reason = format!("normalise gave {value} for a loss of {loss}; it must be finite for every input");
-    Err(Error::Task { family: family.name().into(), reason })
 }

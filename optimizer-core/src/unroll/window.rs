@@ -1,7 +1,7 @@
 //! Which places of a window train what, and what they leave in the report.
 
 use crate::estimator::EstimatorConfig;
-use crate::estimator::pes::WindowLosses;
+use crate::estimator::windowed::WindowLosses;
 use crate::schedule::{Trajectory, Window};
 use crate::{Error, Result};
 
@@ -81,7 +81,7 @@ fn width(estimator: &EstimatorConfig) -> Result<u32> {
     match estimator.window() {
         Some(width) if width > 0 => Ok(width),
         Some(width) => Err(Error::setting("estimator.window", "a window has at least one place", width)),
-        None => Err(Error::setting("estimator.kind", "must be pes to run windows", "full_es")),
+        None => Err(Error::setting("estimator.kind", "must run windows: pes, gpes, nres or truncated_es", "full_es")),
     }
 }
 
@@ -98,6 +98,14 @@ impl WindowTrace {
     /// A place that trained a step.
     pub(super) fn step(&mut self, plus: f64, minus: f64) {
         self.place(plus, minus, true);
+    }
+
+    /// The loss of the last place, recomputed.
+    pub(super) fn replace_last(&mut self, plus: f64, minus: f64) {
+        for (losses, value) in [(&mut self.plus, plus), (&mut self.minus, minus)] {
+            losses.pop();
+            losses.push(value);
+        }
     }
 
     /// A place that replaced the trajectory.
@@ -130,13 +138,8 @@ mod tests {
     use crate::schedule::{HorizonSchedule, SlotSequence};
 
     fn estimator(window: u32) -> EstimatorConfig {
-        EstimatorConfig {
-            kind: EstimatorKind::Pes { window },
-            sigma: 0.1,
-            horizon: HorizonSchedule::LogUniform { min: 8, max: 60 },
-            clip_delta: None,
-            sign_delta: None,
-        }
+        let horizon = HorizonSchedule::LogUniform { min: 8, max: 60 };
+        EstimatorConfig::new(EstimatorKind::Pes { window }, 0.1, horizon)
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use paceline_optimizer_core::checkpoint::{Checkpoint, CheckpointMeta, FORMAT};
 use paceline_optimizer_core::learned::{AdafacMlpConfig, LearnedOptimizerConfig};
 use paceline_optimizer_core::noise;
-use paceline_optimizer_core::outer::{OuterState, StepSummary};
+use paceline_optimizer_core::outer::{OuterState, StepSummary, Variance};
 use paceline_optimizer_core::{Error, Seed};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -23,7 +23,8 @@ fn checkpoint(optimizer: LearnedOptimizerConfig) -> Checkpoint {
     state.pending.iter_mut().for_each(|value| *value = draws.uniform());
     (state.pending_steps, state.updates, state.outer_step) = (2, 5, u64::MAX);
     (state.inner_steps, state.diverged_lanes) = (1 << 60, 3);
-    state.last = Some(StepSummary { meta_loss: 0.1 + 0.2, grad_norm: 1e-310 });
+    let variance = Variance { signal_to_noise: Some(-1e-3), antithetic_correlation: Some(1.0 / 3.0) };
+    state.last = Some(StepSummary { meta_loss: 0.1 + 0.2, grad_norm: 1e-310, variance });
     let meta = CheckpointMeta {
         format: FORMAT,
         run: "tiny \"run\" \u{1f6b4}".into(),
@@ -133,6 +134,6 @@ fn a_state_that_does_not_hold_together_is_not_written() {
     refused(&|checkpoint| checkpoint.state.moment1.truncate(1), "outer/moment1");
     refused(&|checkpoint| checkpoint.state.pending[0] = f64::NAN, "outer/pending");
     refused(&|checkpoint| checkpoint.state.theta.values_mut()[0] = f32::INFINITY, "theta");
-    let summary = StepSummary { meta_loss: f64::NAN, grad_norm: 0.0 };
+    let summary = StepSummary { meta_loss: f64::NAN, grad_norm: 0.0, variance: Variance::default() };
     refused(&|checkpoint| checkpoint.state.last = Some(summary), "last step");
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use paceline_optimizer_core::estimator::pes::WindowLosses;
-use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss, PairReport, full_es, pes};
-use paceline_optimizer_core::outer::{add_pair, slot_gradient};
+use paceline_optimizer_core::estimator::windowed::WindowLosses;
+use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss, PairReport, full_es, windowed};
+use paceline_optimizer_core::outer::slot_gradient;
 use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence, Trajectory, Window, perturbation_seed};
 use paceline_optimizer_core::task::TaskFamily;
-use paceline_optimizer_core::unroll::{PairId, UnrollContext, full_es_pair, pes_pair};
-use paceline_optimizer_core::{Seed, noise};
+use paceline_optimizer_core::unroll::{PairId, UnrollContext, full_es_pair, window_pair};
+use paceline_optimizer_core::{Layout, Seed, TensorSpec, noise};
 
 use crate::toy::Recurrence;
 
@@ -18,7 +18,11 @@ const SIZE: usize = 6;
 
 fn estimator(kind: EstimatorKind, sigma: f32, horizon: u32) -> EstimatorConfig {
     let horizon = HorizonSchedule::Constant { steps: horizon };
-    EstimatorConfig { kind, sigma, horizon, clip_delta: None, sign_delta: None }
+    EstimatorConfig::new(kind, sigma, horizon)
+}
+
+fn layout(size: usize) -> Arc<Layout> {
+    Layout::new(vec![TensorSpec::new("theta", [size])]).unwrap()
 }
 
 const WHOLE: EstimatorKind = EstimatorKind::FullEs { loss: MetaLoss::Average };
@@ -43,7 +47,7 @@ fn pair_gradient(loss: &dyn Fn(&[f64]) -> f64, theta: &[f64], sigma: f32, outer_
     let config = estimator(WHOLE, sigma, 1);
     let report = full_es::estimate(&config, MetaLoss::Average, &[at(1.0)], &[at(-1.0)]).report;
     let window = Window { current: Trajectory { began: outer_step, ..Trajectory::default() }, next: None };
-    slot_gradient(RUN, outer_step, 0, &window, &config, &[report], SIZE)
+    slot_gradient(RUN, outer_step, 0, &window, &config, &[report], &layout(SIZE))
 }
 
 /// Mean and standard error.
@@ -125,14 +129,19 @@ fn pes_on_one_whole_window_is_full_es() {
             let config = EstimatorConfig { sign_delta, ..estimator(WHOLE, 0.1, 100) };
             let whole = full_es::estimate(&config, MetaLoss::Average, &plus, &minus).report;
             let window = WindowLosses { plus: &plus, minus: &minus, live: &live, done: &done };
-            let window = pes::estimate(&config, &window).report;
-            let (mut a, mut b) = ([0.0; 2], [0.0; 2]);
-            add_pair(&mut a, &whole, 0.1, &[0.0; 2], &[1.5, -0.5]);
-            add_pair(&mut b, &window, 0.1, &[0.0; 2], &[1.5, -0.5]);
-            assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{steps} steps: {a:?} {b:?}");
+            let window = windowed::estimate(&config, &window).report;
+            // A trajectory that begins in this window has no earlier perturbation, so both weights meet the same one.
+            let (a, b) = (whole.carried + whole.fresh, window.carried + window.fresh);
+            assert!((a - b).abs() < 1e-12, "{steps} steps: {a} {b}");
             assert!((whole.loss_plus - window.loss_plus).abs() < 1e-12);
         }
     }
+}
+
+/// The first component of one pair's part of the meta-gradient of outer step 1.
+fn slot_gradient_of(pair: u32, window: &Window, config: &EstimatorConfig, report: &PairReport) -> f64 {
+    let terms = config.kind.terms(window, 1, 0, pair, report, config.sigma);
+    terms.iter().map(|term| term.weight * epsilon(term.outer_step, 0, pair)[0]).sum()
 }
 
 /// The specification's check of the done flag: `s' = s + theta`, loss s, T = 4, W = 2. Step 4's loss was moved by both
@@ -151,10 +160,10 @@ fn the_last_step_of_a_trajectory_contributes_its_whole_gradient() {
                 live: &[true, true],
                 done: &[false, true],
             };
-            let report = pes::estimate(&config, &losses).report;
-            let mut gradient = [0.0];
-            add_pair(&mut gradient, &report, sigma, &[first], &[second as f32]);
-            2.0 * gradient[0] // the estimate is a mean over two live places
+            let report = windowed::estimate(&config, &losses).report;
+            // The trajectory began one outer step earlier. The estimate is a mean over two live places.
+            let window = Window { current: Trajectory { began: 0, ..Trajectory::default() }, next: None };
+            2.0 * slot_gradient_of(pair, &window, &config, &report)
         })
         .collect();
     let (mean, error) = mean_and_error(&samples);
@@ -186,8 +195,8 @@ fn recurrence_by_pes(horizon: HorizonSchedule, window: u32, outer_steps: u64) ->
             for outer_step in 0..outer_steps {
                 let pair = PairId { outer_step, slot, pair: 0 };
                 let plan = sequence.window();
-                let (outcome, next) = pes_pair(&context, &theta, pair, &plan, particle).unwrap();
-                let gradient = slot_gradient(RUN, outer_step, slot, &plan, &config, &[outcome.report], 1);
+                let (outcome, next) = window_pair(&context, &theta, pair, &plan, particle).unwrap();
+                let gradient = slot_gradient(RUN, outer_step, slot, &plan, &config, &[outcome.report], &layout(1));
                 sum += gradient[0] * outcome.inner_steps as f64 / 2.0;
                 // Live places of both trajectories, by the definition of the toy: step t contributes t.
                 let left = plan.current.horizon - plan.current.inner_step;
@@ -241,7 +250,7 @@ fn full_es_estimates_the_recurrence() {
             let outcome = full_es_pair(&context, &toy.theta(0.5), pair, &window).unwrap();
             let PairReport { carried, loss_plus, .. } = outcome.report;
             assert!(carried == 0.0 && loss_plus.is_finite() && outcome.inner_steps == 8);
-            samples.push(slot_gradient(RUN, outer_step, 0, &window, &config, &[outcome.report], 1)[0]);
+            samples.push(slot_gradient(RUN, outer_step, 0, &window, &config, &[outcome.report], &layout(1))[0]);
             sequence.advance();
         }
         let (mean, error) = mean_and_error(&samples);

@@ -7,7 +7,7 @@ use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLos
 use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence, Window};
 use paceline_optimizer_core::task::TaskFamily;
 use paceline_optimizer_core::unroll::{
-    PairId, PairOutcome, Particle, UnrollContext, earlier_windows, full_es_pair, pes_pair, replay_pair,
+    PairId, PairOutcome, Particle, UnrollContext, earlier_windows, full_es_pair, replay_pair, window_pair,
 };
 use paceline_optimizer_core::{Error, Seed, Theta};
 
@@ -25,7 +25,7 @@ impl Setup {
     fn new(kind: EstimatorKind, horizon: HorizonSchedule) -> Self {
         Self {
             optimizer: Descent::new(),
-            estimator: EstimatorConfig { kind, sigma: 0.2, horizon, clip_delta: None, sign_delta: None },
+            estimator: EstimatorConfig::new(kind, 0.2, horizon),
             families: [Arc::new(Quadratic::new()), Arc::new(Quadratic::with_ceiling(500.0))],
             cancelled: AtomicBool::new(false),
             progress: AtomicU64::new(0),
@@ -55,7 +55,7 @@ impl Setup {
 
     fn pes(&self, slot: u32, outer_step: u64, window: &Window, particle: Option<Particle>) -> (PairOutcome, Particle) {
         let pair = PairId { outer_step, slot, pair: 1 };
-        pes_pair(&self.context(), &self.theta(outer_step), pair, window, particle).unwrap()
+        window_pair(&self.context(), &self.theta(outer_step), pair, window, particle).unwrap()
     }
 
     /// The particle before `outer_step`, from seeds and thetas alone.
@@ -109,7 +109,7 @@ fn a_particle_that_stands_elsewhere_is_not_used() {
     sequence.advance_to(4);
     for particle in [Some(stale), None] {
         let pair = PairId { outer_step: 4, slot: 0, pair: 1 };
-        let result = pes_pair(&setup.context(), &setup.theta(4), pair, &sequence.window(), particle);
+        let result = window_pair(&setup.context(), &setup.theta(4), pair, &sequence.window(), particle);
         assert!(matches!(&result, Err(Error::Setting { field, .. }) if field == "particle"), "{result:?}");
     }
 }
@@ -179,7 +179,7 @@ fn divergence_lasts_until_the_trajectory_ends() {
         let theta = setup.optimizer.theta(if wild { 20.0 } else { -3.0 });
         let before = kept.as_ref().map(|particle| particle.diverged);
         let pair = PairId { outer_step, slot: 0, pair: 0 };
-        let (outcome, particle) = pes_pair(&setup.context(), &theta, pair, &plan, kept).unwrap();
+        let (outcome, particle) = window_pair(&setup.context(), &theta, pair, &plan, kept).unwrap();
         let ceiling = setup.families[plan.current.family].normalise(f64::NAN);
         if before == Some([true; 2]) && plan.next.is_none() && plan.current.inner_step > 0 {
             lasted += 1;
@@ -202,7 +202,7 @@ fn cancelling_stops_between_steps() {
     setup.cancelled.store(true, Ordering::Relaxed);
     let pair = PairId { outer_step: 0, slot: 0, pair: 0 };
     let plan = setup.sequence(0).window();
-    let result = pes_pair(&setup.context(), &setup.theta(0), pair, &plan, None);
+    let result = window_pair(&setup.context(), &setup.theta(0), pair, &plan, None);
     assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
     assert_eq!(setup.progress.load(Ordering::Relaxed), 0);
 }
@@ -215,6 +215,6 @@ fn work_that_does_not_fit_is_refused() {
     let result = full_es_pair(&setup.context(), &setup.theta(0), pair, &window);
     assert!(matches!(result, Err(Error::Setting { .. })), "{result:?}");
     window.current.family = 2;
-    let result = pes_pair(&setup.context(), &setup.theta(0), pair, &window, None);
+    let result = window_pair(&setup.context(), &setup.theta(0), pair, &window, None);
     assert!(matches!(&result, Err(Error::Setting { field, .. }) if field == "window.family"), "{result:?}");
 }

@@ -1,4 +1,4 @@
-//! Persistent evolution strategies over one window (Vicol, Metz, Sohl-Dickstein, arXiv 2112.13835).
+//! Evolution strategies over one window of a longer trajectory: PES, NRES, GPES and truncated ES.
 //!
 //! ```text
 //!  place    0   1   2   3   4   5
@@ -8,14 +8,24 @@
 //! ```
 //!
 //! With `D_t = l+ − l−` and N live places, `carried = (1/N) Σ D_t` over live places before the reset and
-//! `fresh = (1/N) Σ D_t` over those after it. The meta-gradient is `[carried (A + ε) + fresh ε] / (2 sigma)`.
+//! `fresh = (1/N) Σ D_t` over those after it. The estimators differ in how long a trajectory keeps a perturbation, and so
+//! in what `carried` is multiplied by ([`EstimatorKind::terms`]):
 //!
-//! The reference implementation counts the step that raises `done` as fresh, although its loss was caused by all
-//! perturbations since the trajectory began; here the flag is exclusive (a place is fresh if `done` was raised *before*
-//! it). And A empties at the reset itself, so a reset on the window's last place leaves nothing behind; see
+//! | estimator | a perturbation is kept for | `carried` multiplies | source |
+//! |---|---|---|---|
+//! | PES | one window | the sum of all since the trajectory began | Vicol, Metz, Sohl-Dickstein, arXiv 2112.13835 |
+//! | GPES(K) | K inner steps | the sum of all since the trajectory began | Li, Sohl-Dickstein, Vicol, arXiv 2304.12180 |
+//! | NRES | the whole trajectory | the one there is | same; "shared noise" in the JAX reference |
+//! | truncated ES | one window | nothing: the window counts as `fresh` | biased; kept as a baseline |
+//!
+//! Truncated ES forgets that theta made the state a window begins with. Both of its lanes go on from the + lane's state.
+//!
+//! The JAX reference (`truncated_pes.py`) counts the step that raises `done` as fresh, although its loss was caused by
+//! all perturbations since the trajectory began; here the flag is exclusive (a place is fresh if `done` was raised
+//! *before* it). And A empties at the reset itself, so a reset on the window's last place leaves nothing behind; see
 //! [`crate::schedule::Trajectory::began`].
 
-use super::{Estimate, EstimatorConfig, PairReport, finite_difference, sign};
+use super::{Estimate, EstimatorConfig, EstimatorKind, PairReport, finite_difference, sign};
 
 /// The normalised losses of one pair over a window, place by place. All slices are equally long.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +68,13 @@ pub fn estimate(config: &EstimatorConfig, losses: &WindowLosses<'_>) -> Estimate
             (delta * f64::from(carried.count), delta * f64::from(fresh.count))
         }
     };
+    let (carried, fresh) = match config.kind {
+        EstimatorKind::TruncatedEs { .. } => (0.0, carried + fresh),
+        EstimatorKind::FullEs { .. }
+        | EstimatorKind::Pes { .. }
+        | EstimatorKind::Gpes { .. }
+        | EstimatorKind::Nres { .. } => (carried, fresh),
+    };
     let report = PairReport {
         fresh: mean(fresh),
         carried: mean(carried),
@@ -83,7 +100,6 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::estimator::EstimatorKind;
     use crate::schedule::HorizonSchedule;
 
     fn weights(
@@ -93,13 +109,19 @@ mod tests {
         sign_delta: Option<f64>,
         clip_delta: Option<f64>,
     ) -> (f64, f64, u32) {
-        let config = EstimatorConfig {
-            kind: EstimatorKind::Pes { window: plus.len() as u32 },
-            sigma: 0.1,
-            horizon: HorizonSchedule::Constant { steps: 100 },
-            clip_delta,
-            sign_delta,
-        };
+        weights_of(EstimatorKind::Pes { window: plus.len() as u32 }, plus, live, done, sign_delta, clip_delta)
+    }
+
+    fn weights_of(
+        kind: EstimatorKind,
+        plus: &[f64],
+        live: &str,
+        done: &str,
+        sign_delta: Option<f64>,
+        clip_delta: Option<f64>,
+    ) -> (f64, f64, u32) {
+        let horizon = HorizonSchedule::Constant { steps: 100 };
+        let config = EstimatorConfig { clip_delta, sign_delta, ..EstimatorConfig::new(kind, 0.1, horizon) };
         let flags = |text: &str| text.chars().map(|c| c == '1').collect::<Vec<_>>();
         let (live, done, minus) = (flags(live), flags(done), vec![0.0; plus.len()]);
         let losses = WindowLosses { plus, minus: &minus, live: &live, done: &done };
@@ -134,6 +156,14 @@ mod tests {
         assert_eq!(weights(&[-9.0, 2.0, 4.0, 1.0], "1111", "0000", Some(0.5), None), (-0.5, 0.0, 0));
         assert_eq!(weights(&[0.0; 4], "1111", "0000", Some(0.5), None), (0.0, 0.0, 0));
         assert_eq!(weights(&[-9.0, 2.0, 4.0, 1.0], "1111", "0000", None, Some(3.0)), (3.0 / 4.0, 0.0, 0));
+    }
+
+    #[test]
+    fn truncated_es_carries_nothing() {
+        let kind = EstimatorKind::TruncatedEs { window: 4 };
+        assert_eq!(weights_of(kind, &D, "1111", "0000", None, None), (0.0, 15.0 / 4.0, 0));
+        assert_eq!(weights_of(kind, &D, "1101", "0100", None, None), (0.0, 11.0 / 3.0, 0));
+        assert_eq!(weights_of(kind, &D, "1101", "0100", Some(0.3), None), (0.0, 0.3, 0));
     }
 
     #[test]
