@@ -77,6 +77,22 @@ pub enum Error {
         /// Newest version understood.
         supported: u32,
     },
+    /// Bytes that should be the state of an optimizer are not, or are damaged; or a state cannot be written.
+    #[error("saved optimizer state: {reason}")]
+    SavedState {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A saved state is whole, but belongs to another optimizer, theta or plan.
+    #[error("this optimizer cannot continue the saved state: its {what} is {expected}, the state's {got}")]
+    ForeignState {
+        /// What was compared.
+        what: &'static str,
+        /// What the optimizer has.
+        expected: String,
+        /// What the state has.
+        got: String,
+    },
     /// An inner task failed to compute.
     #[error("task {family}: {reason}")]
     Task {

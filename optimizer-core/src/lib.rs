@@ -123,6 +123,7 @@ pub mod optimizer;
 pub mod outer;
 pub mod params;
 pub mod schedule;
+mod sealed;
 mod seed;
 pub mod task;
 mod theta;

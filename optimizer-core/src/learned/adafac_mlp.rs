@@ -20,7 +20,7 @@ use super::network::{Layer, Network, StepRule, apply};
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_range, check_theta, lane_of};
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::{Layout, Params, TensorSpec};
-use crate::{Result, Seed, Theta};
+use crate::{Result, Seed, Theta, ThetaHash};
 
 /// Settings of [`AdafacMlp`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -209,5 +209,9 @@ impl Optimizer for Bound {
         }
         state.count_step();
         Ok(state)
+    }
+
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        Some(self.theta.hash())
     }
 }

@@ -86,6 +86,14 @@ impl Optimizer for Adam {
     fn update(&self, state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
         self.rule.update(state, grads, losses)
     }
+
+    fn learning_rate(&self) -> Option<f32> {
+        Some(self.rule.learning_rate)
+    }
+
+    fn with_learning_rate(&self, learning_rate: f32) -> Option<Box<dyn Optimizer>> {
+        Some(Box::new(Self { rule: AdamRule { learning_rate, ..self.rule } }))
+    }
 }
 
 /// Adam with decoupled weight decay: β1 0.9, β2 0.999, eps 1e-8, nothing inside the root.
@@ -114,5 +122,13 @@ impl Optimizer for AdamW {
 
     fn update(&self, state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
         self.rule.update(state, grads, losses)
+    }
+
+    fn learning_rate(&self) -> Option<f32> {
+        Some(self.rule.learning_rate)
+    }
+
+    fn with_learning_rate(&self, learning_rate: f32) -> Option<Box<dyn Optimizer>> {
+        Some(Box::new(Self { rule: AdamRule { learning_rate, ..self.rule } }))
     }
 }

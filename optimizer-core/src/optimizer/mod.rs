@@ -11,15 +11,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::params::{Params, TensorSpec};
-use crate::{Error, Result};
+use crate::{Error, Result, ThetaHash};
 
 mod adam;
 mod decay;
+mod saved;
 mod sgd;
 
 pub use adam::{Adam, AdamW};
 pub(crate) use adam::{AdamRule, MOMENTS};
 pub(crate) use decay::Decay;
+pub use saved::FORMAT as STATE_FORMAT;
 pub use sgd::{Sgd, Sgdm};
 
 /// Updates the parameters of some lanes from their gradients.
@@ -39,6 +41,29 @@ pub trait Optimizer: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`Error::LayoutMismatch`] or [`Error::Lanes`] if the gradients do not belong to these parameters.
     fn update(&self, state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState>;
+
+    /// Whether the losses move the parameters. Where they do not, a training loop may leave them out (as NaN). What wraps
+    /// another optimizer asks it.
+    fn needs_loss(&self) -> bool {
+        false
+    }
+
+    /// The hash of the theta that made this optimizer, or the one inside it; `None` for a hand-designed one. A saved
+    /// state remembers it ([`OptState::to_bytes`]).
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        None
+    }
+
+    /// The learning rate, where the user sets one: `None` where theta or a schedule does.
+    fn learning_rate(&self) -> Option<f32> {
+        None
+    }
+
+    /// The same optimizer with another learning rate; it continues the same states. `None` where
+    /// [`Optimizer::learning_rate`] is.
+    fn with_learning_rate(&self, _learning_rate: f32) -> Option<Box<dyn Optimizer>> {
+        None
+    }
 }
 
 /// One named buffer of optimizer state: `[lanes, shape…]`, row-major.

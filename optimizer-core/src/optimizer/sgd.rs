@@ -46,6 +46,14 @@ impl Optimizer for Sgd {
         state.count_step();
         Ok(state)
     }
+
+    fn learning_rate(&self) -> Option<f32> {
+        Some(self.learning_rate)
+    }
+
+    fn with_learning_rate(&self, learning_rate: f32) -> Option<Box<dyn Optimizer>> {
+        Some(Box::new(Self { learning_rate }))
+    }
 }
 
 impl Optimizer for Sgdm {
@@ -71,5 +79,13 @@ impl Optimizer for Sgdm {
         }
         state.count_step();
         Ok(state)
+    }
+
+    fn learning_rate(&self) -> Option<f32> {
+        Some(self.learning_rate)
+    }
+
+    fn with_learning_rate(&self, learning_rate: f32) -> Option<Box<dyn Optimizer>> {
+        Some(Box::new(Self { learning_rate, ..*self }))
     }
 }

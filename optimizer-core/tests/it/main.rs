@@ -9,6 +9,7 @@ mod golden_optimizers;
 mod laws;
 mod noise;
 mod optimizers;
+mod saved_state;
 mod self_check;
 mod toy;
 mod unroll;

@@ -18,7 +18,7 @@ use crate::learned::network::{Layer, StepRule, apply};
 use crate::learned::{check_lanes, lane_of};
 use crate::optimizer::{OptState, Optimizer, Slot};
 use crate::params::Params;
-use crate::{Error, Result, Theta};
+use crate::{Error, Result, Theta, ThetaHash};
 
 /// Gradients are clipped to this, element by element.
 const GRADIENT_BOUND: f32 = 1000.0;
@@ -184,5 +184,13 @@ impl Optimizer for Bound {
         }
         state.count_step();
         Ok(state)
+    }
+
+    fn needs_loss(&self) -> bool {
+        !self.config.constant_loss
+    }
+
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        Some(self.theta.hash())
     }
 }
