@@ -93,6 +93,47 @@ pub enum Error {
         /// What the state has.
         got: String,
     },
+    /// An earlier step failed inside the optimizer, which had taken the state.
+    #[error("the state of {optimizer} was lost when a step failed: load a saved one")]
+    StateLost {
+        /// The optimizer.
+        optimizer: &'static str,
+    },
+    /// The loss moves the parameters of this optimizer, and none was given.
+    #[error("{optimizer} needs the training loss of each step: call backward_step(loss) or step(loss, grads)")]
+    NeedsLoss {
+        /// The optimizer.
+        optimizer: &'static str,
+    },
+    /// A variable of a candle model cannot be trained as it is.
+    #[error("variable {name:?}: {reason}")]
+    Variable {
+        /// Its name in the `VarMap`, or its place in the list.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A variable of a candle model has no gradient.
+    #[error(
+        "variable {name:?} has no gradient: either the loss does not depend on it (retain() leaves it out, \
+         MissingGradients::Zeros takes zeros), or the graph is cut: candle's fused layer_norm, rms_norm, softmax_last_dim \
+         and rope pass no gradient on (their _slow forms and ops::softmax do)"
+    )]
+    MissingGradient {
+        /// Its name in the `VarMap`, or its place in the list.
+        name: String,
+    },
+    /// A file cannot be read or written.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// candle failed.
+    #[error(transparent)]
+    Candle(Box<candle_core::Error>),
     /// An inner task failed to compute.
     #[error("task {family}: {reason}")]
     Task {
@@ -110,5 +151,21 @@ impl Error {
     /// A setting that is out of range: `field` as in a recipe, `reason` what it must satisfy.
     pub fn setting(field: impl Into<String>, reason: impl Into<String>, got: impl ToString) -> Self {
         Self::Setting { field: field.into(), reason: reason.into(), got: got.to_string() }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Candle(Box::new(error))
+    }
+}
+
+/// So that a function of candle's `Result` may use `?` on this crate's.
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Candle(error) => *error,
+            error => Self::wrap(error),
+        }
     }
 }

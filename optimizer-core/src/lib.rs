@@ -112,6 +112,7 @@
 //! # }
 //! ```
 
+pub mod candle;
 pub mod checkpoint;
 mod error;
 pub mod estimator;
