@@ -7,7 +7,7 @@
 //!                                                          │ c f │
 //! ```
 //!
-//! Gradients come as views of other tensors, with any strides, so reading them and changing their axes is one walk.
+//! A gradient may be a view with any strides, so reading it and changing its axes is one walk.
 
 use candle_core::{CpuStorage, Device, Storage, Tensor};
 
