@@ -143,12 +143,12 @@ impl LearnedOptimizer {
         self.state.as_ref().map_or(0, |state| state.step[0])
     }
 
-    /// The learning rate, where the user of the optimizer sets one. Learned optimizers mostly have none.
+    /// The learning rate of the next step, where the user of the optimizer sets one. Learned optimizers mostly have none.
     pub fn learning_rate(&self) -> Option<f64> {
-        self.optimizer.learning_rate().map(f64::from)
+        self.optimizer.learning_rate(self.steps_made(), self.num_steps)
     }
 
-    /// Goes on with another learning rate.
+    /// Goes on with a constant learning rate, instead of what was planned.
     ///
     /// # Errors
     /// [`Error::Setting`] if the optimizer has none, or if this is not a finite number.
@@ -156,7 +156,7 @@ impl LearnedOptimizer {
         if !learning_rate.is_finite() {
             return Err(Error::setting("learning_rate", "must be a finite number", learning_rate));
         }
-        self.optimizer = self.optimizer.with_learning_rate(learning_rate as f32).ok_or_else(|| {
+        self.optimizer = self.optimizer.with_learning_rate(learning_rate).ok_or_else(|| {
             let reason = format!("{} has no learning rate to be set", self.optimizer.name());
             Error::setting("learning_rate", reason, learning_rate)
         })?;

@@ -17,35 +17,35 @@ use super::float::{BLOCK, Block};
 
 /// The factored axes of one tensor of rank ≥ 2.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Factored {
+pub(crate) struct Factored {
     shape: Vec<usize>,
     row_strides: Vec<usize>,
     col_strides: Vec<usize>,
     /// Shape of `v_row`: without the largest axis.
-    pub(super) row_shape: Vec<usize>,
+    pub(crate) row_shape: Vec<usize>,
     /// Shape of `v_col`: without the second largest axis.
-    pub(super) col_shape: Vec<usize>,
+    pub(crate) col_shape: Vec<usize>,
     /// Number of elements behind one row value: the size of d0.
-    pub(super) row_count: usize,
+    pub(crate) row_count: usize,
     /// Number of elements behind one column value: the size of d1.
-    pub(super) col_count: usize,
+    pub(crate) col_count: usize,
     /// Where d1 lies within `v_row`: entries before, along and after it.
-    pub(super) row_split: [usize; 3],
+    pub(crate) row_split: [usize; 3],
 }
 
 /// Elements along the last axis, with the row and column index of the first one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Row index of the first element.
-    pub(super) row: usize,
+    pub(crate) row: usize,
     /// Column index of the first element.
-    pub(super) col: usize,
+    pub(crate) col: usize,
 }
 
 impl Factored {
     /// The factored axes of `shape`, `None` below rank 2. Ties go to the later axis (a stable ascending sort); there is
     /// no least size.
-    pub(super) fn of(shape: &[usize]) -> Option<Self> {
+    pub(crate) fn of(shape: &[usize]) -> Option<Self> {
         if shape.len() < 2 {
             return None;
         }
@@ -74,34 +74,34 @@ impl Factored {
     }
 
     /// Number of row values.
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.row_shape.iter().product()
     }
 
     /// Number of column values.
-    pub(super) fn cols(&self) -> usize {
+    pub(crate) fn cols(&self) -> usize {
         self.col_shape.iter().product()
     }
 
     /// Length of every run.
-    pub(super) fn run_length(&self) -> usize {
+    pub(crate) fn run_length(&self) -> usize {
         self.shape[self.shape.len() - 1]
     }
 
     /// What one element further along a run adds to the row and to the column index: 0 or 1.
-    pub(super) fn run_steps(&self) -> (usize, usize) {
+    pub(crate) fn run_steps(&self) -> (usize, usize) {
         (self.row_strides[self.shape.len() - 1], self.col_strides[self.shape.len() - 1])
     }
 
     /// The runs of the tensor in row-major order.
-    pub(super) fn runs(&self) -> Runs<'_> {
+    pub(crate) fn runs(&self) -> Runs<'_> {
         let outer = self.shape.len() - 1;
         let left = self.shape[..outer].iter().product();
         Runs { axes: self, index: vec![0; outer], next: Run { row: 0, col: 0 }, left }
     }
 
     /// The places of the tensor's blocks, in row-major order.
-    pub(super) fn places(&self) -> Places<'_> {
+    pub(crate) fn places(&self) -> Places<'_> {
         let mut runs = self.runs();
         let run = runs.next().unwrap_or(Run { row: 0, col: 0 });
         Places { axes: self, runs, run, done: 0, places: (Place::Same(0), Place::Same(0)) }
@@ -122,7 +122,7 @@ fn without(shape: &[usize], axis: usize) -> (Vec<usize>, Vec<usize>) {
 
 /// Iterator over [`Run`]s: an odometer over all axes but the last.
 #[derive(Debug)]
-pub(super) struct Runs<'a> {
+pub(crate) struct Runs<'a> {
     axes: &'a Factored,
     index: Vec<usize>,
     next: Run,
@@ -152,7 +152,7 @@ impl Iterator for Runs<'_> {
 
 /// Where the row (or column) values of a block of elements lie.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// One value for the whole block.
     Same(usize),
     /// Consecutive values from here.
@@ -164,7 +164,7 @@ pub(super) enum Place {
 impl Place {
     /// The block's values of a table that is indexed by row (or column).
     #[inline(always)]
-    pub(super) fn load(&self, table: &[f32]) -> Block {
+    pub(crate) fn load(&self, table: &[f32]) -> Block {
         match self {
             Self::Same(index) => [table[*index]; BLOCK],
             Self::Range(start) => {
@@ -185,7 +185,7 @@ impl Place {
 
 /// Walks the blocks of a tensor.
 #[derive(Debug)]
-pub(super) struct Places<'a> {
+pub(crate) struct Places<'a> {
     axes: &'a Factored,
     runs: Runs<'a>,
     run: Run,
@@ -197,7 +197,7 @@ impl Places<'_> {
     /// Row and column places of the next `len` elements (at most a block; less only at the tensor's end, where the
     /// unused indices are 0).
     #[inline]
-    pub(super) fn next_block(&mut self, len: usize) -> &(Place, Place) {
+    pub(crate) fn next_block(&mut self, len: usize) -> &(Place, Place) {
         if len == BLOCK && self.done + BLOCK <= self.axes.run_length() {
             let (row_step, col_step) = self.axes.run_steps();
             let place = |step: usize, first: usize| if step == 0 { Place::Same(first) } else { Place::Range(first) };

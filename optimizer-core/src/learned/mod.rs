@@ -19,7 +19,7 @@ use crate::{Error, Result, Seed, Theta};
 
 mod accumulators;
 mod adafac_mlp;
-mod axes;
+pub(crate) mod axes;
 mod channels;
 mod decays;
 mod float;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  header   "__metadata__": { "paceline_state": "{\"digest\":…,\"axes\":…,\"format\":1,\"optimizer\":\"hyper_v2\",
-//!                                                  \"params\":[names],\"slots\":[names],\"theta_hash\":…}" }
+//!                                                  \"params\":[names],\"slots\":[names],\"thetas\":[hashes]}" }
 //!  U32      step [lanes]   horizon [lanes]                   how far, of how many
 //!  F32      params/NAME         [lanes, shape…]              the parameters
 //!  F32      slots/INDEX/NAME    [lanes, shape…]              what the optimizer remembers, in its own order
@@ -41,7 +41,7 @@ struct Document {
     optimizer: String,
     params: Vec<String>,
     slots: Vec<String>,
-    theta_hash: Option<String>,
+    thetas: Vec<String>,
 }
 
 /// The only field that a file of another format is sure to have.
@@ -55,17 +55,17 @@ impl OptState {
     /// its theta go with the state.
     ///
     /// ```
-    /// use paceline_optimizer_core::optimizer::{Adam, OptState, Optimizer};
+    /// use paceline_optimizer_core::optimizer::{Adam, OptState, OptimizerConfig};
     /// use paceline_optimizer_core::{Layout, Params, TensorSpec};
     ///
     /// # fn main() -> paceline_optimizer_core::Result<()> {
     /// let layout = Layout::new(vec![TensorSpec::new("x", [3])])?;
-    /// let (adam, x) = (Adam::new(0.1), Params::zeros(&layout, 1));
+    /// let (adam, x) = (OptimizerConfig::Adam(Adam::new(0.1)).build()?, Params::zeros(&layout, 1));
     /// let fresh = adam.init(x.clone(), &[100])?;
     /// let state = adam.update(fresh.clone(), &x, &[0.5])?;
     ///
-    /// let bytes = state.to_bytes(&adam)?;
-    /// assert_eq!(OptState::from_bytes(&bytes, &adam, &fresh)?, state);
+    /// let bytes = state.to_bytes(&*adam)?;
+    /// assert_eq!(OptState::from_bytes(&bytes, &*adam, &fresh)?, state);
     /// # Ok(())
     /// # }
     /// ```
@@ -118,10 +118,10 @@ impl OptState {
         let document = Document {
             axes: axes.into(),
             format: FORMAT,
-            optimizer: optimizer.name().into(),
+            optimizer: lineage(optimizer),
             params: layout.tensors().iter().map(|tensor| tensor.name().to_owned()).collect(),
             slots: self.slots.iter().map(|slot| slot.name.clone()).collect(),
-            theta_hash: optimizer.theta_hash().map(|hash| hash.to_string()),
+            thetas: thetas(optimizer),
         };
         let text = sealed::document(&document).map_err(damaged)?;
         sealed::seal(KEY, &text, views.collect::<Result<_>>()?).map_err(damaged)
@@ -137,10 +137,8 @@ impl OptState {
         }
         let (text, file) = sealed.verified().map_err(damaged)?;
         let document: Document = serde_json::from_str(&text).map_err(unreadable)?;
-        let theta = optimizer.theta_hash().map(|hash| hash.to_string());
-        let or_none = |hash: &Option<String>| hash.clone().unwrap_or_else(|| "none".into());
-        expect("optimizer", optimizer.name(), &document.optimizer)?;
-        expect("theta", &or_none(&theta), &or_none(&document.theta_hash))?;
+        expect("optimizer", &lineage(optimizer), &document.optimizer)?;
+        expect("theta", &thetas(optimizer).join(", "), &document.thetas.join(", "))?;
         expect("order of axes", axes, &document.axes)?;
         let state = document.open(&file)?;
         fresh.check_continues(&state)?;
@@ -189,6 +187,18 @@ impl Document {
     }
 }
 
+/// An optimizer and what it wraps: `weight_decay(gradient_clip(adam))`.
+fn lineage(optimizer: &dyn Optimizer) -> String {
+    let inner: Vec<String> = optimizer.inner().into_iter().map(lineage).collect();
+    if inner.is_empty() { optimizer.name().into() } else { format!("{}({})", optimizer.name(), inner.join(", ")) }
+}
+
+/// Hashes of the thetas in it, from the outside to the inside.
+fn thetas(optimizer: &dyn Optimizer) -> Vec<String> {
+    let own = optimizer.theta_hash().map(|hash| hash.to_string());
+    own.into_iter().chain(optimizer.inner().into_iter().flat_map(thetas)).collect()
+}
+
 fn params_name(name: &str) -> String {
     format!("params/{name}")
 }
@@ -207,7 +217,8 @@ fn expect(what: &'static str, expected: &str, got: &str) -> Result<()> {
     if expected == got {
         return Ok(());
     }
-    Err(Error::ForeignState { what, expected: expected.into(), got: got.into() })
+    let said = |fact: &str| if fact.is_empty() { "none".to_owned() } else { fact.to_owned() };
+    Err(Error::ForeignState { what, expected: said(expected), got: said(got) })
 }
 
 fn tensor<'a>(file: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<TensorView<'a>> {
@@ -242,11 +253,11 @@ fn f32s(file: &SafeTensors<'_>, name: &str, lanes: usize) -> Result<(Vec<usize>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optimizer::Adam;
+    use crate::optimizer::{Adam, OptimizerConfig};
 
-    fn adam() -> (Adam, OptState) {
+    fn adam() -> (Box<dyn Optimizer>, OptState) {
         let tensors = vec![TensorSpec::new("b", []), TensorSpec::new("w", [2, 3])];
-        let adam = Adam::new(0.1);
+        let adam = OptimizerConfig::Adam(Adam::new(0.1)).build().unwrap();
         let state = adam.init(Params::zeros(&Layout::new(tensors).unwrap(), 2), &[5, 7]).unwrap();
         (adam, state)
     }
@@ -254,7 +265,7 @@ mod tests {
     /// Sealed bytes of whatever document and tensors a stranger may write.
     fn forged(edit: impl FnOnce(&mut serde_json::Value, &mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>)) -> Vec<u8> {
         let (adam, state) = adam();
-        let bytes = state.to_bytes(&adam).unwrap();
+        let bytes = state.to_bytes(&*adam).unwrap();
         let (text, file) = Sealed::read(KEY, &bytes).unwrap().verified().unwrap();
         let mut document = serde_json::from_str(&text).unwrap();
         let owned =
@@ -269,13 +280,13 @@ mod tests {
 
     fn refusal(bytes: &[u8]) -> String {
         let (adam, fresh) = adam();
-        OptState::from_bytes(bytes, &adam, &fresh).unwrap_err().to_string()
+        OptState::from_bytes(bytes, &*adam, &fresh).unwrap_err().to_string()
     }
 
     #[test]
     fn what_a_stranger_sealed_is_refused_in_words() {
         let (adam, fresh) = adam();
-        assert_eq!(OptState::from_bytes(&forged(|_, _| ()), &adam, &fresh).unwrap(), fresh);
+        assert_eq!(OptState::from_bytes(&forged(|_, _| ()), &*adam, &fresh).unwrap(), fresh);
         let document = |field: &'static str, value: serde_json::Value| {
             refusal(&forged(move |document, _| document[field] = value))
         };
@@ -284,7 +295,7 @@ mod tests {
             (document("format", "one".into()), "metadata"),
             (document("more", 1.into()), "more"),
             (document("optimizer", "adam_w".into()), "its optimizer is adam, the state's adam_w"),
-            (document("theta_hash", "00".into()), "theta is none, the state's 00"),
+            (document("thetas", ["00"].as_slice().into()), "theta is none, the state's 00"),
             (document("axes", "candle".into()), "order of axes"),
             (document("params", ["b", "b"].as_slice().into()), "appears twice"),
             (document("params", ["b"].as_slice().into()), "8 tensors"),
@@ -323,7 +334,7 @@ mod tests {
         let refused = |edit: &dyn Fn(&mut OptState), word: &str| {
             let (adam, mut state) = adam();
             edit(&mut state);
-            let said = state.to_bytes(&adam).unwrap_err().to_string();
+            let said = state.to_bytes(&*adam).unwrap_err().to_string();
             assert!(said.contains(word), "{said} should say {word}");
         };
         refused(&|state| state.step.truncate(1), "step");
