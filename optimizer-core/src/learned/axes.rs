@@ -248,6 +248,7 @@ impl Places<'_> {
         &self.places
     }
 
+    #[inline(always)]
     fn next_run(&mut self) {
         self.run = self.runs.next().unwrap_or(self.run);
         self.done = 0;
