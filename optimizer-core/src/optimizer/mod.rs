@@ -15,6 +15,7 @@ use crate::{Error, Result};
 
 mod adam;
 mod decay;
+mod newton_schulz;
 mod schedule;
 mod sgd;
 
