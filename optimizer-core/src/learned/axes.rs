@@ -13,6 +13,8 @@
 //! counts up, and so does a column index: such a stretch is a [`Run`]. Blocks of elements that lie inside a run are read
 //! without gathering.
 
+use std::ops::Range;
+
 use super::float::{BLOCK, Block};
 
 /// The factored axes of one tensor of rank ≥ 2.
@@ -74,12 +76,12 @@ impl Factored {
     }
 
     /// Number of row values.
-    pub(crate) fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.row_shape.iter().product()
     }
 
     /// Number of column values.
-    pub(crate) fn cols(&self) -> usize {
+    pub(super) fn cols(&self) -> usize {
         self.col_shape.iter().product()
     }
 
@@ -100,12 +102,46 @@ impl Factored {
         Runs { axes: self, index: vec![0; outer], next: Run { row: 0, col: 0 }, left }
     }
 
+    /// The tensor as one slice.
+    pub(super) fn whole(&self) -> Slice {
+        Slice { elements: 0..self.shape.iter().product(), rows: 0..self.rows(), cols: 0..self.cols() }
+    }
+
+    /// The matrices of the last two axes, in row-major order.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = Slice> + '_ {
+        let last = self.shape.len() - 2..self.shape.len();
+        let size: usize = self.shape[last.clone()].iter().product();
+        // The axes that stay in the rows (or columns) of second moments are their last ones, so their values lie together.
+        let count = |strides: &[usize]| -> usize {
+            last.clone().filter(|&axis| strides[axis] > 0).map(|axis| self.shape[axis]).product()
+        };
+        let (rows, cols) = (count(&self.row_strides), count(&self.col_strides));
+        let firsts = self.runs().step_by(self.shape[last.start].max(1)).enumerate();
+        firsts.map(move |(index, first)| Slice {
+            elements: index * size..(index + 1) * size,
+            rows: first.row..first.row + rows,
+            cols: first.col..first.col + cols,
+        })
+    }
+
     /// The places of the tensor's blocks, in row-major order.
-    pub(crate) fn places(&self) -> Places<'_> {
+    pub(super) fn places(&self) -> Places<'_> {
         let mut runs = self.runs();
         let run = runs.next().unwrap_or(Run { row: 0, col: 0 });
         Places { axes: self, runs, run, done: 0, places: (Place::Same(0), Place::Same(0)) }
     }
+}
+
+/// Consecutive elements, and the rows and columns of second moments they meet. Each of those stands behind equally many
+/// of the elements.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Slice {
+    /// The elements.
+    pub(super) elements: Range<usize>,
+    /// Row values.
+    pub(super) rows: Range<usize>,
+    /// Column values.
+    pub(super) cols: Range<usize>,
 }
 
 /// The shape without `axis`, and the strides of its row-major layout seen from the full shape (0 along `axis`).
@@ -152,7 +188,7 @@ impl Iterator for Runs<'_> {
 
 /// Where the row (or column) values of a block of elements lie.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Place {
+pub(super) enum Place {
     /// One value for the whole block.
     Same(usize),
     /// Consecutive values from here.
@@ -164,7 +200,7 @@ pub(crate) enum Place {
 impl Place {
     /// The block's values of a table that is indexed by row (or column).
     #[inline(always)]
-    pub(crate) fn load(&self, table: &[f32]) -> Block {
+    pub(super) fn load(&self, table: &[f32]) -> Block {
         match self {
             Self::Same(index) => [table[*index]; BLOCK],
             Self::Range(start) => {
@@ -185,7 +221,7 @@ impl Place {
 
 /// Walks the blocks of a tensor.
 #[derive(Debug)]
-pub(crate) struct Places<'a> {
+pub(super) struct Places<'a> {
     axes: &'a Factored,
     runs: Runs<'a>,
     run: Run,
@@ -194,10 +230,12 @@ pub(crate) struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// Row and column places of the next `len` elements (at most a block; less only at the tensor's end, where the
-    /// unused indices are 0).
+    /// Row and column places of the next `len` elements: at most a block; the unused indices of a shorter one are 0.
     #[inline]
-    pub(crate) fn next_block(&mut self, len: usize) -> &(Place, Place) {
+    pub(super) fn next_block(&mut self, len: usize) -> &(Place, Place) {
+        if self.done == self.axes.run_length() {
+            self.next_run();
+        }
         if len == BLOCK && self.done + BLOCK <= self.axes.run_length() {
             let (row_step, col_step) = self.axes.run_steps();
             let place = |step: usize, first: usize| if step == 0 { Place::Same(first) } else { Place::Range(first) };
@@ -210,6 +248,12 @@ impl Places<'_> {
         &self.places
     }
 
+    #[inline(always)]
+    fn next_run(&mut self) {
+        self.run = self.runs.next().unwrap_or(self.run);
+        self.done = 0;
+    }
+
     /// Places of elements that do not lie in one run.
     #[inline(never)]
     fn gather(&mut self, len: usize) -> (Place, Place) {
@@ -217,8 +261,7 @@ impl Places<'_> {
         let (mut rows, mut cols) = ([0; BLOCK], [0; BLOCK]);
         for (row, col) in rows[..len].iter_mut().zip(&mut cols[..len]) {
             if self.done == self.axes.run_length() {
-                self.run = self.runs.next().unwrap_or(self.run);
-                self.done = 0;
+                self.next_run();
             }
             *row = (self.run.row + self.done * row_step) as u32;
             *col = (self.run.col + self.done * col_step) as u32;
@@ -285,6 +328,30 @@ mod tests {
             assert_eq!((axes.row_count, axes.col_count), (shape[d0], shape[d1]));
             assert_eq!(axes.row_split.iter().product::<usize>(), axes.rows());
             assert_eq!(axes.row_split[1], shape[d1]);
+        }
+    }
+
+    #[test]
+    fn matrices_meet_the_rows_and_columns_of_their_elements() {
+        for shape in [vec![6, 5], vec![3, 3, 2, 4], vec![64, 8, 3], vec![5, 2, 3], vec![2, 40, 3, 40], vec![1, 1, 1]] {
+            let axes = Factored::of(&shape).unwrap();
+            let size: usize = shape.iter().product();
+            let places = by_blocks(&axes, size);
+            let mut next = 0;
+            for slice in axes.matrices() {
+                assert_eq!(slice.elements.start, next, "shape {shape:?}");
+                next = slice.elements.end;
+                let places = &places[slice.elements.clone()];
+                for row in slice.rows.clone() {
+                    let behind = places.iter().filter(|place| place.0 == row).count();
+                    assert_eq!(behind * slice.rows.len(), places.len(), "shape {shape:?}, row {row}");
+                }
+                for col in slice.cols.clone() {
+                    let behind = places.iter().filter(|place| place.1 == col).count();
+                    assert_eq!(behind * slice.cols.len(), places.len(), "shape {shape:?}, column {col}");
+                }
+            }
+            assert_eq!(next, size, "shape {shape:?}");
         }
     }
 

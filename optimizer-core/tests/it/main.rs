@@ -4,6 +4,7 @@
 mod candle;
 mod checkpoint;
 mod evaluation;
+mod golden;
 mod golden_celo;
 mod golden_estimators;
 mod golden_optimizers;
