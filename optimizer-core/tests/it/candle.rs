@@ -7,9 +7,9 @@ use candle_core::{DType, Device, Module, Tensor, Var};
 use candle_nn::{Init, VarBuilder, VarMap};
 use paceline_optimizer_core::candle::{Config, LearnedOptimizer, MissingGradients, Role, Variables};
 use paceline_optimizer_core::checkpoint::{Checkpoint, CheckpointMeta, FORMAT};
-use paceline_optimizer_core::learned::LearnedOptimizerConfig;
+use paceline_optimizer_core::learned::{HyperV2Config, LearnedOptimizerConfig};
 use paceline_optimizer_core::noise::{self, Draws};
-use paceline_optimizer_core::optimizer::{AdamW, OptState, Optimizer, Sgd, Sgdm};
+use paceline_optimizer_core::optimizer::{AdamW, OptState, Optimizer, OptimizerConfig, Sgd, Sgdm};
 use paceline_optimizer_core::outer::OuterState;
 use paceline_optimizer_core::{Error, Layout, Params, Seed, TensorSpec};
 
@@ -101,12 +101,22 @@ fn all() -> Vec<Box<dyn Optimizer>> {
 
 /// The optimizers that every test of the surroundings uses: one that needs the loss, one that does not.
 fn hyper() -> Box<dyn Optimizer> {
-    let hyper = learned().into_iter().nth(2).unwrap();
+    let config = HyperV2Config { lstm_hidden_size: 9, param_inits: 5, ..HyperV2Config::default() };
+    let hyper = LearnedOptimizerConfig::HyperV2(config).build().unwrap();
     hyper.bind(thetas(hyper.as_ref(), 1)).unwrap()
 }
 
 fn adam_w() -> Box<dyn Optimizer> {
-    Box::new(AdamW::new(0.01, 0.1))
+    let config = AdamW { learning_rate: 0.01.into(), weight_decay: 0.1, ..AdamW::default() };
+    OptimizerConfig::AdamW(config).build().unwrap()
+}
+
+fn sgd(learning_rate: f64) -> Box<dyn Optimizer> {
+    OptimizerConfig::Sgd(Sgd { learning_rate: learning_rate.into() }).build().unwrap()
+}
+
+fn sgdm() -> Box<dyn Optimizer> {
+    OptimizerConfig::Sgdm(Sgdm { learning_rate: 0.1.into(), momentum: 0.9 }).build().unwrap()
 }
 
 fn train(optimizer: &mut LearnedOptimizer, map: &VarMap, steps: std::ops::Range<u32>) {
@@ -221,7 +231,7 @@ fn a_variable_without_a_gradient_is_named_left_out_or_fed_zeros() {
     let map = var_map(&MODEL);
     let start = map_bits(&map);
     let loss_of_bias = |map: &VarMap| var(map, "l1.bias").sqr().unwrap().sum_all().unwrap();
-    let mut optimizer = LearnedOptimizer::new(Box::new(Sgdm { learning_rate: 0.1, momentum: 0.9 }), &map, 9).unwrap();
+    let mut optimizer = LearnedOptimizer::new(sgdm(), &map, 9).unwrap();
     let error = optimizer.backward_step(&loss_of_bias(&map)).unwrap_err();
     assert!(matches!(&error, Error::MissingGradient { name } if name == "conv.weight"), "{error}");
     assert!(error.to_string().contains("layer_norm"), "{error}");
@@ -381,7 +391,7 @@ fn another_training_is_not_restored() {
 #[test]
 fn variables_are_the_truth() {
     let map = var_map(&MODEL);
-    let mut optimizer = LearnedOptimizer::new(Box::new(Sgd { learning_rate: 0.5 }), &map, STEPS).unwrap();
+    let mut optimizer = LearnedOptimizer::new(sgd(0.5), &map, STEPS).unwrap();
     train(&mut optimizer, &map, 0..1);
     let scale = var(&map, "scale");
     scale.set(&Tensor::new(8.0_f32, &Device::Cpu).unwrap()).unwrap();
@@ -484,7 +494,7 @@ fn adam_w_here_is_adam_w_of_candle() {
 fn a_learning_rate_is_there_or_missed_aloud() {
     let map = var_map(&MODEL);
     let mut adam = LearnedOptimizer::new(adam_w(), &map, STEPS).unwrap();
-    assert_eq!(adam.learning_rate(), Some(f64::from(0.01_f32)));
+    assert_eq!(adam.learning_rate(), Some(0.01));
     adam.set_learning_rate(0.0).unwrap();
     let before = map_bits(&map);
     train(&mut adam, &map, 0..1);

@@ -1,16 +1,59 @@
 //! Saved states of optimizers: the next step is the same to the bit, and nothing else than the right bytes is continued.
 
-use paceline_optimizer_core::Error;
 use paceline_optimizer_core::checkpoint::Checkpoint;
-use paceline_optimizer_core::learned::LearnedOptimizer;
-use paceline_optimizer_core::optimizer::{OptState, Optimizer};
+use paceline_optimizer_core::learned::{HyperV2Config, LearnedOptimizer, LearnedOptimizerConfig};
+use paceline_optimizer_core::optimizer::wrapper::{
+    ExtendTime, GlobalNormClip, GradientAccumulation, GradientClip, Graft, Warp, WeightDecay,
+};
+use paceline_optimizer_core::optimizer::{OptState, Optimizer, OptimizerConfig, Schedule};
+use paceline_optimizer_core::{Error, Theta};
 use safetensors::SafeTensors;
 
-use crate::optimizers::{HORIZONS, bits, hand_designed, learned, random, thetas, train};
+use crate::optimizers::{HORIZONS, bits, learned, random, thetas, train};
+
+/// The optimizer that a recipe calls so, with its default settings.
+fn named(kind: &str) -> Box<dyn Optimizer> {
+    toml::from_str::<OptimizerConfig>(&format!("kind = {kind:?}")).unwrap().build().unwrap()
+}
+
+fn hand_designed() -> Vec<Box<dyn Optimizer>> {
+    let kinds = "sgd sgdm adam adam_w rmsprop nadamw lamb lars radam yogi adabelief adagrad adafactor sm3 fromage muon \
+                 piecewise_linear_adam adam_sqrt_decay_lr adam_exp_decay_lr";
+    kinds.split(' ').map(named).collect()
+}
+
+fn hyper() -> (std::sync::Arc<dyn LearnedOptimizer>, Theta) {
+    let config = HyperV2Config {
+        lstm_hidden_size: 9,
+        param_inits: 5,
+        use_bugged_loss_features: false,
+        ..HyperV2Config::default()
+    };
+    let hyper = LearnedOptimizerConfig::HyperV2(config).build().unwrap();
+    let theta = thetas(hyper.as_ref(), 3);
+    (hyper, theta)
+}
+
+fn bound_hyper() -> Box<dyn Optimizer> {
+    let (hyper, theta) = hyper();
+    hyper.bind(theta).unwrap()
+}
+
+/// Wrappers in wrappers, of the same kind too, around an optimizer that knows time and loss.
+fn nested() -> Box<dyn Optimizer> {
+    let accumulated = GradientAccumulation::new(bound_hyper(), 2).unwrap();
+    let twice = GradientAccumulation::new(Box::new(accumulated), 2).unwrap();
+    let decayed = WeightDecay::new(Box::new(twice), 0.01, true).unwrap();
+    let clipped = GradientClip::new(Box::new(GlobalNormClip::new(Box::new(decayed), 9.0).unwrap()), 3.0).unwrap();
+    let extended = ExtendTime::new(Box::new(clipped), Warp::Factor(1.5)).unwrap();
+    Box::new(Graft::new(named("adam"), Box::new(extended)))
+}
 
 fn all() -> Vec<Box<dyn Optimizer>> {
     let bind = |optimizer: &dyn LearnedOptimizer| optimizer.bind(thetas(optimizer, 3)).unwrap();
-    hand_designed().into_iter().chain(learned().iter().map(|optimizer| bind(optimizer.as_ref()))).collect()
+    let learned = learned();
+    let bound = learned.iter().map(|optimizer| bind(optimizer.as_ref()));
+    hand_designed().into_iter().chain(bound).chain([bound_hyper(), nested()]).collect()
 }
 
 fn fresh(optimizer: &dyn Optimizer) -> OptState {
@@ -36,15 +79,15 @@ fn the_next_step_of_a_restored_state_is_the_same_to_the_bit() {
         assert_eq!(names(&restored), names(&saved));
         assert_eq!(restored.to_bytes(again.as_ref()).unwrap(), bytes, "{name}: equal states are equal bytes");
 
-        let next = train(again.as_ref(), restored, 3, 2, &[0, 1, 2]);
-        let straight = train(optimizer.as_ref(), saved, 3, 2, &[0, 1, 2]);
+        let next = train(again.as_ref(), restored, 3, 3, &[0, 1, 2]);
+        let straight = train(optimizer.as_ref(), saved, 3, 3, &[0, 1, 2]);
         assert_eq!(bits(&next), bits(&straight), "{name}");
     }
 }
 
 #[test]
 fn odd_numbers_keep_their_bits() {
-    let [sgd, ..] = hand_designed();
+    let sgd = named("sgd");
     let mut state = fresh(sgd.as_ref());
     let odd = [0x7FC0_0001, 0xFFC1_2345, 0x7F80_0000, 0xFF80_0000, 0x8000_0000, 1, 0x7F7F_FFFF];
     for (value, bits) in state.params.tensor_mut(0).iter_mut().zip(odd) {
@@ -58,7 +101,7 @@ fn odd_numbers_keep_their_bits() {
 
 #[test]
 fn a_state_goes_on_only_under_the_optimizer_that_made_it() {
-    let [adam, adam_w] = [2, 3].map(|index| hand_designed().into_iter().nth(index).unwrap());
+    let [adam, adam_w] = ["adam", "adam_w"].map(named);
     let state = fresh(adam.as_ref());
     let bytes = state.to_bytes(adam.as_ref()).unwrap();
     let said = |optimizer: &dyn Optimizer, fresh: &OptState, bytes: &[u8]| {
@@ -84,36 +127,71 @@ fn a_state_goes_on_only_under_the_optimizer_that_made_it() {
 }
 
 #[test]
+fn what_is_wrapped_is_part_of_the_name() {
+    let decayed = |inner| WeightDecay::new(inner, 0.1, true).unwrap();
+    let [of_adam, of_adam_w] = ["adam", "adam_w"].map(|kind| decayed(named(kind)));
+    let bytes = fresh(&of_adam).to_bytes(&of_adam).unwrap();
+    OptState::from_bytes(&bytes, &of_adam, &fresh(&of_adam)).unwrap();
+    let said = OptState::from_bytes(&bytes, &of_adam_w, &fresh(&of_adam_w)).unwrap_err().to_string();
+    assert!(said.contains("its optimizer is weight_decay(adam_w), the state's weight_decay(adam)"), "{said}");
+
+    let (hyper, mut theta) = hyper();
+    let bytes = fresh(&decayed(bound_hyper())).to_bytes(&decayed(bound_hyper())).unwrap();
+    theta.values_mut()[1] += 1.0;
+    let of_moved = decayed(hyper.bind(theta).unwrap());
+    let said = OptState::from_bytes(&bytes, &of_moved, &fresh(&of_moved)).unwrap_err().to_string();
+    assert!(said.contains("its theta is"), "{said}");
+}
+
+#[test]
 fn another_learning_rate_may_continue() {
-    for optimizer in hand_designed() {
-        assert_eq!(optimizer.learning_rate(), Some(0.1), "{}", optimizer.name());
-        let slower = optimizer.with_learning_rate(0.01).unwrap();
-        assert_eq!((slower.name(), slower.learning_rate()), (optimizer.name(), Some(0.01)));
-        let state = train(optimizer.as_ref(), fresh(optimizer.as_ref()), 0, 3, &[0, 1, 2]);
+    let wrapped = |kind| {
+        let inner = ExtendTime::new(named(kind), Warp::Factor(2.0)).unwrap();
+        Box::new(GradientClip::new(Box::new(WeightDecay::new(Box::new(inner), 0.1, true).unwrap()), 3.0).unwrap())
+    };
+    for optimizer in [named("sgd"), named("sgdm"), named("adam"), named("adam_w"), named("yogi"), wrapped("lamb")] {
+        let name = optimizer.name();
+        let rate = optimizer.learning_rate(0, 9).unwrap();
+        let slower = optimizer.with_learning_rate(0.1 * rate).unwrap();
+        assert_eq!((slower.name(), slower.learning_rate(5, 9)), (name, Some(0.1 * rate)));
+        let state = train(optimizer.as_ref(), fresh(optimizer.as_ref()), 0, 1, &[0, 1, 2]);
         let bytes = state.to_bytes(optimizer.as_ref()).unwrap();
         let restored = OptState::from_bytes(&bytes, slower.as_ref(), &fresh(slower.as_ref())).unwrap();
-        let [fast, slow] =
-            [&optimizer, &slower].map(|optimizer| train(optimizer.as_ref(), restored.clone(), 3, 1, &[0, 1, 2]));
-        let moved = |state: &OptState| (state.params.tensor(0)[0] - restored.params.tensor(0)[0]).abs();
-        let ratio = moved(&fast) / moved(&slow);
-        assert!(
-            (ratio - 10.0).abs() < 0.01,
-            "{}: ten times the learning rate moves {ratio} times as far",
-            slower.name()
-        );
-        let rest = |state: OptState| state.slots;
-        let nan_bits = |slots: Vec<_>| format!("{slots:?}");
-        assert_eq!(nan_bits(rest(fast)), nan_bits(rest(slow)), "moments do not depend on it");
+        let next = |optimizer: &dyn Optimizer| train(optimizer, restored.clone(), 2, 1, &[0, 1, 2]);
+        let (fast, slow) = (next(optimizer.as_ref()), next(slower.as_ref()));
+        for tensor in [0, 2] {
+            let moved = |state: &OptState| state.params.tensor(tensor)[5] - restored.params.tensor(tensor)[5];
+            let ratio = moved(&fast) / moved(&slow);
+            assert!((ratio - 10.0).abs() < 0.02, "{name}: ten times the learning rate goes {ratio} times as far");
+        }
+        assert_eq!(fast.slots, slow.slots, "{name}: moments do not depend on it");
     }
+    let none = |optimizer: &dyn Optimizer| {
+        optimizer.learning_rate(0, 9).is_none() && optimizer.with_learning_rate(0.1).is_none()
+    };
     for learned in learned() {
-        let bound = learned.bind(thetas(learned.as_ref(), 1)).unwrap();
-        assert!(bound.learning_rate().is_none() && bound.with_learning_rate(0.1).is_none(), "theta's own");
+        assert!(none(learned.bind(thetas(learned.as_ref(), 1)).unwrap().as_ref()), "theta's own: {learned:?}");
     }
+    assert!(none(nested().as_ref()) && none(named("muon").as_ref()), "there are two");
+}
+
+#[test]
+fn a_learning_rate_is_that_of_the_time_the_optimizer_sees() {
+    let line = Schedule::Linear { init_value: 0.0, end_value: 1.0, steps: 100 };
+    let text =
+        format!("kind = \"adam\"\nlearning_rate = {{ kind = \"linear\", init_value = 0, end_value = 1, steps = 100 }}");
+    let adam = || toml::from_str::<OptimizerConfig>(&text).unwrap().build().unwrap();
+    assert_eq!(adam().learning_rate(30, 100), Some(line.value(30, 100)));
+    let half = GradientAccumulation::new(adam(), 2).unwrap();
+    assert_eq!(half.learning_rate(61, 200), Some(line.value(30, 100)));
+    let fast = ExtendTime::new(adam(), Warp::Factor(3.0)).unwrap();
+    assert_eq!(fast.learning_rate(10, 40), Some(line.value(30, 120)));
+    assert_eq!(fast.with_learning_rate(0.5).unwrap().learning_rate(10, 40), Some(0.5), "constant from then on");
 }
 
 #[test]
 fn damage_is_found_wherever_it_is() {
-    let [sgd, ..] = hand_designed();
+    let sgd = named("sgd");
     let state = fresh(sgd.as_ref()).select(&[0]);
     let mut bytes = state.to_bytes(sgd.as_ref()).unwrap();
     let damaged = |bytes: &[u8]| match OptState::from_bytes(bytes, sgd.as_ref(), &state) {
@@ -140,8 +218,7 @@ fn damage_is_found_wherever_it_is() {
 
 #[test]
 fn any_tool_can_read_it() {
-    let hyper = learned().into_iter().nth(2).unwrap();
-    let bound = hyper.bind(thetas(hyper.as_ref(), 3)).unwrap();
+    let bound = bound_hyper();
     let state = train(bound.as_ref(), fresh(bound.as_ref()), 0, 1, &[0, 1, 2]);
     let bytes = state.to_bytes(bound.as_ref()).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -155,18 +232,23 @@ fn any_tool_can_read_it() {
 }
 
 #[test]
-fn only_hyper_v2_needs_the_loss_and_says_so() {
+fn who_needs_the_loss_says_so() {
+    let mut needy = Vec::new();
     for optimizer in all() {
         let run = |loss: f32| {
             let state = fresh(optimizer.as_ref());
             let mut state = optimizer.update(state, &random(2, 3), &[1.0; 3]).unwrap();
-            for step in 0..4 {
+            for step in 0..5 {
                 state = optimizer.update(state, &random(3 + step, 3), &[loss * (1.0 + step as f32); 3]).unwrap();
             }
-            bits(&state)
+            let params = (0..state.params.layout().len()).flat_map(|index| state.params.tensor(index).to_vec());
+            params.map(f32::to_bits).collect::<Vec<_>>()
         };
         let moves = run(0.5) != run(f32::NAN);
         assert_eq!(optimizer.needs_loss(), moves, "{optimizer:?}");
-        assert_eq!(moves, optimizer.name() == "hyper_v2");
+        if moves {
+            needy.push(optimizer.name());
+        }
     }
+    assert!(needy.contains(&"hyper_v2") && needy.contains(&"graft") && needy.len() < all().len(), "{needy:?}");
 }
