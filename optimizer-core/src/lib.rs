@@ -113,6 +113,7 @@
 //! # }
 //! ```
 
+pub mod candle;
 pub mod checkpoint;
 mod error;
 pub mod estimator;
@@ -125,6 +126,7 @@ pub mod outer;
 pub mod params;
 pub mod perturbation;
 pub mod schedule;
+mod sealed;
 mod seed;
 pub mod task;
 mod theta;
