@@ -1,6 +1,7 @@
 //! Integration tests, one module a behaviour.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic, in its helpers too")]
 
+mod backprop;
 mod candle;
 mod checkpoint;
 mod evaluation;
