@@ -91,6 +91,11 @@ pub(super) fn safe_rsqrt(x: f32) -> f32 {
     rsqrt(at_least(x, 1e-9))
 }
 
+/// `1/√(1e-5 + mean x²)`, by which a channel is multiplied over a whole tensor.
+pub(super) fn normaliser(mean_square: f32) -> f32 {
+    rsqrt(1e-5 + mean_square)
+}
+
 /// Natural logarithm, evaluated in f64.
 pub(super) fn ln(x: f32) -> f32 {
     f64::from(x).ln() as f32
@@ -110,6 +115,15 @@ pub(super) fn each(mut block: Block, f: impl Fn(f32) -> f32) -> Block {
     block
 }
 
+/// `a − b`, element by element.
+#[inline(always)]
+pub(super) fn minus(mut a: Block, b: &Block) -> Block {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a -= b;
+    }
+    a
+}
+
 /// Sum of a block by halves: 16 → 8 → 4 → 2 → 1.
 #[inline(always)]
 pub(super) fn block_sum(mut values: Block) -> f32 {
@@ -121,6 +135,15 @@ pub(super) fn block_sum(mut values: Block) -> f32 {
         width /= 2;
     }
     values[0]
+}
+
+/// Sum of the first `length` values of a block; the others are ignored.
+#[inline(always)]
+pub(super) fn partial_sum(mut values: Block, length: usize) -> f64 {
+    if length < BLOCK {
+        values[length..].fill(0.0);
+    }
+    f64::from(block_sum(values))
 }
 
 /// Elements `start..start + len` of a slice; the rest of the block is 0.
@@ -135,8 +158,8 @@ pub(super) fn load(values: &[f32], start: usize, len: usize) -> Block {
     block
 }
 
-/// Mean of `map(x)` over a slice, 0 for an empty one: f32 sums of blocks, added up in f64, rounded once.
-pub(super) fn mean(values: &[f32], map: impl Fn(f32) -> f32) -> f32 {
+/// Sum of `map(x)` over a slice: f32 sums of blocks, added up in f64.
+pub(super) fn sum(values: &[f32], map: impl Fn(f32) -> f32) -> f64 {
     let mut sum = 0.0;
     let (blocks, rest) = values.as_chunks::<BLOCK>();
     for block in blocks {
@@ -146,8 +169,12 @@ pub(super) fn mean(values: &[f32], map: impl Fn(f32) -> f32) -> f32 {
     for (last, &value) in last.iter_mut().zip(rest) {
         *last = map(value);
     }
-    sum += f64::from(block_sum(last));
-    (sum / values.len().max(1) as f64) as f32
+    sum + f64::from(block_sum(last))
+}
+
+/// Mean of `map(x)` over a slice, 0 for an empty one: [`sum`], divided and rounded once.
+pub(super) fn mean(values: &[f32], map: impl Fn(f32) -> f32) -> f32 {
+    (sum(values, map) / values.len().max(1) as f64) as f32
 }
 
 #[cfg(test)]

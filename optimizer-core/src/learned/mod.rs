@@ -13,26 +13,38 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use self::network::Layer;
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
 use crate::{Error, Result, Seed, Theta};
 
 mod accumulators;
 mod adafac_mlp;
+mod adafac_network;
 mod axes;
 mod channels;
 mod decays;
 mod dense;
+mod first_layer;
 mod float;
 mod hyper_v2;
 mod initial;
 mod learnable_adam;
+mod learnable_sgd;
 mod lstm;
+mod mlp;
+mod mlp_nominal;
+mod mlp_theta;
 mod network;
+mod rolling;
 
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
+pub use adafac_network::WeightLayout;
 pub use hyper_v2::{HyperV2, HyperV2Config};
 pub use learnable_adam::LearnableAdam;
+pub use learnable_sgd::{LearnableSgd, LearnableSgdm};
+pub use mlp::{Mlp, MlpConfig};
+pub use mlp_nominal::{MlpNominal, MlpNominalConfig, NominalGradient};
 
 /// A family of optimizers parametrised by [`Theta`].
 pub trait LearnedOptimizer: Send + Sync + std::fmt::Debug {
@@ -56,11 +68,21 @@ pub trait LearnedOptimizer: Send + Sync + std::fmt::Debug {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LearnedOptimizerConfig {
+    /// Gradient descent whose learning rate is theta.
+    #[serde(deserialize_with = "no_settings")]
+    LearnableSgd,
+    /// Gradient descent whose learning rate and momentum are theta.
+    #[serde(deserialize_with = "no_settings")]
+    LearnableSgdm,
     /// Adam whose four settings are theta.
     #[serde(deserialize_with = "no_settings")]
     LearnableAdam,
+    /// A per-parameter MLP on momenta at six timescales (arXiv 1810.10180).
+    Mlp(MlpConfig),
     /// A per-parameter MLP on momentum, second moments and factored second moments (arXiv 2203.11860).
     AdafacMlp(AdafacMlpConfig),
+    /// The same network beside a nominal optimizer and weight decay (arXiv 2209.11208).
+    MlpNominal(MlpNominalConfig),
     /// VeLO's hypernetwork: an LSTM a tensor writes the weights of an MLP a parameter (arXiv 2211.09760).
     HyperV2(HyperV2Config),
 }
@@ -72,8 +94,12 @@ impl LearnedOptimizerConfig {
     /// [`crate::Error::Setting`] if a setting is out of its range.
     pub fn build(&self) -> Result<Arc<dyn LearnedOptimizer>> {
         Ok(match self {
+            Self::LearnableSgd => Arc::new(LearnableSgd::new()?),
+            Self::LearnableSgdm => Arc::new(LearnableSgdm::new()?),
             Self::LearnableAdam => Arc::new(LearnableAdam::new()?),
+            Self::Mlp(config) => Arc::new(Mlp::new(config.clone())?),
             Self::AdafacMlp(config) => Arc::new(AdafacMlp::new(config.clone())?),
+            Self::MlpNominal(config) => Arc::new(MlpNominal::new(config.clone())?),
             Self::HyperV2(config) => Arc::new(HyperV2::new(config.clone())?),
         })
     }
@@ -114,6 +140,17 @@ fn check_lanes(theta_lanes: usize, lanes: usize) -> Result<()> {
 /// The theta lane that updates a lane of parameters.
 fn lane_of(theta_lanes: usize, lane: usize) -> usize {
     if theta_lanes == 1 { 0 } else { lane }
+}
+
+/// A tensor of theta in one lane, by name.
+fn theta_tensor<'a>(theta: &'a Theta, lane: usize, name: &str) -> &'a [f32] {
+    let index = theta.layout().index_of(name).expect("the layout was made from these names");
+    theta.tensor(lane, index)
+}
+
+/// The affine layer `MODULE/w`, `MODULE/b` of theta in one lane.
+fn theta_layer<'a>(theta: &'a Theta, lane: usize, module: &str) -> Layer<'a> {
+    Layer { w: theta_tensor(theta, lane, &format!("{module}/w")), b: theta_tensor(theta, lane, &format!("{module}/b")) }
 }
 
 /// Checks that a whole-number setting lies in its range.

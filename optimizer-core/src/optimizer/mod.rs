@@ -20,6 +20,7 @@ mod sgd;
 pub use adam::{Adam, AdamW};
 pub(crate) use adam::{AdamRule, MOMENTS};
 pub(crate) use decay::Decay;
+pub(crate) use sgd::TRACE;
 pub use sgd::{Sgd, Sgdm};
 
 /// Updates the parameters of some lanes from their gradients.

@@ -14,8 +14,8 @@ use super::tensor_features::{self, SharedFeatures};
 use crate::learned::accumulators::{Decays, TensorPlan, check_slots, new_slots, plans};
 use crate::learned::channels::Channels;
 use crate::learned::float::{mean, minimum};
-use crate::learned::network::{Layer, StepRule, apply};
-use crate::learned::{check_lanes, lane_of};
+use crate::learned::network::{StepRule, apply};
+use crate::learned::{check_lanes, lane_of, theta_layer, theta_tensor};
 use crate::optimizer::{OptState, Optimizer, Slot};
 use crate::params::Params;
 use crate::{Error, Result, Theta};
@@ -42,16 +42,8 @@ impl Bound {
         Self { config, theta, banks }
     }
 
-    fn tensor(&self, lane: usize, name: &str) -> &[f32] {
-        let index = self.theta.layout().index_of(name).expect("the layout was made from these names");
-        self.theta.tensor(lane, index)
-    }
-
     fn hypernetwork(&self, lane: usize) -> Hypernetwork<'_> {
-        let layer = |name: &str| Layer {
-            w: self.tensor(lane, &format!("rnn_params/{name}/w")),
-            b: self.tensor(lane, &format!("rnn_params/{name}/b")),
-        };
+        let layer = |name: &str| theta_layer(&self.theta, lane, &format!("rnn_params/{name}"));
         Hypernetwork {
             mixing: self.config.mix_layers.then(|| [layer("linear_1"), layer("linear_2")]),
             lstm: layer("rnn/linear"),
@@ -161,7 +153,8 @@ impl Optimizer for Bound {
         for part in ["hidden", "cell"] {
             let mut slot = Slot::filled(format!("lstm/{part}"), [tensors, size], lanes, 0.0);
             for lane in 0..lanes {
-                let initial = self.tensor(lane_of(self.theta.lanes(), lane), &format!("lstm_init_state/{part}"));
+                let initial =
+                    theta_tensor(&self.theta, lane_of(self.theta.lanes(), lane), &format!("lstm_init_state/{part}"));
                 slot.lane_mut(lane).chunks_exact_mut(size).for_each(|row| row.copy_from_slice(initial));
             }
             slots.push(slot);
