@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use super::accumulators::Decays;
 use super::channels::{InputRows, PLAIN};
-use super::check_range;
 use super::decays::{TIME_CHANNELS, moved_decay, time_embedding};
 use super::initial::{Initial, ThetaTensors, zeros};
 use super::network::{Layer, Network};
+use super::{check_decays, check_range};
 use crate::params::{Layout, TensorSpec};
-use crate::{Error, Result, Theta};
+use crate::{Result, Theta};
 
 /// How theta holds the weights of the network of [`super::AdafacMlp`] and [`super::MlpNominal`]. The arithmetic is the
 /// same; only the tensors of theta differ.
@@ -145,14 +145,6 @@ impl AdafacNetwork {
                 LaneTheta { decays, layers }
             })
             .collect()
-    }
-}
-
-/// Checks that decays lie in `[0, 1)`: their logarithmic distance to 1 is what theta moves.
-fn check_decays(field: &str, decays: &[f32]) -> Result<()> {
-    match decays.iter().find(|decay| !(0.0..1.0).contains(*decay)) {
-        Some(decay) => Err(Error::setting(field, "must be at least 0 and below 1", decay)),
-        None => Ok(()),
     }
 }
 

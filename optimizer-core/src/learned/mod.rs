@@ -36,6 +36,8 @@ mod mlp;
 mod mlp_nominal;
 mod mlp_theta;
 mod network;
+mod nn_adam;
+mod rnn_mlp;
 mod rolling;
 
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
@@ -45,6 +47,8 @@ pub use learnable_adam::LearnableAdam;
 pub use learnable_sgd::{LearnableSgd, LearnableSgdm};
 pub use mlp::{Mlp, MlpConfig};
 pub use mlp_nominal::{MlpNominal, MlpNominalConfig, NominalGradient};
+pub use nn_adam::{NnAdam, NnAdamConfig};
+pub use rnn_mlp::{RnnMlp, RnnMlpConfig};
 
 /// A family of optimizers parametrised by [`Theta`].
 pub trait LearnedOptimizer: Send + Sync + std::fmt::Debug {
@@ -77,8 +81,12 @@ pub enum LearnedOptimizerConfig {
     /// Adam whose four settings are theta.
     #[serde(deserialize_with = "no_settings")]
     LearnableAdam,
+    /// Adam whose four settings an LSTM moves, tensor by tensor.
+    NnAdam(NnAdamConfig),
     /// A per-parameter MLP on momenta at six timescales (arXiv 1810.10180).
     Mlp(MlpConfig),
+    /// An LSTM a tensor and an MLP a parameter that talk to each other (arXiv 2009.11243).
+    RnnMlp(RnnMlpConfig),
     /// A per-parameter MLP on momentum, second moments and factored second moments (arXiv 2203.11860).
     AdafacMlp(AdafacMlpConfig),
     /// The same network beside a nominal optimizer and weight decay (arXiv 2209.11208).
@@ -97,7 +105,9 @@ impl LearnedOptimizerConfig {
             Self::LearnableSgd => Arc::new(LearnableSgd::new()?),
             Self::LearnableSgdm => Arc::new(LearnableSgdm::new()?),
             Self::LearnableAdam => Arc::new(LearnableAdam::new()?),
+            Self::NnAdam(config) => Arc::new(NnAdam::new(config.clone())?),
             Self::Mlp(config) => Arc::new(Mlp::new(config.clone())?),
+            Self::RnnMlp(config) => Arc::new(RnnMlp::new(config.clone())?),
             Self::AdafacMlp(config) => Arc::new(AdafacMlp::new(config.clone())?),
             Self::MlpNominal(config) => Arc::new(MlpNominal::new(config.clone())?),
             Self::HyperV2(config) => Arc::new(HyperV2::new(config.clone())?),
@@ -142,6 +152,13 @@ fn lane_of(theta_lanes: usize, lane: usize) -> usize {
     if theta_lanes == 1 { 0 } else { lane }
 }
 
+/// Indices of a layout's tensors in the order of their names: an order of summation that is not the layout's.
+fn by_name(layout: &Layout) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..layout.len()).collect();
+    order.sort_by_key(|&index| layout.tensors()[index].name());
+    order
+}
+
 /// A tensor of theta in one lane, by name.
 fn theta_tensor<'a>(theta: &'a Theta, lane: usize, name: &str) -> &'a [f32] {
     let index = theta.layout().index_of(name).expect("the layout was made from these names");
@@ -164,4 +181,12 @@ fn check_range(field: &str, value: usize, range: RangeInclusive<usize>) -> Resul
 /// Checks that a setting is a finite number.
 fn check_finite(field: &str, value: f32) -> Result<()> {
     if value.is_finite() { Ok(()) } else { Err(Error::setting(field, "must be a finite number", value)) }
+}
+
+/// Checks that decays of moving averages lie in `[0, 1)`.
+fn check_decays(field: &str, decays: &[f32]) -> Result<()> {
+    match decays.iter().find(|decay| !(0.0..1.0).contains(*decay)) {
+        Some(decay) => Err(Error::setting(field, "must be at least 0 and below 1", decay)),
+        None => Ok(()),
+    }
 }

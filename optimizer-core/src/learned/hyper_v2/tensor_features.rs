@@ -11,7 +11,7 @@
 
 use super::loss_buffer::LOSS_FEATURES;
 use crate::learned::accumulators::TIMESCALES;
-use crate::learned::float::{ln, mean, safe_rsqrt, tanh};
+use crate::learned::float::{log_magnitude, mean, safe_rsqrt, tanh};
 
 /// Number of features without the validation flag.
 pub(super) const FEATURES: usize = 30;
@@ -35,7 +35,7 @@ pub(super) struct SharedFeatures {
 
 /// `½ clip(ln(1e-8 + |10 x|), ±5)`.
 fn log_size(x: f32) -> f32 {
-    0.5 * ln(1e-8 + (10.0 * x).abs()).clamp(-5.0, 5.0)
+    0.5 * log_magnitude(10.0 * x)
 }
 
 /// Appends the features of one tensor: parameters `p` `[size]`, momenta `m` `[3, size]`, second moment `rms` `[size]`.

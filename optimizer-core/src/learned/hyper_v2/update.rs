@@ -15,7 +15,7 @@ use crate::learned::accumulators::{Decays, TensorPlan, check_slots, new_slots, p
 use crate::learned::channels::Channels;
 use crate::learned::float::{mean, minimum};
 use crate::learned::network::{StepRule, apply};
-use crate::learned::{check_lanes, lane_of, theta_layer, theta_tensor};
+use crate::learned::{check_lanes, lane_of, lstm, theta_layer};
 use crate::optimizer::{OptState, Optimizer, Slot};
 use crate::params::Params;
 use crate::{Error, Result, Theta};
@@ -136,7 +136,7 @@ impl Optimizer for Bound {
     }
 
     fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
-        let (lanes, tensors, size) = (params.lanes(), params.layout().len(), self.config.lstm_hidden_size);
+        let (lanes, tensors) = (params.lanes(), params.layout().len());
         check_lanes(self.theta.lanes(), lanes)?;
         if horizon.contains(&0) {
             return Err(Error::setting("horizon", "must be at least 1: it sets the timescales of the loss", 0));
@@ -150,15 +150,7 @@ impl Optimizer for Bound {
         slots.push(loss_decays);
         slots.push(Slot::filled("loss/means", [TIMESCALES], lanes, 0.0));
         slots.push(Slot::filled("loss/running_min", [TIMESCALES], lanes, NO_MINIMUM));
-        for part in ["hidden", "cell"] {
-            let mut slot = Slot::filled(format!("lstm/{part}"), [tensors, size], lanes, 0.0);
-            for lane in 0..lanes {
-                let initial =
-                    theta_tensor(&self.theta, lane_of(self.theta.lanes(), lane), &format!("lstm_init_state/{part}"));
-                slot.lane_mut(lane).chunks_exact_mut(size).for_each(|row| row.copy_from_slice(initial));
-            }
-            slots.push(slot);
-        }
+        slots.extend(lstm::slots(&self.theta, tensors, lanes));
         OptState::new(params, horizon, slots)
     }
 
