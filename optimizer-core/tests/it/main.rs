@@ -7,6 +7,7 @@ mod golden_celo;
 mod golden_estimators;
 mod golden_optimizers;
 mod laws;
+mod learned_laws;
 mod noise;
 mod optimizers;
 mod self_check;
