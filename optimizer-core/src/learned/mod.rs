@@ -35,6 +35,7 @@ mod lstm;
 mod mlp;
 mod mlp_nominal;
 mod mlp_theta;
+mod name_order;
 mod network;
 mod nn_adam;
 mod rnn_mlp;
@@ -150,13 +151,6 @@ fn check_lanes(theta_lanes: usize, lanes: usize) -> Result<()> {
 /// The theta lane that updates a lane of parameters.
 fn lane_of(theta_lanes: usize, lane: usize) -> usize {
     if theta_lanes == 1 { 0 } else { lane }
-}
-
-/// Indices of a layout's tensors in the order of their names: an order of summation that is not the layout's.
-fn by_name(layout: &Layout) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..layout.len()).collect();
-    order.sort_by_key(|&index| layout.tensors()[index].name());
-    order
 }
 
 /// A tensor of theta in one lane, by name.

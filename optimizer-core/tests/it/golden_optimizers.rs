@@ -166,8 +166,8 @@ fn slot_name(key: &str) -> Option<String> {
     Some(format!("{ours}{}", &key[prefix.len()..]))
 }
 
-/// Difference between a final state and the reference's, relative to the largest entry of each tensor. The reference
-/// puts the timescales of an accumulator last, we put them first. Returns how many tensors were compared.
+/// Difference between a final state and the reference's, relative to the largest entry of each timescale of each tensor.
+/// The reference puts the timescales of an accumulator last, we put them first. Returns how many tensors were compared.
 fn compare_state(state: &OptState, expected: &Tensors, place: &str, worst: &mut Worst) -> usize {
     let mut compared = 0;
     for (key, tensor) in expected {
@@ -185,10 +185,15 @@ fn compare_state(state: &OptState, expected: &Tensors, place: &str, worst: &mut 
         assert_eq!(values.len(), tensor.values.len(), "{place}: size of {key}");
         let timescales = if slot.shape == tensor.shape { 1 } else { tensor.shape[tensor.shape.len() - 1] };
         let size = values.len() / timescales;
-        let largest = tensor.values.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+        let mut largest = vec![f32::MIN_POSITIVE; timescales];
+        for (index, value) in tensor.values.iter().enumerate() {
+            largest[index % timescales] = largest[index % timescales].max(value.abs());
+        }
         for (index, expected) in tensor.values.iter().enumerate() {
             let got = values[index % timescales * size + index / timescales];
-            worst.see((got - expected).abs() / largest, || format!("{place} {key}[{index}]: {got} for {expected}"));
+            worst.see((got - expected).abs() / largest[index % timescales], || {
+                format!("{place} {key}[{index}]: {got} for {expected}")
+            });
         }
         compared += 1;
     }
