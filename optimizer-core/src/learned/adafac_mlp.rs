@@ -102,8 +102,8 @@ impl AdafacMlp {
 }
 
 impl LearnedOptimizer for AdafacMlp {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::AdafacMlp(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::AdafacMlp(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {

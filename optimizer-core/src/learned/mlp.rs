@@ -82,8 +82,8 @@ impl Mlp {
 }
 
 impl LearnedOptimizer for Mlp {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::Mlp(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::Mlp(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {

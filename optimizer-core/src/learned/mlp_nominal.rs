@@ -191,8 +191,8 @@ impl MlpNominal {
 }
 
 impl LearnedOptimizer for MlpNominal {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::MlpNominal(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::MlpNominal(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {

@@ -59,8 +59,8 @@ pub use rnn_mlp::{RnnMlp, RnnMlpConfig};
 
 /// A family of optimizers parametrised by [`Theta`].
 pub trait LearnedOptimizer: Send + Sync + std::fmt::Debug {
-    /// The configuration this was built from.
-    fn config(&self) -> LearnedOptimizerConfig;
+    /// The configuration this was built from; `None` for an optimizer from elsewhere, which no checkpoint can name.
+    fn config(&self) -> Option<LearnedOptimizerConfig>;
 
     /// Names and shapes of theta, slash-joined as in the JAX reference.
     fn layout(&self) -> &Arc<Layout>;

@@ -377,7 +377,7 @@ fn theta_is_sorted_by_name_and_drawn_from_its_seed() {
         assert!(theta.values().iter().all(|value| value.is_finite()));
         assert_eq!(theta, optimizer.init_theta(Seed::new(5)));
         let random = !matches!(
-            optimizer.config(),
+            optimizer.config().unwrap(),
             LearnedOptimizerConfig::LearnableSgd
                 | LearnedOptimizerConfig::LearnableSgdm
                 | LearnedOptimizerConfig::LearnableAdam
@@ -389,7 +389,7 @@ fn theta_is_sorted_by_name_and_drawn_from_its_seed() {
 #[test]
 fn settings_survive_a_recipe_and_unknown_ones_are_refused() {
     for optimizer in every_kind() {
-        let config = optimizer.config();
+        let config = optimizer.config().unwrap();
         let text = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<LearnedOptimizerConfig>(&text).unwrap(), config);
         let mut json = serde_json::to_value(&config).unwrap();

@@ -251,8 +251,8 @@ impl HyperV2 {
 }
 
 impl LearnedOptimizer for HyperV2 {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::HyperV2(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::HyperV2(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {
