@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn the_second_moment_is_trusted_from_the_sixth_step_on() {
         let rule = RAdam::default();
-        let rectifier = |count| rule.numbers(Moment { step: count - 1, horizon: 0 }).rectifier;
+        let rectifier = |count: u32| rule.numbers(Moment { step: count - 1, horizon: 0 }).rectifier;
         assert_eq!([1, 2, 3, 4, 5].map(rectifier), [None; 5]);
         let exact = |n: f64| {
             let (full, power) = (1999.0, 0.999_f64.powf(n));
