@@ -19,35 +19,35 @@ use super::float::{BLOCK, Block};
 
 /// The factored axes of one tensor of rank ≥ 2.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Factored {
+pub(crate) struct Factored {
     shape: Vec<usize>,
     row_strides: Vec<usize>,
     col_strides: Vec<usize>,
     /// Shape of `v_row`: without the largest axis.
-    pub(super) row_shape: Vec<usize>,
+    pub(crate) row_shape: Vec<usize>,
     /// Shape of `v_col`: without the second largest axis.
-    pub(super) col_shape: Vec<usize>,
+    pub(crate) col_shape: Vec<usize>,
     /// Number of elements behind one row value: the size of d0.
-    pub(super) row_count: usize,
+    pub(crate) row_count: usize,
     /// Number of elements behind one column value: the size of d1.
-    pub(super) col_count: usize,
+    pub(crate) col_count: usize,
     /// Where d1 lies within `v_row`: entries before, along and after it.
-    pub(super) row_split: [usize; 3],
+    pub(crate) row_split: [usize; 3],
 }
 
 /// Elements along the last axis, with the row and column index of the first one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Row index of the first element.
-    pub(super) row: usize,
+    pub(crate) row: usize,
     /// Column index of the first element.
-    pub(super) col: usize,
+    pub(crate) col: usize,
 }
 
 impl Factored {
     /// The factored axes of `shape`, `None` below rank 2. Ties go to the later axis (a stable ascending sort); there is
     /// no least size.
-    pub(super) fn of(shape: &[usize]) -> Option<Self> {
+    pub(crate) fn of(shape: &[usize]) -> Option<Self> {
         if shape.len() < 2 {
             return None;
         }
@@ -86,17 +86,17 @@ impl Factored {
     }
 
     /// Length of every run.
-    pub(super) fn run_length(&self) -> usize {
+    pub(crate) fn run_length(&self) -> usize {
         self.shape[self.shape.len() - 1]
     }
 
     /// What one element further along a run adds to the row and to the column index: 0 or 1.
-    pub(super) fn run_steps(&self) -> (usize, usize) {
+    pub(crate) fn run_steps(&self) -> (usize, usize) {
         (self.row_strides[self.shape.len() - 1], self.col_strides[self.shape.len() - 1])
     }
 
     /// The runs of the tensor in row-major order.
-    pub(super) fn runs(&self) -> Runs<'_> {
+    pub(crate) fn runs(&self) -> Runs<'_> {
         let outer = self.shape.len() - 1;
         let left = self.shape[..outer].iter().product();
         Runs { axes: self, index: vec![0; outer], next: Run { row: 0, col: 0 }, left }
@@ -158,7 +158,7 @@ fn without(shape: &[usize], axis: usize) -> (Vec<usize>, Vec<usize>) {
 
 /// Iterator over [`Run`]s: an odometer over all axes but the last.
 #[derive(Debug)]
-pub(super) struct Runs<'a> {
+pub(crate) struct Runs<'a> {
     axes: &'a Factored,
     index: Vec<usize>,
     next: Run,

@@ -21,7 +21,7 @@ use crate::{Error, Result, Seed, Theta};
 mod accumulators;
 mod adafac_mlp;
 mod adafac_network;
-mod axes;
+pub(crate) mod axes;
 mod bank;
 mod celo;
 mod channels;
