@@ -23,6 +23,7 @@ mod adafac_mlp;
 mod adafac_network;
 pub(crate) mod axes;
 mod bank;
+mod celo;
 mod channels;
 mod course;
 mod decays;
@@ -48,6 +49,7 @@ mod rolling;
 
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
 pub use adafac_network::WeightLayout;
+pub use celo::{Celo, CeloConfig, TrainPhase};
 pub use hyper_v2::{HyperV2, HyperV2Config};
 pub use learnable_adam::LearnableAdam;
 pub use learnable_sgd::{LearnableSgd, LearnableSgdm};
@@ -99,6 +101,8 @@ pub enum LearnedOptimizerConfig {
     MlpNominal(MlpNominalConfig),
     /// VeLO's hypernetwork: an LSTM a tensor writes the weights of an MLP a parameter (arXiv 2211.09760).
     HyperV2(HyperV2Config),
+    /// Celo: one such MLP for all parameters under a learned scheduler (arXiv 2501.12670).
+    Celo(CeloConfig),
 }
 
 impl LearnedOptimizerConfig {
@@ -117,6 +121,7 @@ impl LearnedOptimizerConfig {
             Self::AdafacMlp(config) => Arc::new(AdafacMlp::new(config.clone())?),
             Self::MlpNominal(config) => Arc::new(MlpNominal::new(config.clone())?),
             Self::HyperV2(config) => Arc::new(HyperV2::new(config.clone())?),
+            Self::Celo(config) => Arc::new(Celo::new(config.clone())?),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Saved states of optimizers: the next step is the same to the bit, and nothing else than the right bytes is continued.
 
+use std::sync::Arc;
+
 use paceline_optimizer_core::checkpoint::Checkpoint;
 use paceline_optimizer_core::learned::{HyperV2Config, LearnedOptimizer, LearnedOptimizerConfig};
 use paceline_optimizer_core::optimizer::wrapper::{
@@ -16,13 +18,21 @@ fn named(kind: &str) -> Box<dyn Optimizer> {
     toml::from_str::<OptimizerConfig>(&format!("kind = {kind:?}")).unwrap().build().unwrap()
 }
 
+/// Learned optimizers beside those of [`learned`].
+const LEARNED: [&str; 7] = ["rnn_mlp", "nn_adam", "mlp", "mlp_nominal", "learnable_sgd", "learnable_sgdm", "celo"];
+
+/// The same for a learned one.
+fn named_learned(kind: &str) -> Arc<dyn LearnedOptimizer> {
+    toml::from_str::<LearnedOptimizerConfig>(&format!("kind = {kind:?}")).unwrap().build().unwrap()
+}
+
 fn hand_designed() -> Vec<Box<dyn Optimizer>> {
     let kinds = "sgd sgdm adam adam_w rmsprop nadamw lamb lars radam yogi adabelief adagrad adafactor sm3 fromage muon \
                  piecewise_linear_adam adam_sqrt_decay_lr adam_exp_decay_lr";
     kinds.split(' ').map(named).collect()
 }
 
-fn hyper() -> (std::sync::Arc<dyn LearnedOptimizer>, Theta) {
+fn hyper() -> (Arc<dyn LearnedOptimizer>, Theta) {
     let config = HyperV2Config {
         lstm_hidden_size: 9,
         param_inits: 5,
@@ -53,7 +63,10 @@ fn all() -> Vec<Box<dyn Optimizer>> {
     let bind = |optimizer: &dyn LearnedOptimizer| optimizer.bind(thetas(optimizer, 3)).unwrap();
     let learned = learned();
     let bound = learned.iter().map(|optimizer| bind(optimizer.as_ref()));
-    hand_designed().into_iter().chain(bound).chain([bound_hyper(), nested()]).collect()
+    let other =
+        ["rnn_mlp", "nn_adam", "mlp", "mlp_nominal", "learnable_sgd", "learnable_sgdm", "celo"].map(named_learned);
+    let other = other.iter().map(|optimizer| bind(optimizer.as_ref()));
+    hand_designed().into_iter().chain(bound).chain(other).chain([bound_hyper(), nested()]).collect()
 }
 
 fn fresh(optimizer: &dyn Optimizer) -> OptState {
@@ -114,7 +127,7 @@ fn a_state_goes_on_only_under_the_optimizer_that_made_it() {
     let fewer = OptState::from_bytes(&bytes, adam.as_ref(), &state.select(&[0, 1])).unwrap_err();
     assert!(matches!(fewer, Error::Lanes { expected: 2, got: 3, .. }), "{fewer}");
 
-    for learned in learned() {
+    for learned in learned().into_iter().chain(LEARNED.map(named_learned)) {
         let theta = thetas(learned.as_ref(), 3);
         let mut moved = theta.clone();
         moved.values_mut()[1] += 1.0;
@@ -250,5 +263,7 @@ fn who_needs_the_loss_says_so() {
             needy.push(optimizer.name());
         }
     }
-    assert!(needy.contains(&"hyper_v2") && needy.contains(&"graft") && needy.len() < all().len(), "{needy:?}");
+    for name in ["hyper_v2", "celo", "rnn_mlp", "graft"] {
+        assert!(needy.contains(&name), "{name} is not among {needy:?}");
+    }
 }
