@@ -521,6 +521,28 @@ fn a_learning_rate_is_there_or_missed_aloud() {
 }
 
 #[test]
+fn a_validation_loss_is_heard_by_who_listens_and_moves_nothing() {
+    let rnn = || {
+        let rnn = LearnedOptimizerConfig::RnnMlp(Default::default()).build().unwrap();
+        rnn.bind(thetas(rnn.as_ref(), 1)).unwrap()
+    };
+    for (optimizer, listens) in [(adam_w as fn() -> _, false), (rnn, true)] {
+        let (told, untold) = (var_map(&MODEL), var_map(&MODEL));
+        let [mut hears, mut does_not] =
+            [&told, &untold].map(|map| LearnedOptimizer::new(optimizer(), map, STEPS).unwrap());
+        train(&mut hears, &told, 0..2);
+        train(&mut does_not, &untold, 0..2);
+        hears.observe_validation(&Tensor::new(0.5_f32, &Device::Cpu).unwrap()).unwrap();
+        let nan = hears.observe_validation(&Tensor::new(f32::NAN, &Device::Cpu).unwrap()).unwrap_err();
+        assert!(matches!(nan, Error::NotFinite { .. }), "{nan}");
+        assert_eq!(map_bits(&told), map_bits(&untold));
+        train(&mut hears, &told, 2..4);
+        train(&mut does_not, &untold, 2..4);
+        assert_eq!(map_bits(&told) != map_bits(&untold), listens);
+    }
+}
+
+#[test]
 fn a_checkpoint_trains_as_its_theta_does() {
     let optimizer = LearnedOptimizerConfig::AdafacMlp(Default::default());
     let theta = optimizer.build().unwrap().init_theta(Seed::new(8));

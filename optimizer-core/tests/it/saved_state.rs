@@ -191,9 +191,8 @@ fn another_learning_rate_may_continue() {
 #[test]
 fn a_learning_rate_is_that_of_the_time_the_optimizer_sees() {
     let line = Schedule::Linear { init_value: 0.0, end_value: 1.0, steps: 100 };
-    let text =
-        format!("kind = \"adam\"\nlearning_rate = {{ kind = \"linear\", init_value = 0, end_value = 1, steps = 100 }}");
-    let adam = || toml::from_str::<OptimizerConfig>(&text).unwrap().build().unwrap();
+    let text = "kind = \"adam\"\nlearning_rate = { kind = \"linear\", init_value = 0, end_value = 1, steps = 100 }";
+    let adam = || toml::from_str::<OptimizerConfig>(text).unwrap().build().unwrap();
     assert_eq!(adam().learning_rate(30, 100), Some(line.value(30, 100)));
     let half = GradientAccumulation::new(adam(), 2).unwrap();
     assert_eq!(half.learning_rate(61, 200), Some(line.value(30, 100)));
