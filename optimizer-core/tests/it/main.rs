@@ -8,6 +8,8 @@ mod golden_celo;
 mod golden_estimators;
 mod golden_optimizers;
 mod laws;
+mod learned_laws;
+mod learned_settings;
 mod noise;
 mod optimizers;
 mod self_check;
