@@ -24,6 +24,7 @@ mod adafac_network;
 pub(crate) mod axes;
 mod bank;
 mod celo;
+mod celo2;
 mod channels;
 mod course;
 mod decays;
@@ -51,11 +52,13 @@ mod rolling;
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
 pub use adafac_network::WeightLayout;
 pub use celo::{Celo, CeloConfig, TrainPhase};
+pub use celo2::{Celo2, Celo2AdamW, Celo2Base, Celo2Config, Celo2Meta, Celo2Rule, Celo2Vectors};
 pub use hyper_v2::{HyperV2, HyperV2Config};
 pub use learnable_adam::LearnableAdam;
 pub use learnable_sgd::{LearnableSgd, LearnableSgdm};
 pub use mlp::{Mlp, MlpConfig};
 pub use mlp_nominal::{MlpNominal, MlpNominalConfig, NominalGradient};
+pub use network::Activation;
 pub use nn_adam::{NnAdam, NnAdamConfig};
 pub use rnn_mlp::{RnnMlp, RnnMlpConfig};
 
@@ -104,6 +107,8 @@ pub enum LearnedOptimizerConfig {
     HyperV2(HyperV2Config),
     /// Celo: one such MLP for all parameters under a learned scheduler (arXiv 2501.12670).
     Celo(CeloConfig),
+    /// Celo2: an MLP that gives a direction of RMS 1, in one of three forms (arXiv 2602.19142).
+    Celo2(Celo2Config),
 }
 
 impl LearnedOptimizerConfig {
@@ -123,6 +128,7 @@ impl LearnedOptimizerConfig {
             Self::MlpNominal(config) => Arc::new(MlpNominal::new(config.clone())?),
             Self::HyperV2(config) => Arc::new(HyperV2::new(config.clone())?),
             Self::Celo(config) => Arc::new(Celo::new(config.clone())?),
+            Self::Celo2(config) => Arc::new(celo2::Family::new(config.clone())?),
         })
     }
 }

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use paceline_optimizer_core::learned::{
-    AdafacMlpConfig, CeloConfig, HyperV2Config, LearnedOptimizer, LearnedOptimizerConfig, MlpConfig, MlpNominalConfig,
-    NnAdamConfig, NominalGradient, RnnMlpConfig, TrainPhase, WeightLayout,
+    Activation, AdafacMlpConfig, Celo2, Celo2Base, Celo2Config, Celo2Meta, Celo2Rule, CeloConfig, HyperV2Config,
+    LearnedOptimizer, LearnedOptimizerConfig, MlpConfig, MlpNominalConfig, NnAdamConfig, NominalGradient, RnnMlpConfig,
+    TrainPhase, WeightLayout,
 };
 use paceline_optimizer_core::optimizer::{OptState, Optimizer, Slot};
 use paceline_optimizer_core::{Error, Layout, Params, Seed, TensorSpec, Theta, noise};
@@ -88,7 +89,32 @@ fn after(kind: &LearnedOptimizerConfig) -> (Vec<LearnedOptimizerConfig>, Option<
                 rnn_state_decay: 0.1,
                 ..config.clone()
             };
-            (vec![Kind::Celo(other)], None)
+            let next = Celo2Config::Base(Celo2Base { weight_decay: 0.1, ..Celo2Base::default() });
+            (vec![Kind::Celo(other)], Some(Kind::Celo2(next)))
+        }
+        Kind::Celo2(_) => {
+            let every_option = Celo2Rule {
+                ff_hidden_size: 5,
+                mlp_activation: Activation::Tanh,
+                bias_correction: true,
+                exp_mult: 0.1,
+                aggregate_mag: true,
+                param_scale_mult: true,
+                precondition_output: true,
+                rmsmult: 0.5,
+                with_rms: false,
+                ..Celo2Rule::default()
+            };
+            let base = Celo2Base { orthogonalize: true, rule: every_option, ..Celo2Base::default() };
+            let plain = Celo2Rule { normalize_input: false, normalize_output: false, ..Celo2Rule::default() };
+            let forms = [
+                Celo2Config::Base(base),
+                Celo2Config::Meta(Celo2Meta { rule: plain, ..Celo2Meta::default() }),
+                Celo2Config::Meta(Celo2Meta { adam_bias_correction: true, ..Celo2Meta::default() }),
+                Celo2Config::Shipped(Celo2::new(1e-3).weight_decay(0.1)),
+                Celo2Config::Shipped(Celo2::base(1e-3)),
+            ];
+            (forms.map(Kind::Celo2).to_vec(), None)
         }
     }
 }
