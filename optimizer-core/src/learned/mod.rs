@@ -24,12 +24,13 @@ mod adafac_network;
 pub(crate) mod axes;
 mod bank;
 mod celo;
+mod celo2;
 mod channels;
 mod course;
 mod decays;
 mod dense;
 mod first_layer;
-mod float;
+pub(crate) mod float;
 mod hyper_theta;
 mod hyper_v2;
 mod hypernetwork;
@@ -42,6 +43,7 @@ mod lstm;
 mod mlp;
 mod mlp_nominal;
 mod mlp_theta;
+pub(crate) mod name_order;
 mod network;
 mod nn_adam;
 mod rnn_mlp;
@@ -50,11 +52,13 @@ mod rolling;
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
 pub use adafac_network::WeightLayout;
 pub use celo::{Celo, CeloConfig, TrainPhase};
+pub use celo2::{Celo2, Celo2AdamW, Celo2Base, Celo2Config, Celo2Meta, Celo2Rule, Celo2Vectors};
 pub use hyper_v2::{HyperV2, HyperV2Config};
 pub use learnable_adam::LearnableAdam;
 pub use learnable_sgd::{LearnableSgd, LearnableSgdm};
 pub use mlp::{Mlp, MlpConfig};
 pub use mlp_nominal::{MlpNominal, MlpNominalConfig, NominalGradient};
+pub use network::Activation;
 pub use nn_adam::{NnAdam, NnAdamConfig};
 pub use rnn_mlp::{RnnMlp, RnnMlpConfig};
 
@@ -103,6 +107,8 @@ pub enum LearnedOptimizerConfig {
     HyperV2(HyperV2Config),
     /// Celo: one such MLP for all parameters under a learned scheduler (arXiv 2501.12670).
     Celo(CeloConfig),
+    /// Celo2: an MLP that gives a direction of RMS 1, in one of three forms (arXiv 2602.19142).
+    Celo2(Celo2Config),
 }
 
 impl LearnedOptimizerConfig {
@@ -122,6 +128,7 @@ impl LearnedOptimizerConfig {
             Self::MlpNominal(config) => Arc::new(MlpNominal::new(config.clone())?),
             Self::HyperV2(config) => Arc::new(HyperV2::new(config.clone())?),
             Self::Celo(config) => Arc::new(Celo::new(config.clone())?),
+            Self::Celo2(config) => Arc::new(celo2::Family::new(config.clone())?),
         })
     }
 }
@@ -172,13 +179,6 @@ fn check_horizons(lanes: usize, horizon: &[u32]) -> Result<()> {
         return Err(Error::setting("horizon", "must be at least 1: it sets the timescales of the loss", 0));
     }
     Ok(())
-}
-
-/// Indices of a layout's tensors in the order of their names: an order of summation that is not the layout's.
-fn by_name(layout: &Layout) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..layout.len()).collect();
-    order.sort_by_key(|&index| layout.tensors()[index].name());
-    order
 }
 
 /// A tensor of theta in one lane, by name.

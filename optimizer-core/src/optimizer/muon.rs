@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::adam::AdamRule;
 use super::decay::Decay;
 use super::moments;
-use super::newton_schulz::{Guard, NewtonSchulz};
+use super::newton_schulz::{COEFFICIENTS, Guard, NewtonSchulz};
 use super::rule::{Buffer, Moment, Rule};
 use super::{Schedule, settings};
 use crate::Result;
@@ -162,7 +162,7 @@ impl Muon {
             NormGuard::Add => Guard::Add(eps),
             NormGuard::Max => Guard::AtLeast(eps),
         };
-        NewtonSchulz { iterations: self.iterations, guard }
+        NewtonSchulz { coefficients: COEFFICIENTS, iterations: self.iterations, guard }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use paceline_optimizer_core::optimizer::OptimizerConfig;
+use paceline_optimizer_core::optimizer::{OptimizerConfig, Schedule};
 use serde::Deserialize;
 
 use crate::golden::{self, Worst};
@@ -67,4 +67,32 @@ fn golden_trajectories_of_settings() {
     ));
     assert!(parameter.value <= PARAMETER_TOLERANCE, "{:e}: {}", parameter.value, parameter.place);
     assert!(change.value <= CHANGE_TOLERANCE, "{:e}: {}", change.value, change.place);
+}
+
+/// What the schedule of Celo2's practical form was, step by step.
+#[test]
+fn golden_learning_rates() {
+    #[derive(Deserialize)]
+    struct Run {
+        file: String,
+        config: serde_json::Value,
+        num_steps: u64,
+    }
+    let folder = crate::golden_folder("celo");
+    let (mut compared, mut worst) = (0, Worst::default());
+    for Run { file, config, num_steps } in golden::cases::<Run>(&folder) {
+        let Some(schedule) = config.get("schedule") else { continue };
+        let schedule: Schedule = serde_json::from_value(schedule.clone()).unwrap();
+        schedule.validate("schedule").unwrap();
+        let stored = golden::read(&folder.join(&file));
+        for (step, &rate) in (0..).zip(&stored["learning_rates"].values) {
+            let got = schedule.value(step, num_steps) as f32;
+            worst.see((got - rate).abs() / rate.abs().max(1e-3), || format!("{file} step {step}: {got} for {rate}"));
+            compared += 1;
+        }
+    }
+    crate::announce(&format!("golden learning rates: {compared} compared, worst {:.1e} {}", worst.value, worst.place));
+    assert!(compared > 0, "no schedule in {}", folder.display());
+    // optax computes in f32, with half a dozen roundings.
+    assert!(worst.value <= 5e-7, "{:e}: {}", worst.value, worst.place);
 }

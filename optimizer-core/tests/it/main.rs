@@ -10,6 +10,8 @@ mod golden_estimators;
 mod golden_optimizers;
 mod golden_options;
 mod laws;
+mod learned_laws;
+mod learned_settings;
 mod noise;
 mod optimizer_laws;
 mod optimizers;

@@ -160,7 +160,7 @@ impl HyperV2Config {
     /// The shape of theta.
     ///
     /// # Errors
-    /// [`Error::Setting`] if a setting is out of its range.
+    /// [`crate::Error::Setting`] if a setting is out of its range.
     fn check(&self) -> Result<HyperShape> {
         check_range("lstm_hidden_size", self.lstm_hidden_size, 1..=4096)?;
         check_range("param_inits", self.param_inits, 1..=4096)?;
@@ -242,7 +242,7 @@ impl HyperV2 {
     /// The learned optimizer these settings describe.
     ///
     /// # Errors
-    /// [`Error::Setting`] if a setting is out of its range.
+    /// [`crate::Error::Setting`] if a setting is out of its range.
     pub fn new(config: HyperV2Config) -> Result<Self> {
         let shape = config.check()?;
         let theta = InitialTheta::new(shape.tensors())?;
