@@ -79,8 +79,10 @@ pub(super) struct AdafacNetwork {
 }
 
 impl AdafacNetwork {
+    /// Checks the settings.
+    ///
     /// # Errors
-    /// [`Error::Setting`] naming the setting that is out of its range.
+    /// [`crate::Error::Setting`] naming the one that is out of its range.
     pub(super) fn check(&self) -> Result<()> {
         check_range("hidden_size", self.hidden_size, 1..=256)?;
         check_range("hidden_layers", self.hidden_layers, 1..=8)?;

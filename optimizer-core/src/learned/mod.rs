@@ -43,6 +43,7 @@ mod lstm;
 mod mlp;
 mod mlp_nominal;
 mod mlp_theta;
+mod name_order;
 mod network;
 mod nn_adam;
 mod rnn_mlp;
@@ -178,13 +179,6 @@ fn check_horizons(lanes: usize, horizon: &[u32]) -> Result<()> {
         return Err(Error::setting("horizon", "must be at least 1: it sets the timescales of the loss", 0));
     }
     Ok(())
-}
-
-/// Indices of a layout's tensors in the order of their names: an order of summation that is not the layout's.
-fn by_name(layout: &Layout) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..layout.len()).collect();
-    order.sort_by_key(|&index| layout.tensors()[index].name());
-    order
 }
 
 /// A tensor of theta in one lane, by name.
