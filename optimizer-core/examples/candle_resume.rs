@@ -10,7 +10,7 @@ use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::candle::LearnedOptimizer;
 use paceline_optimizer_core::learned::{CeloConfig, LearnedOptimizerConfig};
 use paceline_optimizer_core::noise::Draws;
-use paceline_optimizer_core::optimizer::wrapper::for_run;
+use paceline_optimizer_core::optimizer::wrapper::WeightDecay;
 
 const STEPS: u32 = 200;
 const WIDTH: usize = 16;
@@ -31,8 +31,8 @@ impl Training {
     fn new() -> Result<Self> {
         let weight = Var::from_tensor(&normal(Seed::new(1), (WIDTH, WIDTH))?)?;
         let celo = LearnedOptimizerConfig::Celo(CeloConfig::published()).build()?;
-        let celo = for_run(celo.bind(celo.init_theta(Seed::new(2)))?, STEPS, 1e-6)?;
-        let optimizer = LearnedOptimizer::new(celo, vec![weight.clone()], STEPS)?;
+        let decayed = WeightDecay::new(celo.bind(celo.init_theta(Seed::new(2)))?, 1e-6, true)?;
+        let optimizer = LearnedOptimizer::new(Box::new(decayed), vec![weight.clone()], STEPS)?;
         Ok(Self { weight, optimizer })
     }
 

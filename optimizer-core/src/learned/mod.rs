@@ -48,12 +48,13 @@ mod network;
 mod nn_adam;
 mod rnn_mlp;
 mod rolling;
+mod step;
 
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
 pub use adafac_network::WeightLayout;
 pub use celo::{Celo, CeloConfig, TrainPhase};
 pub use celo2::{Celo2, Celo2AdamW, Celo2Base, Celo2Config, Celo2Meta, Celo2Rule, Celo2Vectors};
-pub use hyper_v2::{HyperV2, HyperV2Config};
+pub use hyper_v2::{HyperV2, HyperV2Config, Velo};
 pub use learnable_adam::LearnableAdam;
 pub use learnable_sgd::{LearnableSgd, LearnableSgdm};
 pub use mlp::{Mlp, MlpConfig};

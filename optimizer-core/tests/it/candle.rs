@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Module, Tensor, Var};
 use candle_nn::{Init, VarBuilder, VarMap};
 use paceline_optimizer_core::candle::{Config, LearnedOptimizer, MissingGradients, Role, Variables};
 use paceline_optimizer_core::checkpoint::{Checkpoint, CheckpointMeta, FORMAT};
-use paceline_optimizer_core::learned::{HyperV2Config, LearnedOptimizerConfig};
+use paceline_optimizer_core::learned::{HyperV2, HyperV2Config, LearnedOptimizer as _, LearnedOptimizerConfig};
 use paceline_optimizer_core::noise::{self, Draws};
 use paceline_optimizer_core::optimizer::{AdamW, OptState, Optimizer, OptimizerConfig, Sgd, Sgdm};
 use paceline_optimizer_core::outer::OuterState;
@@ -561,6 +561,34 @@ fn a_checkpoint_trains_as_its_theta_does() {
     let bound = optimizer.build().unwrap().bind(theta).unwrap();
     train(&mut LearnedOptimizer::new(bound, &from_theta, STEPS).unwrap(), &from_theta, 0..STEPS);
     assert_eq!(map_bits(&from_file), map_bits(&from_theta));
+}
+
+#[test]
+fn velo_in_one_line_trains_a_model_is_named_inside_and_needs_the_loss() {
+    let theta = HyperV2::new(HyperV2Config::velo()).unwrap().init_theta(Seed::new(1));
+    let velo = || HyperV2::velo(STEPS).max_training_steps(2).weight_decay(1e-6).theta(theta.clone()).unwrap();
+    let map = var_map(&MODEL);
+    let start = map_bits(&map);
+    let mut optimizer = LearnedOptimizer::new(velo(), &map, STEPS).unwrap();
+    assert!(optimizer.optimizer().needs_loss());
+    // Three gradients to one update.
+    train(&mut optimizer, &map, 0..2);
+    assert_eq!(map_bits(&map), start);
+    let bytes = optimizer.to_bytes().unwrap();
+    train(&mut optimizer, &map, 2..STEPS);
+    assert!(start.iter().zip(map_bits(&map)).all(|(before, after)| *before != after));
+
+    let fresh = var_map(&MODEL);
+    let mut restored = LearnedOptimizer::new(velo(), &fresh, STEPS).unwrap();
+    restored.restore(&bytes).unwrap();
+    train(&mut restored, &fresh, 2..STEPS);
+    assert_eq!(map_bits(&fresh), map_bits(&map));
+
+    let bare = HyperV2::new(HyperV2Config::velo()).unwrap().bind(theta.clone()).unwrap();
+    let said = LearnedOptimizer::new(bare, &fresh, STEPS).unwrap().restore(&bytes).unwrap_err().to_string();
+    assert!(said.contains("is hyper_v2, the state's weight_decay(gradient_accumulation(hyper_v2))"), "{said}");
+    let other = LearnedOptimizer::new(velo(), &fresh, STEPS + 1).unwrap_err();
+    assert!(matches!(other, Error::Setting { .. }), "{other}");
 }
 
 /// Fails in its second update, as an optimizer with a fault would.

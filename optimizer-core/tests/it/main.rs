@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic, in its helpers too")]
 
 mod candle;
+mod celo;
 mod checkpoint;
 mod evaluation;
 mod golden;

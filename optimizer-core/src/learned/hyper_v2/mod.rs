@@ -22,7 +22,8 @@ use super::bank::NetworkShape;
 use super::hyper_theta::HyperShape;
 use super::initial::InitialTheta;
 use super::inputs::InputGroups;
-use super::network::{Activation, StepSettings};
+use super::network::Activation;
+use super::step::StepSettings;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta};
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
@@ -30,8 +31,10 @@ use crate::{Result, Seed, Theta};
 
 mod tensor_features;
 mod update;
+mod velo;
 
 use tensor_features::FEATURES;
+pub use velo::Velo;
 
 /// Settings of [`HyperV2`]. A key that is absent takes the default of the reference's constructor, which for
 /// `use_bugged_loss_features` is **true**; VeLO's released weights were trained with false, LSTM size 512 and 256 banks.
