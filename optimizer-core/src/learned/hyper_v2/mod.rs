@@ -22,7 +22,8 @@ use super::bank::NetworkShape;
 use super::hyper_theta::HyperShape;
 use super::initial::InitialTheta;
 use super::inputs::InputGroups;
-use super::network::{Activation, StepSettings};
+use super::network::Activation;
+use super::step::StepSettings;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta};
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
@@ -30,8 +31,10 @@ use crate::{Result, Seed, Theta};
 
 mod tensor_features;
 mod update;
+mod velo;
 
 use tensor_features::FEATURES;
+pub use velo::Velo;
 
 /// Settings of [`HyperV2`]. A key that is absent takes the default of the reference's constructor, which for
 /// `use_bugged_loss_features` is **true**; VeLO's released weights were trained with false, LSTM size 512 and 256 banks.
@@ -160,7 +163,7 @@ impl HyperV2Config {
     /// The shape of theta.
     ///
     /// # Errors
-    /// [`Error::Setting`] if a setting is out of its range.
+    /// [`crate::Error::Setting`] if a setting is out of its range.
     fn check(&self) -> Result<HyperShape> {
         check_range("lstm_hidden_size", self.lstm_hidden_size, 1..=4096)?;
         check_range("param_inits", self.param_inits, 1..=4096)?;
@@ -242,7 +245,7 @@ impl HyperV2 {
     /// The learned optimizer these settings describe.
     ///
     /// # Errors
-    /// [`Error::Setting`] if a setting is out of its range.
+    /// [`crate::Error::Setting`] if a setting is out of its range.
     pub fn new(config: HyperV2Config) -> Result<Self> {
         let shape = config.check()?;
         let theta = InitialTheta::new(shape.tensors())?;
