@@ -9,9 +9,9 @@
 //!                                                                     └────────► p ← p − rate · rms(p) · step
 //! ```
 //!
-//! Source: `spec/optimizers.md` §1, whose quirks (dead first mixing layer, statistics centred on the wrong mean, …) are
-//! part of the pretrained weights and therefore kept. Order of operations: loss buffer, features from the *old*
-//! accumulators, LSTM, accumulators, per-parameter networks.
+//! Source: `HyperV2` of `hyper_v2.py`, google/learned_optimization @ 32186aa4, whose quirks (dead first mixing layer,
+//! statistics centred on the wrong mean, …) are part of the pretrained weights and therefore kept. Order of operations:
+//! loss buffer, features from the *old* accumulators, LSTM, accumulators, per-parameter networks.
 
 use std::sync::Arc;
 

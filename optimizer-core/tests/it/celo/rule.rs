@@ -95,7 +95,7 @@ fn the_matrices_of_a_convolution_are_orthogonalised_one_by_one() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     /// Every option of the learned rule, in any combination, against the published formulas in f64.
     #[test]
@@ -112,7 +112,8 @@ proptest! {
             initial_adafactor_decays: [0.5, 0.875, 0.75],
             bias_correction,
             normalize_input,
-            exp_mult: 0.25,
+            // Without normalisation magnitudes run into thousands.
+            exp_mult: if normalize_input { 0.25 } else { 1e-4 },
             aggregate_mag,
             param_scale_mult,
             ns_coeffs: [3.0, -3.5, 1.5],
@@ -141,7 +142,9 @@ proptest! {
             for ((got, p), s) in state.params.tensor(0).iter().zip(&p).zip(&direction) {
                 let expected = p - 0.125 * s - 0.25 * p * 0.125;
                 let error = (f64::from(*got) - expected).abs();
-                prop_assert!(error < 3e-5 * scale, "step {}: {} for {}", step, got, expected);
+                // Beside the rounding of the parameter, which grows large where nothing is normalised.
+                let rounding = 2e-7 * p.abs().max(expected.abs());
+                prop_assert!(error < 3e-5 * scale + rounding, "step {}: {} for {}", step, got, expected);
             }
         }
     }
