@@ -14,6 +14,7 @@ mod learned_laws;
 mod learned_settings;
 mod noise;
 mod optimizer_laws;
+mod optimizer_settings;
 mod optimizers;
 mod self_check;
 mod toy;
