@@ -27,6 +27,7 @@ mod adafactor;
 mod adagrad;
 mod adam;
 mod config;
+mod cosine;
 mod decay;
 mod fromage;
 mod lamb;

@@ -16,6 +16,7 @@ mod learned_laws;
 mod learned_settings;
 mod noise;
 mod optimizer_laws;
+mod optimizer_settings;
 mod optimizers;
 mod saved_state;
 mod self_check;
