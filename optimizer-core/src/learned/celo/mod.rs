@@ -275,8 +275,8 @@ impl Celo {
 }
 
 impl LearnedOptimizer for Celo {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::Celo(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::Celo(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {

@@ -85,8 +85,8 @@ impl Family {
 }
 
 impl LearnedOptimizer for Family {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::Celo2(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::Celo2(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {
