@@ -22,6 +22,7 @@ mod saved_state;
 mod self_check;
 mod toy;
 mod unroll;
+mod validation;
 
 /// Prints past the test harness, which shows what passing tests print only when asked: what was skipped must be seen.
 pub fn announce(line: &str) {
