@@ -1,7 +1,7 @@
 //! A candle model trained twice, by a learned optimizer and by candle's own AdamW:
 //! `cargo run --release -p paceline-optimizer-core --example candle_classifier [CHECKPOINT]`.
 //!
-//! CHECKPOINT is a file that `paceline pull` wrote. Without one nothing learned is at hand: the theta of learnable_adam is
+//! CHECKPOINT is a file that `paceline checkpoint pull` wrote. Without one nothing learned is at hand: the theta of learnable_adam is
 //! then what it is before meta-training, which is Adam with learning rate 0.001. Both trainings begin at the same weights
 //! and see the same batches, and every number comes from a seed.
 
