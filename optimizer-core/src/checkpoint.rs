@@ -14,14 +14,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::learned::LearnedOptimizerConfig;
 use crate::outer::{OuterState, StepSummary};
 use crate::params::Layout;
-use crate::{Error, Result, Theta, noise};
+use crate::tensor_file::{self, Tensor, TensorFile};
+use crate::{Error, Result, Theta, noise, strict_json};
 
 /// Newest format this program reads and the one it writes.
 pub const FORMAT: u32 = 1;
@@ -40,9 +41,9 @@ pub struct CheckpointMeta {
     pub run: String,
     /// The learned optimizer and its settings.
     pub optimizer: LearnedOptimizerConfig,
-    /// The whole recipe (`RunSpec`), task mixture included, as JSON.
-    pub recipe: serde_json::Value,
-    /// Hex SHA-256 of the checkpoint this one continues.
+    /// The whole recipe (`RunSpec`), task mixture included, as JSON. `None` for a theta that was imported: nobody knows it.
+    pub recipe: Option<serde_json::Value>,
+    /// Hex SHA-256 of the checkpoint this one continues, or of the file it was imported from.
     pub parent: Option<String>,
     /// Version of the code that wrote it.
     pub code_version: String,
@@ -153,7 +154,7 @@ impl Checkpoint {
             .collect::<Result<_, safetensors::SafeTensorError>>()
             .map_err(|error| damaged(error.to_string()))?;
         let text = document(meta, state)?;
-        let digest = digest(&text, &views);
+        let digest = digest(&text, viewed(&views));
         let metadata = format!("{DIGEST_PREFIX}{digest}\",{}", &text[1..]);
         safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), metadata)])))
             .map_err(|error| damaged(error.to_string()))
@@ -165,23 +166,21 @@ impl Checkpoint {
     /// [`Error::Checkpoint`] for damage, saying what differs; [`Error::CheckpointTooNew`]; [`Error::Setting`] if the
     /// optimizer it names has settings out of range.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let unreadable =
-            |error: safetensors::SafeTensorError| damaged(format!("not a whole safetensors file: {error}"));
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
-        let file = SafeTensors::deserialize(bytes).map_err(unreadable)?;
-        let metadata = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+        let file =
+            TensorFile::parse(bytes).map_err(|reason| damaged(format!("not a whole safetensors file: {reason}")))?;
+        let metadata = file.metadata(KEY);
         let metadata = metadata.ok_or_else(|| damaged(format!("no {KEY:?} metadata: not written by paceline")))?;
 
         let (stated, text) = split_digest(metadata)?;
-        let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| damaged(format!("metadata: {error}")))?;
+        let value = strict_json::parse(&text).map_err(|error| damaged(format!("metadata: {error}")))?;
         let format = value["meta"]["format"].as_u64().unwrap_or_default();
         if format > u64::from(FORMAT) {
             let found = u32::try_from(format).unwrap_or(u32::MAX);
             return Err(Error::CheckpointTooNew { found, supported: FORMAT });
         }
-        let found = digest(&text, &file.tensors());
-        if found != stated {
+        let found = digest(&text, file.tensors());
+        // A fuzzer that had to guess a digest would see nothing of what follows.
+        if found != stated && !cfg!(fuzzing) {
             return Err(damaged(format!(
                 "digest {found} of the content is not the stated {stated}: bytes were changed"
             )));
@@ -194,7 +193,7 @@ impl Checkpoint {
 
 impl Document {
     /// The checkpoint of this metadata and these tensors, once everything fits.
-    fn open(self, file: &SafeTensors<'_>) -> Result<Checkpoint> {
+    fn open(self, file: &TensorFile<'_>) -> Result<Checkpoint> {
         let Self { conventions, counters, meta, theta_hash } = self;
         if meta.format != FORMAT {
             return Err(damaged(format!("format {} is unknown, this program reads {FORMAT}", meta.format)));
@@ -208,15 +207,17 @@ impl Document {
         if file.len() != expected {
             return Err(damaged(format!("{} tensors, but {:?} has {expected}", file.len(), meta.optimizer)));
         }
-        let f32s = |group| values(file, layout, group, Dtype::F32, |bytes| f32::from_le_bytes(*bytes));
+        let f32s = |group| values(file, layout, group, tensor_file::Dtype::F32, |bytes| f32::from_le_bytes(*bytes));
         let theta = Theta::new(layout, 1, f32s("theta")?)?;
-        if theta.hash().to_string() != theta_hash {
+        if theta.hash().to_string() != theta_hash && !cfg!(fuzzing) {
             return Err(damaged(format!("theta hashes to {}, not the stated {theta_hash}", theta.hash())));
         }
         let state = OuterState {
             moment1: f32s("outer/moment1")?,
             moment2: f32s("outer/moment2")?,
-            pending: values(file, layout, "outer/pending", Dtype::F64, |bytes| f64::from_le_bytes(*bytes))?,
+            pending: values(file, layout, "outer/pending", tensor_file::Dtype::F64, |bytes| {
+                f64::from_le_bytes(*bytes)
+            })?,
             pending_steps: counters.pending_steps,
             updates: counters.updates,
             outer_step: counters.outer_step,
@@ -309,43 +310,55 @@ fn split_digest(metadata: &str) -> Result<(&str, String)> {
     Ok((stated, format!("{{{rest}")))
 }
 
-/// Hex SHA-256 over the metadata and everything about the tensors, in the order of their names.
-fn digest(text: &str, tensors: &[(String, TensorView<'_>)]) -> String {
+/// Tensors about to be written, in the order of their names.
+fn viewed<'a>(views: &'a [(String, TensorView<'_>)]) -> impl Iterator<Item = (&'a str, Tensor<'a>)> {
+    let mut ordered: Vec<_> = views.iter().collect();
+    ordered.sort_by(|(a, _), (b, _)| a.cmp(b));
+    ordered.into_iter().map(|(name, view)| {
+        let dtype = if view.dtype() == Dtype::F64 { tensor_file::Dtype::F64 } else { tensor_file::Dtype::F32 };
+        (name.as_str(), Tensor { dtype, shape: view.shape(), data: view.data() })
+    })
+}
+
+/// Hex SHA-256 over the metadata and everything about the tensors, which come in the order of their names.
+fn digest<'a>(text: &str, tensors: impl Iterator<Item = (&'a str, Tensor<'a>)>) -> String {
     let mut hasher = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
     part(text.as_bytes());
-    let mut ordered: Vec<_> = tensors.iter().collect();
-    ordered.sort_by(|(a, _), (b, _)| a.cmp(b));
-    for (name, view) in ordered {
+    for (name, tensor) in tensors {
         part(name.as_bytes());
-        part(format!("{:?} {:?}", view.dtype(), view.shape()).as_bytes());
-        part(view.data());
+        part(format!("{:?} {:?}", tensor.dtype, tensor.shape).as_bytes());
+        part(tensor.data);
     }
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// One group's tensors, in layout order.
+/// One group's tensors, in layout order. All are found to fit before anything is allocated for them.
 fn values<T: Copy + Into<f64>, const WIDTH: usize>(
-    file: &SafeTensors<'_>,
+    file: &TensorFile<'_>,
     layout: &Arc<Layout>,
     group: &str,
-    dtype: Dtype,
+    dtype: tensor_file::Dtype,
     decode: impl Fn(&[u8; WIDTH]) -> T,
 ) -> Result<Vec<T>> {
-    let mut all = Vec::with_capacity(layout.size());
-    for tensor in layout.tensors() {
-        let name = format!("{group}/{}", tensor.name());
-        let view = file.tensor(&name).map_err(|_| damaged(format!("tensor {name:?} is missing")))?;
-        if view.dtype() != dtype || view.shape() != tensor.shape() {
-            let (found, shape) = (view.dtype(), view.shape());
-            let expected = tensor.shape();
+    let mut tensors = Vec::with_capacity(layout.len());
+    for spec in layout.tensors() {
+        let name = format!("{group}/{}", spec.name());
+        let tensor = file.tensor(&name).ok_or_else(|| damaged(format!("tensor {name:?} is missing")))?;
+        if tensor.dtype != dtype || tensor.shape != spec.shape() {
+            let (found, shape) = (tensor.dtype, tensor.shape);
+            let expected = spec.shape();
             return Err(damaged(format!("tensor {name:?} is {found:?} {shape:?}, expected {dtype:?} {expected:?}")));
         }
+        tensors.push((name, tensor));
+    }
+    let mut all = Vec::with_capacity(layout.size());
+    for (name, tensor) in tensors {
         let start = all.len();
-        all.extend(view.data().as_chunks::<WIDTH>().0.iter().map(&decode));
+        all.extend(tensor.data.as_chunks::<WIDTH>().0.iter().map(&decode));
         if !all[start..].iter().all(|value| Into::<f64>::into(*value).is_finite()) {
             return Err(damaged(format!("tensor {name:?} holds a number that is not finite")));
         }
@@ -364,8 +377,7 @@ mod tests {
         let optimizer = LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default());
         let state = OuterState::new(optimizer.build().unwrap().init_theta(Seed::new(3)));
         let (run, code_version) = ("run".into(), "0.1.0".into());
-        let recipe = serde_json::Value::Null;
-        let meta = CheckpointMeta { format: FORMAT, run, optimizer: label, recipe, parent: None, code_version };
+        let meta = CheckpointMeta { format: FORMAT, run, optimizer: label, recipe: None, parent: None, code_version };
         Checkpoint { meta, state }
     }
 
@@ -388,8 +400,8 @@ mod tests {
         let checkpoint = mislabelled(LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()));
         let text = document(&checkpoint.meta, &checkpoint.state).unwrap().replace("noise/v1", "noise/v2");
         let bytes = checkpoint.encode().unwrap();
-        let views = SafeTensors::deserialize(&bytes).unwrap().tensors();
-        let metadata = format!("{DIGEST_PREFIX}{}\",{}", digest(&text, &views), &text[1..]);
+        let views = safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors();
+        let metadata = format!("{DIGEST_PREFIX}{}\",{}", digest(&text, viewed(&views)), &text[1..]);
         let sealed = safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), metadata)]))).unwrap();
         let error = Checkpoint::from_bytes(&sealed).unwrap_err().to_string();
         assert!(error.contains("noise/v2") && error.contains("noise/v1"), "{error}");

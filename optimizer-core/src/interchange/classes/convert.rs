@@ -1,0 +1,155 @@
+//! Settings from bindings and back.
+
+use serde_json::{Map, Value as Json};
+
+use super::super::gin::{Binding, Config, Value};
+use super::{Class, Parameter, Role};
+use crate::learned::LearnedOptimizerConfig;
+use crate::{Error, Result};
+
+/// A gin file, understood.
+#[derive(Debug)]
+pub(in crate::interchange) struct Described {
+    pub(in crate::interchange) optimizer: LearnedOptimizerConfig,
+    /// Keys of bindings that say nothing about it, in the order of the file.
+    pub(in crate::interchange) ignored: Vec<String>,
+}
+
+/// The optimizer that a gin file describes.
+///
+/// # Errors
+/// [`Error::Foreign`] with line and key: for what is no gin, a file that names no optimizer or one that is not built
+/// here, a parameter that its class does not have (gin refuses that too), and a value we cannot compute with.
+pub(in crate::interchange) fn describe(text: &str) -> Result<Described> {
+    let config = Config::parse(text)?;
+    let Some((scope, name)) = config.optimizer()? else {
+        return Err(Error::foreign("gin", "a binding of run_train.lopt, which names the optimizer", "none"));
+    };
+    let class = Class::named(name).ok_or_else(|| {
+        Error::foreign("gin (run_train.lopt)", format!("one of {}", Class::names()), Value::Text(name.into()).words())
+    })?;
+    let (bindings, others) = config.of_class(&scope, name);
+    let mut settings = Map::from_iter([("kind".to_owned(), Json::from(class.kind))]);
+    for parameter in class.parameters {
+        if let Some(value) = parameter.import(&parameter.default()?) {
+            settings.insert(parameter.name.to_owned(), value);
+        }
+    }
+    for binding in bindings {
+        let parameter = class.parameters.iter().find(|parameter| parameter.name == binding.parameter());
+        let parameter = parameter.ok_or_else(|| {
+            binding.wrong(&format!("a parameter of {name}"), "one that its constructor does not have")
+        })?;
+        let value = config.value(binding)?;
+        match parameter.import(&value) {
+            Some(value) => {
+                settings.insert(parameter.name.to_owned(), value);
+            }
+            None => parameter.check_unimported(&value, binding)?,
+        }
+    }
+    let optimizer = serde_json::from_value(Json::Object(settings))
+        .map_err(|error| Error::foreign(format!("gin ({name})"), "settings of this class", error.to_string()))?;
+    let unrelated = |binding: &&&Binding<'_>| !(binding.parameter() == "lopt" && binding.is_of("run_train"));
+    let ignored = others.iter().filter(unrelated).map(|binding| binding.words()).collect();
+    Ok(Described { optimizer, ignored })
+}
+
+impl Parameter {
+    fn default(&self) -> Result<Value<'static>> {
+        Value::parse(self.default)
+    }
+
+    /// The value as our setting; `None` if it is none of ours, or cannot be one.
+    fn import(&self, value: &Value<'_>) -> Option<Json> {
+        match self.role {
+            Role::Setting => json(value),
+            Role::Word(words) => {
+                let Value::Text(word) = value else { return None };
+                words.iter().find(|(theirs, _)| theirs == word).map(|(_, ours)| Json::from(*ours))
+            }
+            Role::Fixed | Role::Unused => None,
+        }
+    }
+
+    /// Judges a binding that became no setting.
+    fn check_unimported(&self, value: &Value<'_>, binding: &Binding<'_>) -> Result<()> {
+        match self.role {
+            Role::Unused => Ok(()),
+            Role::Fixed if json(value) == json(&self.default()?) => Ok(()),
+            Role::Fixed => {
+                Err(binding.wrong(&format!("{}, the only value that is built here", self.default), &value.words()))
+            }
+            Role::Setting => Err(binding.wrong("a number, True, False, None or a tuple of numbers", &value.words())),
+            Role::Word(words) => {
+                let words = words.iter().map(|(theirs, _)| format!("{theirs:?}")).collect::<Vec<_>>().join(", ");
+                Err(binding.wrong(&format!("one of {words}"), &value.words()))
+            }
+        }
+    }
+
+    /// Our setting as Python writes it; `None` if it is none of ours.
+    fn export(&self, settings: &Map<String, Json>) -> Option<String> {
+        let value = settings.get(self.name)?;
+        match self.role {
+            Role::Setting => Some(python(value)),
+            Role::Word(words) => {
+                let ours = value.as_str()?;
+                words.iter().find(|(_, word)| *word == ours).map(|(theirs, _)| format!("'{theirs}'"))
+            }
+            Role::Fixed | Role::Unused => None,
+        }
+    }
+}
+
+impl Class {
+    /// The gin file that describes settings of this class: every parameter of ours, defaults included.
+    pub(in crate::interchange) fn write(&self, optimizer: &LearnedOptimizerConfig) -> Result<String> {
+        let settings = settings(optimizer)?;
+        let mut text = format!("import {}\n\n", self.module);
+        for parameter in self.parameters {
+            if let Some(value) = parameter.export(&settings) {
+                text.push_str(&format!("{}.{} = {value}\n", self.gin, parameter.name));
+            }
+        }
+        text.push_str(&format!("run_train.lopt = @{}()\n", self.gin));
+        Ok(text)
+    }
+}
+
+/// Settings as an object with `kind`.
+pub(in crate::interchange) fn settings(optimizer: &LearnedOptimizerConfig) -> Result<Map<String, Json>> {
+    match serde_json::to_value(optimizer) {
+        Ok(Json::Object(settings)) => Ok(settings),
+        other => Err(Error::foreign("settings", "an object", format!("{other:?}"))),
+    }
+}
+
+fn json(value: &Value<'_>) -> Option<Json> {
+    Some(match value {
+        Value::None => Json::Null,
+        Value::Bool(value) => Json::from(*value),
+        Value::Integer(value) => Json::from(i64::try_from(*value).ok()?),
+        Value::Float(value) => Json::from(*value),
+        Value::Text(text) => Json::from(text.as_str()),
+        Value::Sequence(values) => Json::Array(values.iter().map(json).collect::<Option<_>>()?),
+        Value::Dictionary(_) | Value::Reference { .. } | Value::Macro(_) => return None,
+    })
+}
+
+/// A setting as Python writes it. Numbers are f32 and written with the fewest digits that give the same f32 back.
+fn python(value: &Json) -> String {
+    match value {
+        Json::Null => "None".into(),
+        Json::Bool(true) => "True".into(),
+        Json::Bool(false) => "False".into(),
+        Json::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() => format!("{:?}", float as f32),
+            _ => number.to_string(),
+        },
+        Json::String(text) => format!("{text:?}"),
+        Json::Array(values) if values.len() == 1 => format!("({},)", python(&values[0])),
+        Json::Array(values) => format!("({})", values.iter().map(python).collect::<Vec<_>>().join(", ")),
+        Json::Object(_) => "None".into(),
+    }
+}
