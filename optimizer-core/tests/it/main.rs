@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod evaluation;
+mod golden;
 mod golden_celo;
 mod golden_estimators;
 mod golden_optimizers;
