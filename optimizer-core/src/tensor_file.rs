@@ -18,6 +18,9 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 /// More axes than any tensor of ours has.
 const MOST_AXES: usize = 8;
 
+/// More metadata than any file of ours has.
+const MOST_METADATA: usize = 256;
+
 /// Type of a tensor's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dtype {
@@ -232,12 +235,15 @@ impl<'de> Deserialize<'de> for Metadata {
             type Value = Metadata;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of texts")
+                write!(f, "an object of at most {MOST_METADATA} texts")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
                 let mut texts = Vec::new();
                 while let Some(entry) = map.next_entry()? {
+                    if texts.len() == MOST_METADATA {
+                        return Err(A::Error::invalid_length(MOST_METADATA + 1, &self));
+                    }
                     texts.push(entry);
                 }
                 Ok(Metadata(texts))
@@ -292,6 +298,7 @@ mod tests {
             (format!("{{{}}}", tensor("a", "F32", "[4294967296,4294967296,4]", 0, 4)), "more than can be counted"),
             (format!("{{{}}}", tensor("a", "F32", "[-1]", 0, 4)), "integer `-1`"),
             (format!("{{{}}}", tensor("a", "F32", "[1,1,1,1,1,1,1,1,1]", 0, 4)), "at most 8 axes"),
+            (format!(r#"{{"__metadata__":{{{}}}}}"#, r#""":"","#.repeat(300)), "at most 256 texts"),
             (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}}"#.into(), "unknown field `x`"),
             (r#"{"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#.into(), "duplicate field"),
             (format!(r#"{{"__metadata__":{{"k":"1","k":"2"}},{whole}}}"#), "\"k\" twice"),

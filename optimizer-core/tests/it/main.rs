@@ -7,6 +7,7 @@ mod golden;
 mod golden_celo;
 mod golden_estimators;
 mod golden_optimizers;
+mod interchange;
 mod laws;
 mod noise;
 mod optimizers;

@@ -22,6 +22,9 @@ const CHUNKED: &str = "__msgpack_chunked_array__";
 /// Largest array in one piece, in bytes.
 pub(super) const CHUNK: usize = 1 << 30;
 
+/// More chunks than there can be: 64 GiB.
+const MOST_CHUNKS: usize = 64;
+
 /// More axes than any theta has.
 const MOST_AXES: usize = 8;
 
@@ -159,8 +162,11 @@ fn numbered<'a, T>(
 ) -> Result<Vec<T>> {
     let offset = reader.offset();
     let length = match reader.item()? {
-        Item::Map(length) => length,
-        other => return Err(at(offset, path, "a map with the keys \"0\", \"1\", …", other.words())),
+        Item::Map(length @ 0..=MOST_CHUNKS) => length,
+        other => {
+            let expected = format!("a map with the keys \"0\", \"1\", …, at most {MOST_CHUNKS}");
+            return Err(at(offset, path, expected, other.words()));
+        }
     };
     let mut entries = Vec::new();
     for _ in 0..length {

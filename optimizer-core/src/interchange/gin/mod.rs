@@ -29,6 +29,9 @@ const LONGEST: usize = 1 << 20;
 /// A macro that refers to a macro, and so on: deepest chain.
 const DEEPEST_MACRO: usize = 16;
 
+/// Longest key that is told whole, in letters.
+const LONGEST_KEY: usize = 200;
+
 /// One binding.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Binding<'a> {
@@ -150,7 +153,8 @@ impl<'a> Binding<'a> {
 
     /// Its key, for a report.
     pub(super) fn words(&self) -> String {
-        quoted(self.key).trim_matches('"').to_owned()
+        // Made of letters, digits, `_`, `.` and `/`, so there is nothing to escape.
+        self.key.chars().take(LONGEST_KEY).collect()
     }
 
     /// The complaint that it holds something else.

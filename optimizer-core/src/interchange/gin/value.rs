@@ -61,7 +61,7 @@ pub(super) struct Values {
 }
 
 /// Most values in one text: each takes some bytes of memory, however short it is written.
-const MOST: usize = 1 << 16;
+const MOST: usize = 1 << 14;
 
 /// Deepest nesting of brackets.
 const DEEPEST: usize = 32;
