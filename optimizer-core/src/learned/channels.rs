@@ -13,7 +13,8 @@
 
 use super::accumulators::{Accumulators, SecondMoment, TIMESCALES};
 use super::axes::{Factored, Place, Places};
-use super::float::{BLOCK, Block, block_sum, each, load, mean, rsqrt, safe_rsqrt};
+use super::float::{BLOCK, Block, each, load, mean, normaliser, rsqrt, safe_rsqrt};
+use super::network::{Inputs, element_normalisers};
 
 /// Number of element channels without the two in brackets.
 pub(super) const PLAIN: usize = 16;
@@ -84,11 +85,6 @@ pub(super) struct Normalisers<const E: usize> {
     pub(super) col: [f32; 2 * TIMESCALES],
 }
 
-/// `1/√(1e-5 + mean x²)`.
-fn normaliser(mean_square: f32) -> f32 {
-    rsqrt(1e-5 + mean_square)
-}
-
 /// `1/√(v + 1e-8)`: the separable channel of a second moment.
 #[inline(always)]
 pub(super) fn rsqrt_moment(v: f32) -> f32 {
@@ -114,34 +110,61 @@ impl<'a> Channels<'a> {
         &self.factors
     }
 
-    /// Number of elements.
-    pub(super) fn len(&self) -> usize {
-        self.g.len()
-    }
-
-    /// Calls `visit(start, length, places)` for each block in order; `places` is `None` below rank 2.
-    pub(super) fn for_each_block(&self, mut visit: impl FnMut(usize, usize, Option<&(Place, Place)>)) {
-        let mut places = match &self.factors {
-            Factors::Factored { axes, .. } => Some(axes.places()),
-            Factors::Full { .. } => None,
-        };
-        for start in (0..self.len()).step_by(BLOCK) {
-            let length = BLOCK.min(self.len() - start);
-            let place = places.as_mut().map(|places: &mut Places<'_>| places.next_block(length));
-            visit(start, length, place);
+    /// What `fac_g` and `fac_m` multiply with at timescale `a`.
+    #[inline(always)]
+    fn factor(&self, a: usize, start: usize, length: usize, places: Option<&(Place, Place)>) -> (Block, Block) {
+        match (&self.factors, places) {
+            (Factors::Factored { axes, row_factor, col_factor, .. }, Some((row, col))) => {
+                let mut factor = row.load(&row_factor[a * axes.rows()..]);
+                let col = col.load(&col_factor[a * axes.cols()..]);
+                for j in 0..BLOCK {
+                    factor[j] *= col[j];
+                }
+                (factor, factor)
+            }
+            (Factors::Full { v, momentum_eps }, _) => {
+                let v = load(v, a * self.g.len() + start, length);
+                (each(v, |v| safe_rsqrt(v + 1e-9)), each(v, |v| rsqrt(v + momentum_eps)))
+            }
+            (Factors::Factored { .. }, None) => unreachable!("factored tensors have places"),
         }
     }
 
-    /// The element channels of a block whose parameters are `p`. Beyond `length` they hold no sense.
+    /// Normalisers of all channels over the whole tensor, whose parameters are `p`.
+    pub(super) fn normalisers<const E: usize>(&self, p: &[f32]) -> Normalisers<E> {
+        let element = element_normalisers(self, p);
+        // A row value stands behind equally many elements as every other, so its mean over rows is that over elements.
+        let separable = |v: &[f32]| {
+            let mut normalisers = [0.0; 2 * TIMESCALES];
+            for (a, v) in v.chunks_exact(v.len() / TIMESCALES).enumerate() {
+                normalisers[a] = normaliser(mean(v, |v| v * v));
+                normalisers[TIMESCALES + a] = normaliser(mean(v, |v| rsqrt_moment(v) * rsqrt_moment(v)));
+            }
+            normalisers
+        };
+        let (row, col) = match &self.factors {
+            Factors::Factored { row, col, .. } => (separable(row), separable(col)),
+            Factors::Full { v, .. } => (separable(v), separable(v)),
+        };
+        Normalisers { element, row, col }
+    }
+}
+
+impl<const E: usize> Inputs<E> for Channels<'_> {
+    fn len(&self) -> usize {
+        self.g.len()
+    }
+
+    fn places(&self) -> Option<Places<'_>> {
+        match &self.factors {
+            Factors::Factored { axes, .. } => Some(axes.places()),
+            Factors::Full { .. } => None,
+        }
+    }
+
     #[inline(always)]
-    pub(super) fn element<const E: usize>(
-        &self,
-        p: &Block,
-        start: usize,
-        length: usize,
-        places: Option<&(Place, Place)>,
-    ) -> [Block; E] {
-        let size = self.len();
+    fn element(&self, p: &Block, start: usize, length: usize, places: Option<&(Place, Place)>) -> [Block; E] {
+        let size = self.g.len();
         let mut x = [[0.0; BLOCK]; E];
         let g = load(self.g, start, length);
         let rms = load(self.rms, start, length);
@@ -167,61 +190,15 @@ impl<'a> Channels<'a> {
         }
         x
     }
-
-    /// What `fac_g` and `fac_m` multiply with at timescale `a`.
-    #[inline(always)]
-    fn factor(&self, a: usize, start: usize, length: usize, places: Option<&(Place, Place)>) -> (Block, Block) {
-        match (&self.factors, places) {
-            (Factors::Factored { axes, row_factor, col_factor, .. }, Some((row, col))) => {
-                let mut factor = row.load(&row_factor[a * axes.rows()..]);
-                let col = col.load(&col_factor[a * axes.cols()..]);
-                for j in 0..BLOCK {
-                    factor[j] *= col[j];
-                }
-                (factor, factor)
-            }
-            (Factors::Full { v, momentum_eps }, _) => {
-                let v = load(v, a * self.len() + start, length);
-                (each(v, |v| safe_rsqrt(v + 1e-9)), each(v, |v| rsqrt(v + momentum_eps)))
-            }
-            (Factors::Factored { .. }, None) => unreachable!("factored tensors have places"),
-        }
-    }
-
-    /// Normalisers of all channels over the whole tensor, whose parameters are `p`.
-    pub(super) fn normalisers<const E: usize>(&self, p: &[f32]) -> Normalisers<E> {
-        let mut sums = [0.0_f64; E];
-        self.for_each_block(|start, length, places| {
-            let mut x: [Block; E] = self.element(&load(p, start, length), start, length, places);
-            for (sum, x) in sums.iter_mut().zip(&mut x) {
-                if length < BLOCK {
-                    x[length..].fill(0.0);
-                }
-                *sum += f64::from(block_sum(each(*x, |x| x * x)));
-            }
-        });
-        let element = sums.map(|sum| normaliser((sum / self.len() as f64) as f32));
-        // A row value stands behind equally many elements as every other, so its mean over rows is that over elements.
-        let separable = |v: &[f32]| {
-            let mut normalisers = [0.0; 2 * TIMESCALES];
-            for (a, v) in v.chunks_exact(v.len() / TIMESCALES).enumerate() {
-                normalisers[a] = normaliser(mean(v, |v| v * v));
-                normalisers[TIMESCALES + a] = normaliser(mean(v, |v| rsqrt_moment(v) * rsqrt_moment(v)));
-            }
-            normalisers
-        };
-        let (row, col) = match &self.factors {
-            Factors::Factored { row, col, .. } => (separable(row), separable(col)),
-            Factors::Full { v, .. } => (separable(v), separable(v)),
-        };
-        Normalisers { element, row, col }
-    }
 }
 
 /// `1/√(v_row / (mean over d1 of v_row + 1e-9))`, guarded, `[3, rows]`.
 fn row_factors(axes: &Factored, row: &[f32]) -> Vec<f32> {
     let [before, along, after] = axes.row_split;
     let mut factors = row.to_vec();
+    if factors.is_empty() {
+        return factors;
+    }
     for block in factors.chunks_exact_mut(along * after).take(TIMESCALES * before) {
         for inner in 0..after {
             let sum: f64 = (0..along).map(|k| f64::from(block[k * after + inner])).sum();

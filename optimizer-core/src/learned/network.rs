@@ -2,16 +2,15 @@
 //!
 //! ```text
 //!  pass 1   sum of squares of every channel ──► normalisers, multiplied into the first layer's weights
-//!  pass 2   channels of a block ──► relu ──► relu ──► (direction, magnitude) ──► p ← p − step
+//!  pass 2   channels of a block ──► relu ──► relu ──► (direction, magnitude, …) ──► p ← p − step
 //! ```
 //!
-//! Channels are computed twice rather than stored: thirty channels of a tensor would be 120 bytes a parameter. Inputs
-//! that are equal for all parameters (time) belong into the first layer's bias.
+//! Channels are computed twice rather than stored: thirty channels of a tensor would be 120 bytes a parameter.
 
-use super::accumulators::TIMESCALES;
-use super::axes::Place;
-use super::channels::{Channels, Factors, InputRows, Normalisers, Q, rsqrt_moment};
-use super::float::{BLOCK, Block, at_least, each, exp, load};
+use super::axes::{Place, Places};
+use super::channels::{Channels, InputRows, Q};
+use super::first_layer::FirstLayer;
+use super::float::{BLOCK, Block, at_least, each, exp, load, minus, normaliser, partial_sum};
 
 /// An affine layer, `y = x W + b`.
 #[derive(Clone, Copy, Debug)]
@@ -23,15 +22,27 @@ pub(super) struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    fn outputs(&self) -> usize {
+    /// Number of outputs.
+    pub(super) fn outputs(&self) -> usize {
         self.b.len()
+    }
+
+    /// The bias with inputs added in that are equal for all rows: `b + Σ_i values_i W_{first + i}`.
+    pub(super) fn bias_with(&self, first: usize, values: &[f32]) -> Vec<f32> {
+        let mut bias = self.b.to_vec();
+        for (w, value) in self.w.chunks_exact(self.outputs()).skip(first).zip(values) {
+            for (bias, w) in bias.iter_mut().zip(w) {
+                *bias += value * w;
+            }
+        }
+        bias
     }
 }
 
 /// Relu layers, then an affine one whose first two outputs are direction and magnitude.
 #[derive(Clone, Debug)]
 pub(super) struct Network<'a> {
-    /// From channels to the first hidden layer; rows that are not in [`InputRows`] are not used.
+    /// From channels to the first hidden layer.
     pub(super) first: Layer<'a>,
     /// Further hidden layers.
     pub(super) hidden: Vec<Layer<'a>>,
@@ -39,7 +50,101 @@ pub(super) struct Network<'a> {
     pub(super) last: Layer<'a>,
 }
 
-/// How the outputs become a step:
+impl<'a> Network<'a> {
+    /// A first layer and all that follow it, the last included.
+    pub(super) fn new(first: Layer<'a>, further: &[Layer<'a>]) -> Self {
+        let (last, hidden) = further.split_last().expect("a network has a last layer");
+        Self { first, hidden: hidden.to_vec(), last: *last }
+    }
+}
+
+/// What a network reads of one tensor in one lane: `E` channels, one value an element each.
+pub(super) trait Inputs<const E: usize> {
+    /// Number of elements.
+    fn len(&self) -> usize;
+
+    /// Where the row and column values of each block lie, if there are separable channels.
+    fn places(&self) -> Option<Places<'_>> {
+        None
+    }
+
+    /// The channels of a block whose parameters are `p`. Beyond `length` they hold no sense.
+    fn element(&self, p: &Block, start: usize, length: usize, places: Option<&(Place, Place)>) -> [Block; E];
+}
+
+/// Calls `visit(start, length, places)` for each block in order.
+#[inline(always)]
+fn for_each_block<const E: usize>(
+    inputs: &impl Inputs<E>,
+    mut visit: impl FnMut(usize, usize, Option<&(Place, Place)>),
+) {
+    let mut places = inputs.places();
+    for start in (0..inputs.len()).step_by(BLOCK) {
+        let length = BLOCK.min(inputs.len() - start);
+        visit(start, length, places.as_mut().map(|places| places.next_block(length)));
+    }
+}
+
+/// `1/√(1e-5 + mean x²)` of each element channel over the whole tensor, whose parameters are `p`.
+pub(super) fn element_normalisers<const E: usize>(inputs: &impl Inputs<E>, p: &[f32]) -> [f32; E] {
+    let mut sums = [0.0_f64; E];
+    for_each_block(inputs, |start, length, places| {
+        let x = inputs.element(&load(p, start, length), start, length, places);
+        for (sum, x) in sums.iter_mut().zip(&x) {
+            *sum += partial_sum(each(*x, |x| x * x), length);
+        }
+    });
+    sums.map(|sum| normaliser((sum / inputs.len() as f64) as f32))
+}
+
+/// A block of elements and what the network says about it. Beyond `length` the values hold no sense.
+#[derive(Debug)]
+pub(super) struct Evaluated<'a, const E: usize> {
+    /// Number of elements, less than a block only at the tensor's end.
+    pub(super) length: usize,
+    /// Parameters.
+    pub(super) p: &'a Block,
+    /// Element channels, not normalised.
+    pub(super) x: &'a [Block; E],
+    /// Outputs of the network.
+    pub(super) outputs: &'a [Block],
+}
+
+/// Evaluates the first `outputs` outputs of the network for all elements and sets the parameters to what `moved` says.
+#[inline(always)]
+pub(super) fn sweep<const E: usize>(
+    p: &mut [f32],
+    inputs: &impl Inputs<E>,
+    first: &FirstLayer<'_, E>,
+    network: &Network<'_>,
+    outputs: usize,
+    mut moved: impl FnMut(&Evaluated<'_, E>) -> Block,
+) {
+    let widest = network.hidden.iter().map(Layer::outputs).fold(first.units(), usize::max);
+    let (mut z, mut next) = (vec![[0.0; BLOCK]; widest], vec![[0.0; BLOCK]; widest]);
+    let mut out = vec![[0.0; BLOCK]; outputs];
+    for_each_block(inputs, |start, length, places| {
+        let parameters = load(p, start, length);
+        let x = inputs.element(&parameters, start, length, places);
+        first.evaluate(&x, start, length, places, &mut z[..first.units()]);
+        for z in &mut z[..first.units()] {
+            *z = relu(*z);
+        }
+        for layer in &network.hidden {
+            for (unit, next) in next[..layer.outputs()].iter_mut().enumerate() {
+                *next = relu(output(layer, unit, &z));
+            }
+            std::mem::swap(&mut z, &mut next);
+        }
+        for (unit, out) in out.iter_mut().enumerate() {
+            *out = output(&network.last, unit, &z);
+        }
+        let moved = moved(&Evaluated { length, p: &parameters, x: &x, outputs: &out });
+        p[start..start + length].copy_from_slice(&moved[..length]);
+    });
+}
+
+/// How direction and magnitude become a step:
 /// `step = rate · (direction · (scale · exp(exp_mult · magnitude)) · step_mult)`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StepRule {
@@ -55,7 +160,25 @@ pub(super) struct StepRule {
     pub(super) precondition: bool,
 }
 
-/// Moves the parameters `p` of one tensor in one lane.
+impl StepRule {
+    /// `step = direction · exp(exp_mult · magnitude) · step_mult`.
+    pub(super) fn plain(exp_mult: f32, step_mult: f32) -> Self {
+        Self { rate: 1.0, scale: 1.0, exp_mult, step_mult, precondition: false }
+    }
+
+    /// The step of a block, without its division by the root of the second moment.
+    #[inline(always)]
+    pub(super) fn step(&self, direction: &Block, magnitude: &Block) -> Block {
+        let size = each(*magnitude, |magnitude| self.scale * exp(self.exp_mult * magnitude));
+        let mut step = *direction;
+        for j in 0..BLOCK {
+            step[j] = self.rate * (direction[j] * size[j] * self.step_mult);
+        }
+        step
+    }
+}
+
+/// Moves the parameters `p` of one tensor in one lane by what the network says about its [`Channels`].
 pub(super) fn apply<const E: usize>(
     p: &mut [f32],
     channels: &Channels<'_>,
@@ -68,146 +191,15 @@ pub(super) fn apply<const E: usize>(
     }
     let normalisers = channels.normalisers(p);
     let first = FirstLayer::fold(network.first, rows, &normalisers, channels.factors());
-    let widest = network.hidden.iter().map(Layer::outputs).fold(network.first.outputs(), usize::max);
-    let (mut z, mut next) = (vec![[0.0; BLOCK]; widest], vec![[0.0; BLOCK]; widest]);
-    channels.for_each_block(|start, length, places| {
-        let parameters = load(p, start, length);
-        let x: [Block; E] = channels.element(&parameters, start, length, places);
-        let moments = first.moments(start, length);
-        for ((unit, z), w) in z.iter_mut().enumerate().zip(first.element.chunks_exact(E)) {
-            *z = relu(weigh(first.base(unit, &moments, places), w, &x));
-        }
-        for layer in &network.hidden {
-            for (unit, next) in next[..layer.outputs()].iter_mut().enumerate() {
-                *next = relu(output(layer, unit, &z));
+    sweep(p, channels, &first, network, 2, |block: &Evaluated<'_, E>| {
+        let mut step = rule.step(&block.outputs[0], &block.outputs[1]);
+        if rule.precondition {
+            for (step, q) in step.iter_mut().zip(&block.x[Q]) {
+                *step *= q;
             }
-            std::mem::swap(&mut z, &mut next);
         }
-        let direction = output(&network.last, 0, &z);
-        let magnitude = output(&network.last, 1, &z);
-        let size = each(magnitude, |magnitude| rule.scale * exp(rule.exp_mult * magnitude));
-        let precondition = if rule.precondition { x[Q] } else { [1.0; BLOCK] };
-        let mut moved = parameters;
-        for j in 0..BLOCK {
-            moved[j] -= rule.rate * (direction[j] * size[j] * rule.step_mult) * precondition[j];
-        }
-        p[start..start + length].copy_from_slice(&moved[..length]);
+        minus(*block.p, &step)
     });
-}
-
-/// The first layer with the normalisers multiplied in, and its separable part reduced to what an element needs.
-struct FirstLayer<'a, const E: usize> {
-    bias: &'a [f32],
-    /// `[units, E]`.
-    element: Vec<f32>,
-    separable: Separable<'a>,
-}
-
-/// What the separable channels add to each unit.
-enum Separable<'a> {
-    /// Rank ≥ 2: one number a row and one a column, `[units, rows]` and `[units, columns]`.
-    Factored { row: Vec<f32>, col: Vec<f32> },
-    /// Rank < 2: rows and columns are both the full second moment, so their weights add up: `[units, 6]`.
-    Full { v: &'a [f32], w: Vec<[f32; 2 * TIMESCALES]> },
-}
-
-impl<'a, const E: usize> FirstLayer<'a, E> {
-    fn fold(layer: Layer<'a>, rows: &InputRows<E>, normalisers: &Normalisers<E>, factors: &Factors<'a>) -> Self {
-        let units = layer.outputs();
-        let weight = |input: usize, unit: usize| layer.w[input * units + unit];
-        let element = (0..units)
-            .flat_map(|unit| (0..E).map(move |e| (unit, e)))
-            .map(|(unit, e)| weight(rows.element[e], unit) * normalisers.element[e])
-            .collect();
-        let separable_weights = |first: usize, first_rsqrt: usize, normalisers: &[f32; 2 * TIMESCALES], unit: usize| {
-            let mut w = *normalisers;
-            for a in 0..TIMESCALES {
-                w[a] *= weight(first + a, unit);
-                w[TIMESCALES + a] *= weight(first_rsqrt + a, unit);
-            }
-            w
-        };
-        let row_weights = |unit| separable_weights(rows.row, rows.rsqrt_row, &normalisers.row, unit);
-        let col_weights = |unit| separable_weights(rows.col, rows.rsqrt_col, &normalisers.col, unit);
-        let separable = match *factors {
-            Factors::Factored { row, col, .. } => Separable::Factored {
-                row: separable_table(row, (0..units).map(row_weights)),
-                col: separable_table(col, (0..units).map(col_weights)),
-            },
-            Factors::Full { v, .. } => {
-                let both = |unit| {
-                    let (mut w, col) = (row_weights(unit), col_weights(unit));
-                    for (w, col) in w.iter_mut().zip(col) {
-                        *w += col;
-                    }
-                    w
-                };
-                Separable::Full { v, w: (0..units).map(both).collect() }
-            }
-        };
-        Self { bias: layer.b, element, separable }
-    }
-
-    /// Second moments of a block and their roots, for tensors below rank 2.
-    #[inline(always)]
-    fn moments(&self, start: usize, length: usize) -> [Block; 2 * TIMESCALES] {
-        let mut x = [[0.0; BLOCK]; 2 * TIMESCALES];
-        if let Separable::Full { v, .. } = self.separable {
-            for a in 0..TIMESCALES {
-                x[a] = load(v, a * (v.len() / TIMESCALES) + start, length);
-                x[TIMESCALES + a] = each(x[a], rsqrt_moment);
-            }
-        }
-        x
-    }
-
-    /// Bias and separable part of one unit.
-    #[inline(always)]
-    fn base(&self, unit: usize, moments: &[Block; 2 * TIMESCALES], places: Option<&(Place, Place)>) -> Block {
-        match (&self.separable, places) {
-            (Separable::Factored { row, col }, Some((row_place, col_place))) => {
-                let units = self.bias.len();
-                let mut sum = row_place.load(&row[unit * (row.len() / units)..]);
-                let col = col_place.load(&col[unit * (col.len() / units)..]);
-                for j in 0..BLOCK {
-                    sum[j] += self.bias[unit] + col[j];
-                }
-                sum
-            }
-            (Separable::Full { w, .. }, _) => weigh([self.bias[unit]; BLOCK], &w[unit], moments),
-            (Separable::Factored { .. }, None) => unreachable!("factored tensors have places"),
-        }
-    }
-}
-
-/// For each unit (weights `w`) and each entry of `v` `[3, entries]`: `Σ_a w_a v_a + w_{3+a}/√(v_a + 1e-8)`.
-fn separable_table(v: &[f32], weights: impl Iterator<Item = [f32; 2 * TIMESCALES]>) -> Vec<f32> {
-    let entries = v.len() / TIMESCALES;
-    let roots: Vec<f32> = v.iter().copied().map(rsqrt_moment).collect();
-    let mut table = Vec::new();
-    for w in weights {
-        let first = table.len();
-        table.resize(first + entries, 0.0);
-        for (source, w) in [(v, &w[..TIMESCALES]), (&roots, &w[TIMESCALES..])] {
-            for (source, w) in source.chunks_exact(entries).zip(w) {
-                for (sum, x) in table[first..].iter_mut().zip(source) {
-                    *sum += w * x;
-                }
-            }
-        }
-    }
-    table
-}
-
-/// `sum + Σ_i w_i x_i`.
-#[inline(always)]
-fn weigh(mut sum: Block, w: &[f32], x: &[Block]) -> Block {
-    for (&w, x) in w.iter().zip(x) {
-        for j in 0..BLOCK {
-            sum[j] += w * x[j];
-        }
-    }
-    sum
 }
 
 /// One output of a layer.

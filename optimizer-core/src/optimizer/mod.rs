@@ -23,6 +23,7 @@ pub use adam::{Adam, AdamW};
 pub(crate) use adam::{AdamRule, MOMENTS};
 pub(crate) use decay::Decay;
 pub use schedule::Schedule;
+pub(crate) use sgd::TRACE;
 pub use sgd::{Sgd, Sgdm};
 
 /// Updates the parameters of some lanes from their gradients.
@@ -42,6 +43,17 @@ pub trait Optimizer: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`Error::LayoutMismatch`] or [`Error::Lanes`] if the gradients do not belong to these parameters.
     fn update(&self, state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState>;
+
+    /// `losses[lane]` were measured at `state.params()` on a validation batch (the reference's `is_valid`). Parameters
+    /// never change. Most optimizers do not listen, and the state comes back as it was; one that does (RNNMLPLOpt) counts
+    /// this as a step.
+    ///
+    /// # Errors
+    /// [`Error::Lanes`] if there is not one loss a lane, [`Error::Length`] if a state is not this optimizer's.
+    fn observe_validation(&self, state: OptState, losses: &[f32]) -> Result<OptState> {
+        state.check_losses(losses)?;
+        Ok(state)
+    }
 }
 
 /// One named buffer of optimizer state: `[lanes, shape…]`, row-major.
@@ -196,6 +208,14 @@ impl OptState {
     /// [`Error::LayoutMismatch`] or [`Error::Lanes`].
     pub fn check_gradients(&self, grads: &Params, losses: &[f32]) -> Result<()> {
         self.params.check_like(grads, "gradients")?;
+        self.check_losses(losses)
+    }
+
+    /// Checks that there is one loss a lane.
+    ///
+    /// # Errors
+    /// [`Error::Lanes`].
+    pub(crate) fn check_losses(&self, losses: &[f32]) -> Result<()> {
         if losses.len() != self.lanes() {
             return Err(Error::Lanes { what: "losses".into(), expected: self.lanes(), got: losses.len() });
         }

@@ -25,7 +25,32 @@ pub struct Sgdm {
 }
 
 /// One slot a tensor: `trace/NAME`.
-const TRACE: TensorSlots = TensorSlots { prefixes: &["trace"] };
+pub(crate) const TRACE: TensorSlots = TensorSlots { prefixes: &["trace"] };
+
+impl Sgd {
+    /// Updates one lane of a state. Does not count the step.
+    pub(crate) fn update_lane(&self, state: &mut OptState, grads: &Params, lane: usize) {
+        for index in 0..grads.layout().len() {
+            for (p, g) in state.params.lane_mut(index, lane).iter_mut().zip(grads.lane(index, lane)) {
+                *p = fused(-self.learning_rate, *g, *p);
+            }
+        }
+    }
+}
+
+impl Sgdm {
+    /// Updates one lane of a state whose slots are [`TRACE`]. Does not count the step.
+    pub(crate) fn update_lane(&self, state: &mut OptState, grads: &Params, lane: usize) {
+        for index in 0..grads.layout().len() {
+            let trace = state.slots[index].lane_mut(lane);
+            let params = state.params.lane_mut(index, lane).iter_mut();
+            for ((p, g), a) in params.zip(grads.lane(index, lane)).zip(trace) {
+                *a = fused(self.momentum, *a, *g);
+                *p = fused(-self.learning_rate, *a, *p);
+            }
+        }
+    }
+}
 
 impl Optimizer for Sgd {
     fn name(&self) -> &'static str {
@@ -38,10 +63,8 @@ impl Optimizer for Sgd {
 
     fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
         state.check_gradients(grads, losses)?;
-        for index in 0..grads.layout().len() {
-            for (p, g) in state.params.tensor_mut(index).iter_mut().zip(grads.tensor(index)) {
-                *p = fused(-self.learning_rate, *g, *p);
-            }
+        for lane in 0..state.lanes() {
+            self.update_lane(&mut state, grads, lane);
         }
         state.count_step();
         Ok(state)
@@ -61,13 +84,8 @@ impl Optimizer for Sgdm {
     fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
         state.check_gradients(grads, losses)?;
         TRACE.check(&state)?;
-        for index in 0..grads.layout().len() {
-            let trace = &mut state.slots[index].values;
-            let params = state.params.tensor_mut(index).iter_mut();
-            for ((p, g), a) in params.zip(grads.tensor(index)).zip(trace) {
-                *a = fused(self.momentum, *a, *g);
-                *p = fused(-self.learning_rate, *a, *p);
-            }
+        for lane in 0..state.lanes() {
+            self.update_lane(&mut state, grads, lane);
         }
         state.count_step();
         Ok(state)

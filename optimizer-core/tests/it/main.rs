@@ -9,6 +9,8 @@ mod golden_estimators;
 mod golden_optimizers;
 mod interchange;
 mod laws;
+mod learned_laws;
+mod learned_settings;
 mod noise;
 mod optimizers;
 mod self_check;

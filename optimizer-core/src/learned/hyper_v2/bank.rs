@@ -8,6 +8,7 @@ use crate::Theta;
 use crate::learned::channels::{CLIPPED, InputRows};
 use crate::learned::dense::affine;
 use crate::learned::network::{Layer, Network};
+use crate::learned::theta_tensor;
 
 /// Channels of each input group `w0__i`: g, clip(g), p, m, rms, m·q, q, fac_g, g·q, row, col, 1/√row, 1/√col, fac_m.
 pub(super) const INPUT_GROUPS: [usize; 14] = [1, 1, 1, 3, 1, 3, 1, 3, 1, 3, 3, 3, 3, 3];
@@ -43,13 +44,10 @@ impl Bank {
     /// Gathers the networks of one lane of theta.
     pub(super) fn gather(config: &HyperV2Config, theta: &Theta, lane: usize) -> Self {
         let banks = config.param_inits;
-        let tensor = |name: String| {
-            let index = theta.layout().index_of(&name).expect("the layout was made from these names");
-            theta.tensor(lane, index)
-        };
         let first = (0..INPUT_GROUPS.len()).map(|group| format!("w0__{group}")).chain(["b0".to_owned()]);
         let rest = (1..=config.ff_hidden_layers).flat_map(|layer| [format!("w{layer}"), format!("b{layer}")]);
-        let arrays: Vec<&[f32]> = first.chain(rest).map(|name| tensor(format!("ff_mod_stack/~/{name}"))).collect();
+        let arrays: Vec<&[f32]> =
+            first.chain(rest).map(|name| theta_tensor(theta, lane, &format!("ff_mod_stack/~/{name}"))).collect();
         let values = (0..banks)
             .flat_map(|bank| {
                 arrays.iter().flat_map(move |array| {

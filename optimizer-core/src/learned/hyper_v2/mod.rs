@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::initial::{Initial, ThetaTensors, draw, sorted};
+use super::initial::{Initial, InitialTheta, ThetaTensors};
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_range, check_theta};
 use crate::optimizer::Optimizer;
 use crate::params::{Layout, TensorSpec};
@@ -128,8 +128,7 @@ impl HyperV2Config {
 #[derive(Clone, Debug)]
 pub struct HyperV2 {
     config: HyperV2Config,
-    layout: Arc<Layout>,
-    initial: Vec<Initial>,
+    theta: InitialTheta,
 }
 
 impl HyperV2 {
@@ -139,8 +138,8 @@ impl HyperV2 {
     /// [`Error::Setting`] if a setting is out of its range.
     pub fn new(config: HyperV2Config) -> Result<Self> {
         config.check()?;
-        let (specs, initial): (Vec<_>, Vec<_>) = sorted(tensors(&config)).into_iter().unzip();
-        Ok(Self { config, layout: Layout::new(specs)?, initial })
+        let theta = InitialTheta::new(tensors(&config))?;
+        Ok(Self { config, theta })
     }
 }
 
@@ -185,15 +184,15 @@ impl LearnedOptimizer for HyperV2 {
     }
 
     fn layout(&self) -> &Arc<Layout> {
-        &self.layout
+        self.theta.layout()
     }
 
     fn init_theta(&self, seed: Seed) -> Theta {
-        draw(&self.layout, &self.initial, seed)
+        self.theta.draw(seed)
     }
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
-        check_theta(&self.layout, &theta)?;
+        check_theta(self.layout(), &theta)?;
         Ok(Box::new(update::Bound::new(self.config.clone(), theta)))
     }
 }

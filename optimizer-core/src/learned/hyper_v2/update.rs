@@ -14,8 +14,8 @@ use super::tensor_features::{self, SharedFeatures};
 use crate::learned::accumulators::{Decays, TensorPlan, check_slots, new_slots, plans};
 use crate::learned::channels::Channels;
 use crate::learned::float::{mean, minimum};
-use crate::learned::network::{Layer, StepRule, apply};
-use crate::learned::{check_lanes, lane_of};
+use crate::learned::network::{StepRule, apply};
+use crate::learned::{check_lanes, lane_of, lstm, theta_layer};
 use crate::optimizer::{OptState, Optimizer, Slot};
 use crate::params::Params;
 use crate::{Error, Result, Theta};
@@ -42,16 +42,8 @@ impl Bound {
         Self { config, theta, banks }
     }
 
-    fn tensor(&self, lane: usize, name: &str) -> &[f32] {
-        let index = self.theta.layout().index_of(name).expect("the layout was made from these names");
-        self.theta.tensor(lane, index)
-    }
-
     fn hypernetwork(&self, lane: usize) -> Hypernetwork<'_> {
-        let layer = |name: &str| Layer {
-            w: self.tensor(lane, &format!("rnn_params/{name}/w")),
-            b: self.tensor(lane, &format!("rnn_params/{name}/b")),
-        };
+        let layer = |name: &str| theta_layer(&self.theta, lane, &format!("rnn_params/{name}"));
         Hypernetwork {
             mixing: self.config.mix_layers.then(|| [layer("linear_1"), layer("linear_2")]),
             lstm: layer("rnn/linear"),
@@ -144,7 +136,7 @@ impl Optimizer for Bound {
     }
 
     fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
-        let (lanes, tensors, size) = (params.lanes(), params.layout().len(), self.config.lstm_hidden_size);
+        let (lanes, tensors) = (params.lanes(), params.layout().len());
         check_lanes(self.theta.lanes(), lanes)?;
         if horizon.contains(&0) {
             return Err(Error::setting("horizon", "must be at least 1: it sets the timescales of the loss", 0));
@@ -158,14 +150,7 @@ impl Optimizer for Bound {
         slots.push(loss_decays);
         slots.push(Slot::filled("loss/means", [TIMESCALES], lanes, 0.0));
         slots.push(Slot::filled("loss/running_min", [TIMESCALES], lanes, NO_MINIMUM));
-        for part in ["hidden", "cell"] {
-            let mut slot = Slot::filled(format!("lstm/{part}"), [tensors, size], lanes, 0.0);
-            for lane in 0..lanes {
-                let initial = self.tensor(lane_of(self.theta.lanes(), lane), &format!("lstm_init_state/{part}"));
-                slot.lane_mut(lane).chunks_exact_mut(size).for_each(|row| row.copy_from_slice(initial));
-            }
-            slots.push(slot);
-        }
+        slots.extend(lstm::slots(&self.theta, tensors, lanes));
         OptState::new(params, horizon, slots)
     }
 
