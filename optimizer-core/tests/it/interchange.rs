@@ -235,3 +235,48 @@ fn a_theta_that_is_not_finite_is_refused() {
     let error = import(&bytes, Description::Settings(&optimizer)).unwrap_err().to_string();
     assert!(error.contains("(one_minus_beta1): expected finite numbers, found NaN at index 0"), "{error}");
 }
+
+/// Settings of every kind with a class in the reference, none with only its defaults.
+const EVERY_KIND: [&str; 11] = [
+    r#"{"kind":"learnable_sgd"}"#,
+    r#"{"kind":"learnable_sgdm"}"#,
+    r#"{"kind":"learnable_adam"}"#,
+    r#"{"kind":"nn_adam","lstm_hidden_size":5,"decay_strength":0.25,"initial_beta2":0.99}"#,
+    r#"{"kind":"mlp","hidden_size":3,"exp_mult":0.1}"#,
+    r#"{"kind":"rnn_mlp","hidden_layer":1,"lstm_to_ff":3,"decays":[0.1,0.2,0.3,0.4,0.7]}"#,
+    r#"{"kind":"adafac_mlp","hidden_size":3,"hidden_layers":3,"initial_rms_decays":[0.95],"step_mult":0.33333334}"#,
+    r#"{"kind":"adafac_mlp","hidden_size":3,"weights":"scalars"}"#,
+    r#"{"kind":"mlp_nominal","hidden_size":2,"exp_mult":[0.1,0.2,0.3],"nominal_grad_estimator":"sgdm","nominal_controller":true}"#,
+    r#"{"kind":"hyper_v2","lstm_hidden_size":3,"param_inits":2,"clip_param_scale_amount":0.05,"mix_layers":false}"#,
+    r#"{"kind":"hyper_v2","lstm_hidden_size":3,"param_inits":2,"with_validation_feature_dim":true,"rnn_state_decay":1e-7}"#,
+];
+
+#[test]
+fn every_kind_leaves_as_flax_with_gin_and_comes_back() {
+    for settings in EVERY_KIND {
+        let optimizer: LearnedOptimizerConfig = serde_json::from_str(settings).unwrap();
+        let original = fresh(&optimizer, "run-7", 9);
+        let flax = write_flax(&original).unwrap();
+        let back = import(&flax.theta, Description::Gin(&flax.gin));
+        let back = back.unwrap_or_else(|error| panic!("{settings}: {error}\n{}", flax.gin));
+        assert_eq!(back.optimizer, optimizer, "{}", flax.gin);
+        assert_eq!(back.theta, original.state.theta, "{settings}");
+        assert_eq!((back.run.as_str(), back.outer_step), ("run-7", 9));
+        assert!(back.ignored.is_empty(), "{:?}", back.ignored);
+        assert_eq!(write_flax(&checkpoint(back)).unwrap(), flax);
+    }
+}
+
+/// A recipe's defaults and the reference's are the same, so a setting left out means the same in both.
+#[test]
+fn what_a_gin_file_leaves_out_is_what_a_recipe_leaves_out() {
+    for settings in EVERY_KIND {
+        let optimizer: LearnedOptimizerConfig = serde_json::from_str(settings).unwrap();
+        let kind = serde_json::to_value(&optimizer).unwrap()["kind"].clone();
+        let defaults: LearnedOptimizerConfig = serde_json::from_value(serde_json::json!({"kind": kind})).unwrap();
+        let flax = write_flax(&fresh(&defaults, "run-7", 9)).unwrap();
+        let reference = flax.gin.lines().last().unwrap();
+        assert!(reference.starts_with("run_train.lopt = @"), "{reference}");
+        assert_eq!(import(&flax.theta, Description::Gin(reference)).unwrap().optimizer, defaults);
+    }
+}

@@ -1,5 +1,7 @@
 //! Settings from bindings and back.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value as Json};
 
 use super::super::gin::{Binding, Config, Value};
@@ -30,10 +32,10 @@ pub(in crate::interchange) fn describe(text: &str) -> Result<Described> {
     })?;
     let (bindings, others) = config.of_class(&scope, name);
     let mut settings = Map::from_iter([("kind".to_owned(), Json::from(class.kind))]);
+    let mut flags = BTreeMap::new();
     for parameter in class.parameters {
-        if let Some(value) = parameter.import(&parameter.default()?) {
-            settings.insert(parameter.name.to_owned(), value);
-        }
+        let default = parameter.default()?;
+        parameter.import(&default, &mut settings, &mut flags);
     }
     for binding in bindings {
         let parameter = class.parameters.iter().find(|parameter| parameter.name == binding.parameter());
@@ -41,12 +43,13 @@ pub(in crate::interchange) fn describe(text: &str) -> Result<Described> {
             binding.wrong(&format!("a parameter of {name}"), "one that its constructor does not have")
         })?;
         let value = config.value(binding)?;
-        match parameter.import(&value) {
-            Some(value) => {
-                settings.insert(parameter.name.to_owned(), value);
-            }
-            None => parameter.check_unimported(&value, binding)?,
+        if !parameter.import(&value, &mut settings, &mut flags) {
+            return Err(binding.wrong(&parameter.expected(), &value.words()));
         }
+    }
+    if let Some(joint) = class.joint {
+        let word = (joint.word)(&|flag| flags.get(flag).copied().unwrap_or_default());
+        settings.insert(joint.setting.to_owned(), word.into());
     }
     let optimizer = serde_json::from_value(Json::Object(settings))
         .map_err(|error| Error::foreign(format!("gin ({name})"), "settings of this class", error.to_string()))?;
@@ -60,31 +63,39 @@ impl Parameter {
         Value::parse(self.default)
     }
 
-    /// The value as our setting; `None` if it is none of ours, or cannot be one.
-    fn import(&self, value: &Value<'_>) -> Option<Json> {
-        match self.role {
-            Role::Setting => json(value),
-            Role::Word(words) => {
-                let Value::Text(word) = value else { return None };
+    /// Takes the value into our settings, or among the flags. False if this parameter cannot have it.
+    fn import(
+        &self,
+        value: &Value<'_>,
+        settings: &mut Map<String, Json>,
+        flags: &mut BTreeMap<&'static str, bool>,
+    ) -> bool {
+        let ours = match (self.role, value) {
+            (Role::Unused, _) => return true,
+            (Role::Fixed, _) => return self.default().is_ok_and(|default| json(value) == json(&default)),
+            (Role::Flag, Value::Bool(flag)) => {
+                flags.insert(self.name, *flag);
+                return true;
+            }
+            (Role::Setting, _) => json(value),
+            (Role::Word(words), Value::Text(word)) => {
                 words.iter().find(|(theirs, _)| theirs == word).map(|(_, ours)| Json::from(*ours))
             }
-            Role::Fixed | Role::Unused => None,
-        }
+            (Role::Flag | Role::Word(_), _) => None,
+        };
+        ours.map(|ours| settings.insert(self.name.to_owned(), ours)).is_some()
     }
 
-    /// Judges a binding that became no setting.
-    fn check_unimported(&self, value: &Value<'_>, binding: &Binding<'_>) -> Result<()> {
+    /// What this parameter can be, for a message.
+    fn expected(&self) -> String {
         match self.role {
-            Role::Unused => Ok(()),
-            Role::Fixed if json(value) == json(&self.default()?) => Ok(()),
-            Role::Fixed => {
-                Err(binding.wrong(&format!("{}, the only value that is built here", self.default), &value.words()))
-            }
-            Role::Setting => Err(binding.wrong("a number, True, False, None or a tuple of numbers", &value.words())),
+            Role::Fixed => format!("{}, the only value that is built here", self.default),
+            Role::Flag => "True or False".into(),
             Role::Word(words) => {
                 let words = words.iter().map(|(theirs, _)| format!("{theirs:?}")).collect::<Vec<_>>().join(", ");
-                Err(binding.wrong(&format!("one of {words}"), &value.words()))
+                format!("one of {words}")
             }
+            Role::Setting | Role::Unused => "a number, a text, True, False, None or a tuple of these".into(),
         }
     }
 
@@ -97,7 +108,7 @@ impl Parameter {
                 let ours = value.as_str()?;
                 words.iter().find(|(_, word)| *word == ours).map(|(theirs, _)| format!("'{theirs}'"))
             }
-            Role::Fixed | Role::Unused => None,
+            Role::Fixed | Role::Flag | Role::Unused => None,
         }
     }
 }
@@ -110,6 +121,11 @@ impl Class {
         for parameter in self.parameters {
             if let Some(value) = parameter.export(&settings) {
                 text.push_str(&format!("{}.{} = {value}\n", self.gin, parameter.name));
+            }
+        }
+        if let Some(joint) = self.joint {
+            for (flag, value) in (joint.flags)(settings[joint.setting].as_str().unwrap_or_default()) {
+                text.push_str(&format!("{}.{flag} = {}\n", self.gin, python(&Json::from(*value))));
             }
         }
         text.push_str(&format!("run_train.lopt = @{}()\n", self.gin));

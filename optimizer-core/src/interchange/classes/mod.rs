@@ -33,6 +33,19 @@ pub(super) struct Class {
     /// How its theta is released.
     form: Form,
     parameters: &'static [Parameter],
+    /// Flags that make one setting together.
+    joint: Option<Joint>,
+}
+
+/// Flags of the reference that are one setting of ours.
+#[derive(Clone, Copy, Debug)]
+struct Joint {
+    /// Our setting, a word.
+    setting: &'static str,
+    /// The word for the flags.
+    word: fn(&dyn Fn(&str) -> bool) -> &'static str,
+    /// The flags for the word.
+    flags: fn(&str) -> &'static [(&'static str, bool)],
 }
 
 /// One parameter of a constructor.
@@ -53,12 +66,22 @@ enum Role {
     Word(&'static [(&'static str, &'static str)]),
     /// We compute what the default says, and nothing else.
     Fixed,
+    /// A flag of [`Class::joint`].
+    Flag,
     /// Changes no result: logging, or how theta begins.
     Unused,
 }
 
 const fn setting(name: &'static str, default: &'static str) -> Parameter {
     Parameter { name, default, role: Role::Setting }
+}
+
+const fn word(name: &'static str, default: &'static str, words: &'static [(&'static str, &'static str)]) -> Parameter {
+    Parameter { name, default, role: Role::Word(words) }
+}
+
+const fn flag(name: &'static str, default: &'static str) -> Parameter {
+    Parameter { name, default, role: Role::Flag }
 }
 
 const fn fixed(name: &'static str, default: &'static str) -> Parameter {

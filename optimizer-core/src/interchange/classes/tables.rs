@@ -1,10 +1,31 @@
-//! The tables. Sources: google/learned_optimization @ 32186aa4, file and class as named; the signature of `__init__`.
+//! The tables. Sources: google/learned_optimization @ 32186aa4, module and class as named; the signature of `__init__`.
 
 use super::super::flax::Form;
-use super::{Class, fixed, setting, unused};
+use super::{Class, Joint, fixed, flag, setting, unused, word};
 
 /// All classes that can be imported and exported.
-pub(super) const ALL: [Class; 3] = [LEARNABLE_ADAM, ADAFAC_MLP, HYPER_V2];
+pub(super) const ALL: [Class; 9] =
+    [LEARNABLE_SGD, LEARNABLE_SGDM, LEARNABLE_ADAM, NN_ADAM, MLP, RNN_MLP, ADAFAC_MLP, MLP_NOMINAL, HYPER_V2];
+
+const LEARNABLE_SGD: Class = Class {
+    gin: "LearnableSGD",
+    module: "learned_optimization.learned_optimizers.base",
+    kind: "learnable_sgd",
+    haiku: &[],
+    form: Form::Checkpoint,
+    parameters: &[unused("initial_lr", "0.01")],
+    joint: None,
+};
+
+const LEARNABLE_SGDM: Class = Class {
+    gin: "LearnableSGDM",
+    module: "learned_optimization.learned_optimizers.base",
+    kind: "learnable_sgdm",
+    haiku: &[],
+    form: Form::Checkpoint,
+    parameters: &[unused("initial_lr", "0.01"), unused("initial_momentum", "0.9")],
+    joint: None,
+};
 
 const LEARNABLE_ADAM: Class = Class {
     gin: "LearnableAdam",
@@ -19,6 +40,73 @@ const LEARNABLE_ADAM: Class = Class {
         unused("initial_epsilon", "1e-8"),
         unused("use_summary", "True"),
     ],
+    joint: None,
+};
+
+const NN_ADAM: Class = Class {
+    gin: "NNAdam",
+    module: "learned_optimization.learned_optimizers.nn_adam",
+    kind: "nn_adam",
+    haiku: &["rnn_params", "rnn_to_controls_params"],
+    form: Form::Checkpoint,
+    parameters: &[
+        setting("output_scale", "0.01"),
+        setting("initial_learning_rate", "1e-4"),
+        setting("initial_beta1", "0.9"),
+        setting("initial_beta2", "0.999"),
+        setting("initial_epsilon", "1e-8"),
+        setting("decay_strength", "0.0"),
+        setting("lstm_hidden_size", "32"),
+    ],
+    joint: None,
+};
+
+const MLP: Class = Class {
+    gin: "MLPLOpt",
+    module: "learned_optimization.learned_optimizers.mlp_lopt",
+    kind: "mlp",
+    haiku: &[""],
+    form: Form::Checkpoint,
+    parameters: &[
+        setting("exp_mult", "0.001"),
+        setting("step_mult", "0.001"),
+        setting("hidden_size", "32"),
+        setting("hidden_layers", "2"),
+        unused("compute_summary", "True"),
+    ],
+    joint: None,
+};
+
+const RNN_MLP: Class = Class {
+    gin: "RNNMLPLOpt",
+    module: "learned_optimization.learned_optimizers.rnn_mlp_lopt",
+    kind: "rnn_mlp",
+    haiku: &["rnn_params", "rnn_to_ff_params", "rnn_to_in_params", "ffmod_params"],
+    form: Form::Checkpoint,
+    parameters: &[
+        setting("step_multiplier", "0.001"),
+        setting("magnitude_rate", "0.001"),
+        setting("hidden_size", "32"),
+        setting("hidden_layer", "2"),
+        setting("from_mlp_size", "16"),
+        setting("from_lstm_size", "18"),
+        setting("lstm_to_ff", "17"),
+        setting("lstm_hidden_size", "64"),
+        setting("decays", "(0.5, 0.9, 0.99, 0.999, 0.9999)"),
+    ],
+    joint: None,
+};
+
+/// One matrix a layer, or a scalar a weight.
+const WEIGHTS: Joint = Joint {
+    setting: "weights",
+    word: |flag| {
+        if !flag("concat_weights") && flag("make_separate_weights") { "scalars" } else { "matrices" }
+    },
+    flags: |word| match word {
+        "scalars" => &[("concat_weights", false), ("make_separate_weights", true)],
+        _ => &[("concat_weights", true), ("make_separate_weights", false)],
+    },
 };
 
 const ADAFAC_MLP: Class = Class {
@@ -32,16 +120,52 @@ const ADAFAC_MLP: Class = Class {
         setting("step_mult", "0.001"),
         setting("hidden_size", "4"),
         setting("hidden_layers", "2"),
-        fixed("initial_momentum_decays", "(0.9, 0.99, 0.999)"),
-        fixed("initial_rms_decays", "(0.999,)"),
-        fixed("initial_adafactor_decays", "(0.9, 0.99, 0.999)"),
-        fixed("concat_weights", "True"),
-        fixed("make_separate_weights", "False"),
+        setting("initial_momentum_decays", "(0.9, 0.99, 0.999)"),
+        setting("initial_rms_decays", "(0.999,)"),
+        setting("initial_adafactor_decays", "(0.9, 0.99, 0.999)"),
+        flag("concat_weights", "True"),
+        flag("make_separate_weights", "False"),
+        // Reached only where `make_separate_weights` was tested and true.
         unused("split_weights", "False"),
     ],
+    joint: Some(WEIGHTS),
 };
 
-/// `learned_optimization/research/general_lopt/hyper_v2.py`.
+const MLP_NOMINAL: Class = Class {
+    gin: "MLPNomLOpt",
+    module: "learned_optimization.learned_optimizers.adafac_nominal",
+    kind: "mlp_nominal",
+    haiku: &["nn"],
+    form: Form::Checkpoint,
+    parameters: &[
+        setting("exp_mult", "(0.001, 0.001, 0.001)"),
+        setting("step_mult", "0.001"),
+        setting("hidden_size", "4"),
+        setting("hidden_layers", "2"),
+        setting("initial_momentum_decays", "(0.9, 0.99, 0.999)"),
+        setting("initial_rms_decays", "(0.999,)"),
+        setting("initial_adafactor_decays", "(0.9, 0.99, 0.999)"),
+        setting("nominal_stepsize", "0."),
+        setting("weight_decay", "0."),
+        flag("concat_weights", "True"),
+        flag("make_separate_weights", "False"),
+        unused("split_weights", "False"),
+        setting("nominal_controller", "False"),
+        setting("regularization_controller", "False"),
+        word(
+            "nominal_grad_estimator",
+            "'AdamAggMo'",
+            &[("SGD", "sgd"), ("SGDM", "sgdm"), ("AggMo", "agg_mo"), ("Adam", "adam"), ("AdamAggMo", "adam_agg_mo")],
+        ),
+        setting("aggregate_magnitude", "False"),
+        setting("aggregate_nom_magnitude", "False"),
+        setting("aggregate_reg_magnitude", "False"),
+        setting("normalize_blackbox", "False"),
+        setting("selfnormalize_blackbox", "False"),
+    ],
+    joint: Some(WEIGHTS),
+};
+
 const HYPER_V2: Class = Class {
     gin: "HyperV2",
     module: "learned_optimization.research.general_lopt.hyper_v2",
@@ -88,4 +212,5 @@ const HYPER_V2: Class = Class {
         setting("constant_loss", "False"),
         setting("clip_param_scale_amount", "None"),
     ],
+    joint: None,
 };
