@@ -7,6 +7,7 @@ use crate::failure::Failure;
 mod checkpoint;
 mod doctor;
 mod eval;
+mod interchange;
 mod run;
 mod tasks;
 mod train;
