@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::accumulators::{check_slots, new_slots, plans};
-use super::adafac_network::{AdafacNetwork, LaneTheta, MOMENTUM_EPS, ROWS, WeightLayout};
+use super::adafac_network::{AdafacNetwork, GUARDS, LaneTheta, ROWS, WeightLayout};
 use super::channels::Channels;
 use super::initial::InitialTheta;
 use super::network::{StepRule, apply};
@@ -152,7 +152,7 @@ impl Optimizer for Bound {
                 let g = grads.lane(index, lane);
                 let mut accumulators = plan.accumulators(&mut state.slots, lane);
                 accumulators.update(g, &theta.decays);
-                let channels = Channels::new(g, &accumulators, MOMENTUM_EPS);
+                let channels = Channels::new(g, &accumulators, GUARDS);
                 apply(state.params.lane_mut(index, lane), &channels, &ROWS, &network, self.rule);
             }
         }

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::accumulators::Decays;
-use super::channels::{InputRows, PLAIN};
+use super::channels::{Guards, InputRows, PLAIN};
 use super::decays::{TIME_CHANNELS, moved_decay, time_embedding};
 use super::initial::{Initial, ThetaTensors, zeros};
-use super::network::{Layer, Network};
+use super::network::{Activation, Layer, Network};
 use super::{check_decays, check_range};
 use crate::params::{Layout, TensorSpec};
 use crate::{Error, Result, Theta};
@@ -56,16 +56,19 @@ const NORMALISED: usize = 28;
 const INPUTS: usize = NORMALISED + TIME_CHANNELS;
 
 /// Where each channel stands among the inputs: g, p, m, rms, m·q, q, fac_g, row, col, 1/√row, 1/√col, fac_m.
-pub(super) const ROWS: InputRows<PLAIN> = InputRows {
-    element: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 25, 26, 27],
-    row: 13,
-    col: 16,
-    rsqrt_row: 19,
-    rsqrt_col: 22,
+pub(super) const ROWS: InputRows<PLAIN> = {
+    let mut element = [Some(0); PLAIN];
+    let mut channel = 0;
+    while channel < PLAIN {
+        // fac_m stands behind the separable channels.
+        element[channel] = Some(if channel < 13 { channel } else { channel + 12 });
+        channel += 1;
+    }
+    InputRows { element, row: Some(13), col: Some(16), rsqrt_row: Some(19), rsqrt_col: Some(22) }
 };
 
-/// Added inside the root of `fac_m` below rank 2.
-pub(super) const MOMENTUM_EPS: f32 = 1e-6;
+/// What is added inside roots.
+pub(super) const GUARDS: Guards = Guards { q: 1e-6, fac_m: 1e-6, normaliser: Some(1e-5) };
 
 /// Shape of the network, and the decays at offset 0.
 #[derive(Clone, Copy, Debug)]
@@ -80,8 +83,10 @@ pub(super) struct AdafacNetwork {
 }
 
 impl AdafacNetwork {
+    /// Checks the settings.
+    ///
     /// # Errors
-    /// [`Error::Setting`] naming the setting that is out of its range.
+    /// [`crate::Error::Setting`] naming the one that is out of its range.
     pub(super) fn check(&self) -> Result<()> {
         check_range("hidden_size", self.hidden_size, 1..=256)?;
         check_range("hidden_layers", self.hidden_layers, 1..=8)?;
@@ -202,6 +207,7 @@ impl LaneTheta {
             first: Layer { b: bias, ..self.layer(0) },
             hidden: (1..last).map(|layer| self.layer(layer)).collect(),
             last: self.layer(last),
+            activation: Activation::Relu,
         }
     }
 }
@@ -212,11 +218,6 @@ mod tests {
 
     #[test]
     fn every_input_row_is_used_once() {
-        let mut rows: Vec<usize> = ROWS.element.to_vec();
-        for first in [ROWS.row, ROWS.col, ROWS.rsqrt_row, ROWS.rsqrt_col] {
-            rows.extend(first..first + 3);
-        }
-        rows.sort_unstable();
-        assert_eq!(rows, (0..NORMALISED).collect::<Vec<_>>());
+        assert_eq!(ROWS.used(), (0..NORMALISED).collect::<Vec<_>>());
     }
 }

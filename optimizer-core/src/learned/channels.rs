@@ -5,16 +5,19 @@
 //! enter the network as a sum of two looked-up numbers.
 //!
 //! ```text
-//!  element channels    g │ p │ m ×3 │ rms │ m·q ×3 │ q │ fac_g ×3 │ fac_m ×3 │ [clip(g) │ g·q]        q = 1/√(rms + 1e-6)
+//!  element channels    g │ p │ m ×3 │ rms │ m·q ×3 │ q │ fac_g ×3 │ fac_m ×3 │ [clip(g) │ g·q]        q = 1/√(rms + ε)
 //!  separable channels  row ×3 │ 1/√(row + 1e-8) ×3 │ col ×3 │ 1/√(col + 1e-8) ×3
 //! ```
 //!
 //! `fac_g` and `fac_m` are the gradient and the momenta divided by the root of the factored second moment.
 
-use super::accumulators::{Accumulators, SecondMoment, TIMESCALES};
-use super::axes::{Factored, Place, Places};
-use super::float::{BLOCK, Block, each, load, mean, normaliser, rsqrt, safe_rsqrt};
-use super::network::{Inputs, element_normalisers};
+use std::ops::Range;
+
+use super::accumulators::{Accumulators, Corrected, SecondMoment, TIMESCALES};
+use super::axes::{Factored, Place, Places, Slice};
+use super::first_layer::FirstLayer;
+use super::float::{BLOCK, Block, each, load, mean, rsqrt, safe_rsqrt};
+use super::network::{Inputs, Layer, Walk, mean_squares};
 
 /// Number of element channels without the two in brackets.
 pub(super) const PLAIN: usize = 16;
@@ -25,19 +28,50 @@ pub(super) const CLIPPED: usize = 18;
 /// Index of `q` among the element channels.
 pub(super) const Q: usize = 9;
 
-/// Which input row of the network's first layer belongs to which channel.
+/// Index of the parameter among the element channels.
+pub(super) const P: usize = 1;
+
+/// Which input row of the network's first layer belongs to which channel; `None` for a channel that is no input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InputRows<const E: usize> {
-    /// One a element channel, in the order of the module's picture.
-    pub(super) element: [usize; E],
+    /// One an element channel, in the order of the module's picture.
+    pub(super) element: [Option<usize>; E],
     /// First of the three rows of `row`.
-    pub(super) row: usize,
+    pub(super) row: Option<usize>,
     /// First of the three rows of `col`.
-    pub(super) col: usize,
+    pub(super) col: Option<usize>,
     /// First of the three rows of `1/√(row + 1e-8)`.
-    pub(super) rsqrt_row: usize,
+    pub(super) rsqrt_row: Option<usize>,
     /// First of the three rows of `1/√(col + 1e-8)`.
-    pub(super) rsqrt_col: usize,
+    pub(super) rsqrt_col: Option<usize>,
+}
+
+#[cfg(test)]
+impl<const E: usize> InputRows<E> {
+    /// All rows that some channel stands in, in order.
+    pub(super) fn used(&self) -> Vec<usize> {
+        let separable = [self.row, self.col, self.rsqrt_row, self.rsqrt_col];
+        let separable = separable.into_iter().flatten().flat_map(|first| first..first + TIMESCALES);
+        let mut used: Vec<usize> = self.element.into_iter().flatten().chain(separable).collect();
+        used.sort_unstable();
+        used
+    }
+}
+
+/// What is added inside roots so that nothing is divided by zero; the optimizers differ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Guards {
+    /// In `q`.
+    pub(super) q: f32,
+    /// In `fac_m` below rank 2.
+    pub(super) fac_m: f32,
+    /// In the normalisers of channels; without it channels are not normalised.
+    pub(super) normaliser: Option<f32>,
+}
+
+impl Guards {
+    /// Those of HyperV2 and Celo.
+    pub(super) const HYPER_V2: Self = Self { q: 1e-6, fac_m: 0.0, normaliser: Some(1e-5) };
 }
 
 /// One tensor in one lane: what its channels are computed from.
@@ -47,6 +81,7 @@ pub(super) struct Channels<'a> {
     m: &'a [f32],
     rms: &'a [f32],
     factors: Factors<'a>,
+    guards: Guards,
 }
 
 /// What divides `fac_g` and `fac_m`.
@@ -64,17 +99,17 @@ pub(super) enum Factors<'a> {
         row_factor: Vec<f32>,
         /// `1/√v_col`, guarded.
         col_factor: Vec<f32>,
+        /// The two factors of `fac_m`, if they are not those of `fac_g`.
+        for_momentum: Option<[Vec<f32>; 2]>,
     },
     /// Rank < 2: from the full second moment.
     Full {
         /// `v_diag`, `[3, size]`.
         v: &'a [f32],
-        /// Added inside the root of `fac_m`: 0 in HyperV2, 1e-6 in AdafacMLPLOpt.
-        momentum_eps: f32,
     },
 }
 
-/// Normalisers `1/√(1e-5 + mean x²)` of all channels of a tensor.
+/// Normalisers `1/√(ε + mean x²)` of all channels of a slice.
 #[derive(Clone, Debug)]
 pub(super) struct Normalisers<const E: usize> {
     /// One an element channel.
@@ -93,16 +128,29 @@ pub(super) fn rsqrt_moment(v: f32) -> f32 {
 
 impl<'a> Channels<'a> {
     /// From a gradient and accumulators that it has already entered.
-    pub(super) fn new(g: &'a [f32], accumulators: &'a Accumulators<'_>, momentum_eps: f32) -> Self {
+    pub(super) fn new(g: &'a [f32], accumulators: &'a Accumulators<'_>, guards: Guards) -> Self {
         let factors = match &accumulators.second {
-            SecondMoment::Full { v } => Factors::Full { v, momentum_eps },
+            SecondMoment::Full { v } => Factors::Full { v },
             SecondMoment::Factored { axes, row, col } => {
-                let row_factor = row_factors(axes, row);
-                let col_factor = col.iter().copied().map(safe_rsqrt).collect();
-                Factors::Factored { axes, row, col, row_factor, col_factor }
+                let [row_factor, col_factor] = factors(axes, row, col);
+                Factors::Factored { axes, row, col, row_factor, col_factor, for_momentum: None }
             }
         };
-        Self { g, m: accumulators.m, rms: accumulators.rms, factors }
+        Self { g, m: accumulators.m, rms: accumulators.rms, factors, guards }
+    }
+
+    /// The same channels from accumulators whose bias is corrected. The gradient is still divided by the uncorrected
+    /// ones, and so is everything below rank 2.
+    pub(super) fn with_corrected(self, corrected: &'a Corrected) -> Self {
+        let factors = match self.factors {
+            Factors::Factored { axes, row_factor, col_factor, .. } => {
+                let (row, col) = (&corrected.row, &corrected.col);
+                let for_momentum = Some(factors(axes, row, col));
+                Factors::Factored { axes, row, col, row_factor, col_factor, for_momentum }
+            }
+            full @ Factors::Full { .. } => full,
+        };
+        Self { m: &corrected.m, rms: &corrected.rms, factors, ..self }
     }
 
     /// What divides the factored channels.
@@ -110,41 +158,84 @@ impl<'a> Channels<'a> {
         &self.factors
     }
 
+    /// The matrices of the tensor's last two axes; below rank 2, the whole tensor.
+    pub(super) fn matrices(&self) -> Vec<Slice> {
+        match &self.factors {
+            Factors::Factored { axes, .. } => axes.matrices().collect(),
+            Factors::Full { .. } => vec![self.whole()],
+        }
+    }
+
+    /// The whole tensor as one slice.
+    pub(super) fn whole(&self) -> Slice {
+        match &self.factors {
+            Factors::Factored { axes, .. } => axes.whole(),
+            Factors::Full { .. } => Slice { elements: 0..self.g.len(), rows: 0..0, cols: 0..0 },
+        }
+    }
+
     /// What `fac_g` and `fac_m` multiply with at timescale `a`.
     #[inline(always)]
     fn factor(&self, a: usize, start: usize, length: usize, places: Option<&(Place, Place)>) -> (Block, Block) {
         match (&self.factors, places) {
-            (Factors::Factored { axes, row_factor, col_factor, .. }, Some((row, col))) => {
-                let mut factor = row.load(&row_factor[a * axes.rows()..]);
-                let col = col.load(&col_factor[a * axes.cols()..]);
-                for j in 0..BLOCK {
-                    factor[j] *= col[j];
-                }
-                (factor, factor)
+            (Factors::Factored { axes, row_factor, col_factor, for_momentum, .. }, Some((row, col))) => {
+                let product = |row_factor: &[f32], col_factor: &[f32]| {
+                    let mut factor = row.load(&row_factor[a * axes.rows()..]);
+                    let col = col.load(&col_factor[a * axes.cols()..]);
+                    for j in 0..BLOCK {
+                        factor[j] *= col[j];
+                    }
+                    factor
+                };
+                let for_gradient = product(row_factor, col_factor);
+                let for_momentum = for_momentum.as_ref().map_or(for_gradient, |[row, col]| product(row, col));
+                (for_gradient, for_momentum)
             }
-            (Factors::Full { v, momentum_eps }, _) => {
+            (Factors::Full { v }, _) => {
                 let v = load(v, a * self.g.len() + start, length);
-                (each(v, |v| safe_rsqrt(v + 1e-9)), each(v, |v| rsqrt(v + momentum_eps)))
+                (each(v, |v| safe_rsqrt(v + 1e-9)), each(v, |v| rsqrt(v + self.guards.fac_m)))
             }
             (Factors::Factored { .. }, None) => unreachable!("factored tensors have places"),
         }
     }
 
-    /// Normalisers of all channels over the whole tensor, whose parameters are `p`.
-    pub(super) fn normalisers<const E: usize>(&self, p: &[f32]) -> Normalisers<E> {
-        let element = element_normalisers(self, p);
+    /// A first layer normalised over the whole tensor, whose parameters are `p`.
+    pub(super) fn first_layer<const E: usize>(
+        &self,
+        p: &[f32],
+        layer: Layer<'a>,
+        rows: &InputRows<E>,
+    ) -> FirstLayer<'a, E> {
+        let (mut first, whole) = (FirstLayer::unfolded(layer, &self.factors), self.whole());
+        first.refold(rows, &self.normalisers(p, &whole, &mut Walk::new::<E>(self)), &whole);
+        first
+    }
+
+    /// Normalisers of all channels over a slice, the next of a walk; `p` are all parameters of the tensor.
+    pub(super) fn normalisers<const E: usize>(
+        &self,
+        p: &[f32],
+        slice: &Slice,
+        walk: &mut Walk<'_, Self>,
+    ) -> Normalisers<E> {
+        let Some(guard) = self.guards.normaliser else {
+            return Normalisers { element: [1.0; E], row: [1.0; 2 * TIMESCALES], col: [1.0; 2 * TIMESCALES] };
+        };
+        let normaliser = |mean_square: f32| rsqrt(guard + mean_square);
+        let element = mean_squares(p, walk, slice.elements.len()).map(normaliser);
         // A row value stands behind equally many elements as every other, so its mean over rows is that over elements.
-        let separable = |v: &[f32]| {
+        let separable = |v: &[f32], range: &Range<usize>| {
             let mut normalisers = [0.0; 2 * TIMESCALES];
             for (a, v) in v.chunks_exact(v.len() / TIMESCALES).enumerate() {
+                let v = &v[range.clone()];
                 normalisers[a] = normaliser(mean(v, |v| v * v));
                 normalisers[TIMESCALES + a] = normaliser(mean(v, |v| rsqrt_moment(v) * rsqrt_moment(v)));
             }
             normalisers
         };
         let (row, col) = match &self.factors {
-            Factors::Factored { row, col, .. } => (separable(row), separable(col)),
-            Factors::Full { v, .. } => (separable(v), separable(v)),
+            Factors::Factored { row, col, .. } => (separable(row, &slice.rows), separable(col, &slice.cols)),
+            Factors::Full { v } => (separable(v, &slice.elements), separable(v, &slice.elements)),
         };
         Normalisers { element, row, col }
     }
@@ -168,8 +259,8 @@ impl<const E: usize> Inputs<E> for Channels<'_> {
         let mut x = [[0.0; BLOCK]; E];
         let g = load(self.g, start, length);
         let rms = load(self.rms, start, length);
-        let q = each(rms, |rms| rsqrt(rms + 1e-6));
-        (x[0], x[1], x[5], x[Q]) = (g, *p, rms, q);
+        let q = each(rms, |rms| rsqrt(rms + self.guards.q));
+        (x[0], x[P], x[5], x[Q]) = (g, *p, rms, q);
         for a in 0..TIMESCALES {
             let m = load(self.m, a * size + start, length);
             x[2 + a] = m;
@@ -190,6 +281,11 @@ impl<const E: usize> Inputs<E> for Channels<'_> {
         }
         x
     }
+}
+
+/// The two tables whose product divides `fac_g` and `fac_m`: `[3, rows]` and `[3, columns]`.
+fn factors(axes: &Factored, row: &[f32], col: &[f32]) -> [Vec<f32>; 2] {
+    [row_factors(axes, row), col.iter().copied().map(safe_rsqrt).collect()]
 }
 
 /// `1/√(v_row / (mean over d1 of v_row + 1e-9))`, guarded, `[3, rows]`.

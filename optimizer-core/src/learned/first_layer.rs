@@ -7,16 +7,19 @@
 //!
 //! Inputs that are equal for all parameters of a tensor (time) belong into the bias: see [`Layer::bias_with`].
 
+use std::ops::Range;
+
 use super::accumulators::TIMESCALES;
-use super::axes::Place;
+use super::axes::{Place, Slice};
 use super::channels::{Factors, InputRows, Normalisers, rsqrt_moment};
 use super::float::{BLOCK, Block, each, load};
 use super::network::Layer;
 
-/// A first layer for one tensor: normalisers multiplied in, the separable part reduced to what an element needs.
+/// A first layer for one tensor, or for one slice of it after another: normalisers multiplied in, the separable part
+/// reduced to what an element needs.
 #[derive(Debug)]
 pub(super) struct FirstLayer<'a, const E: usize> {
-    bias: &'a [f32],
+    layer: Layer<'a>,
     /// `[units, E]`.
     element: Vec<f32>,
     separable: Separable<'a>,
@@ -27,8 +30,8 @@ pub(super) struct FirstLayer<'a, const E: usize> {
 enum Separable<'a> {
     /// There are none.
     Nothing,
-    /// Rank ≥ 2: one number a row and one a column, `[units, rows]` and `[units, columns]`.
-    Factored { row: Vec<f32>, col: Vec<f32> },
+    /// Rank ≥ 2: one number a row and one a column. Only those of the slice are set.
+    Factored { row: Table<'a>, col: Table<'a> },
     /// Rank < 2: rows and columns are both the full second moment, so their weights add up: `[units, 6]`.
     Full { v: &'a [f32], w: Vec<[f32; 2 * TIMESCALES]> },
 }
@@ -36,51 +39,65 @@ enum Separable<'a> {
 impl<'a, const E: usize> FirstLayer<'a, E> {
     /// A layer whose first `E` input rows belong to the element channels in order.
     pub(super) fn plain(layer: Layer<'a>, normalisers: &[f32; E]) -> Self {
-        let element = weights(layer, &std::array::from_fn(|row| row), normalisers);
-        Self { bias: layer.b, element, separable: Separable::Nothing }
+        let mut first = Self { layer, element: vec![0.0; layer.outputs() * E], separable: Separable::Nothing };
+        first.weigh_elements(&std::array::from_fn(Some), normalisers);
+        first
     }
 
-    /// A layer that also reads the separable channels.
-    pub(super) fn fold(
-        layer: Layer<'a>,
-        rows: &InputRows<E>,
-        normalisers: &Normalisers<E>,
-        factors: &Factors<'a>,
-    ) -> Self {
+    /// A layer that also reads the separable channels, to be folded before use.
+    pub(super) fn unfolded(layer: Layer<'a>, factors: &Factors<'a>) -> Self {
         let units = layer.outputs();
-        let weight = |input: usize, unit: usize| layer.w[input * units + unit];
-        let separable_weights = |first: usize, first_rsqrt: usize, normalisers: &[f32; 2 * TIMESCALES], unit: usize| {
-            let mut w = *normalisers;
+        let separable = match *factors {
+            Factors::Factored { row, col, .. } => {
+                Separable::Factored { row: Table::new(row, units), col: Table::new(col, units) }
+            }
+            Factors::Full { v } => Separable::Full { v, w: vec![[0.0; 2 * TIMESCALES]; units] },
+        };
+        Self { layer, element: vec![0.0; units * E], separable }
+    }
+
+    /// Multiplies the normalisers of a slice in.
+    pub(super) fn refold(&mut self, rows: &InputRows<E>, normalisers: &Normalisers<E>, slice: &Slice) {
+        self.weigh_elements(&rows.element, &normalisers.element);
+        let layer = self.layer;
+        let weights = |first: Option<usize>, first_rsqrt: Option<usize>, mut w: [f32; 2 * TIMESCALES], unit: usize| {
             for a in 0..TIMESCALES {
-                w[a] *= weight(first + a, unit);
-                w[TIMESCALES + a] *= weight(first_rsqrt + a, unit);
+                w[a] *= weight(layer, first.map(|first| first + a), unit);
+                w[TIMESCALES + a] *= weight(layer, first_rsqrt.map(|first| first + a), unit);
             }
             w
         };
-        let row_weights = |unit| separable_weights(rows.row, rows.rsqrt_row, &normalisers.row, unit);
-        let col_weights = |unit| separable_weights(rows.col, rows.rsqrt_col, &normalisers.col, unit);
-        let separable = match *factors {
-            Factors::Factored { row, col, .. } => Separable::Factored {
-                row: separable_table(row, (0..units).map(row_weights)),
-                col: separable_table(col, (0..units).map(col_weights)),
-            },
-            Factors::Full { v, .. } => {
-                let both = |unit| {
-                    let (mut w, col) = (row_weights(unit), col_weights(unit));
-                    for (w, col) in w.iter_mut().zip(col) {
+        let row_weights = |unit| weights(rows.row, rows.rsqrt_row, normalisers.row, unit);
+        let col_weights = |unit| weights(rows.col, rows.rsqrt_col, normalisers.col, unit);
+        match &mut self.separable {
+            Separable::Nothing => {}
+            Separable::Factored { row, col } => {
+                row.fill(row_weights, &slice.rows);
+                col.fill(col_weights, &slice.cols);
+            }
+            Separable::Full { w, .. } => {
+                for (unit, w) in w.iter_mut().enumerate() {
+                    *w = row_weights(unit);
+                    for (w, col) in w.iter_mut().zip(col_weights(unit)) {
                         *w += col;
                     }
-                    w
-                };
-                Separable::Full { v, w: (0..units).map(both).collect() }
+                }
             }
-        };
-        Self { bias: layer.b, element: weights(layer, &rows.element, &normalisers.element), separable }
+        }
+    }
+
+    /// Weights of the element channels times their normalisers.
+    fn weigh_elements(&mut self, rows: &[Option<usize>; E], normalisers: &[f32; E]) {
+        for (unit, element) in self.element.chunks_exact_mut(E).enumerate() {
+            for ((element, row), normaliser) in element.iter_mut().zip(rows).zip(normalisers) {
+                *element = weight(self.layer, *row, unit) * normaliser;
+            }
+        }
     }
 
     /// Number of units.
     pub(super) fn units(&self) -> usize {
-        self.bias.len()
+        self.layer.outputs()
     }
 
     /// What all units sum up, for a block of elements with channels `x`, written to `z` (one block a unit).
@@ -103,7 +120,7 @@ impl<'a, const E: usize> FirstLayer<'a, E> {
     #[inline(always)]
     fn moments(&self, start: usize, length: usize) -> [Block; 2 * TIMESCALES] {
         let mut x = [[0.0; BLOCK]; 2 * TIMESCALES];
-        if let Separable::Full { v, .. } = self.separable {
+        if let Separable::Full { v, .. } = &self.separable {
             for a in 0..TIMESCALES {
                 x[a] = load(v, a * (v.len() / TIMESCALES) + start, length);
                 x[TIMESCALES + a] = each(x[a], rsqrt_moment);
@@ -115,49 +132,69 @@ impl<'a, const E: usize> FirstLayer<'a, E> {
     /// Bias and separable part of one unit.
     #[inline(always)]
     fn base(&self, unit: usize, moments: &[Block; 2 * TIMESCALES], places: Option<&(Place, Place)>) -> Block {
+        let bias = self.layer.b[unit];
         match (&self.separable, places) {
             (Separable::Factored { row, col }, Some((row_place, col_place))) => {
-                let units = self.bias.len();
-                let mut sum = row_place.load(&row[unit * (row.len() / units)..]);
-                let col = col_place.load(&col[unit * (col.len() / units)..]);
+                let mut sum = row_place.load(row.unit(unit));
+                let col = col_place.load(col.unit(unit));
                 for j in 0..BLOCK {
-                    sum[j] += self.bias[unit] + col[j];
+                    sum[j] += bias + col[j];
                 }
                 sum
             }
-            (Separable::Full { w, .. }, _) => weigh([self.bias[unit]; BLOCK], &w[unit], moments),
-            (Separable::Nothing, _) => [self.bias[unit]; BLOCK],
+            (Separable::Full { w, .. }, _) => weigh([bias; BLOCK], &w[unit], moments),
+            (Separable::Nothing, _) => [bias; BLOCK],
             (Separable::Factored { .. }, None) => unreachable!("factored tensors have places"),
         }
     }
 }
 
-/// Weights of the element channels times their normalisers, `[units, E]`.
-fn weights<const E: usize>(layer: Layer<'_>, rows: &[usize; E], normalisers: &[f32; E]) -> Vec<f32> {
-    let units = layer.outputs();
-    let channels = rows.iter().zip(normalisers);
-    (0..units)
-        .flat_map(|unit| channels.clone().map(move |(row, normaliser)| layer.w[row * units + unit] * normaliser))
-        .collect()
+/// The weight of an input row, 0 for a channel that is no input.
+fn weight(layer: Layer<'_>, row: Option<usize>, unit: usize) -> f32 {
+    row.map_or(0.0, |row| layer.w[row * layer.outputs() + unit])
 }
 
-/// For each unit (weights `w`) and each entry of `v` `[3, entries]`: `Σ_a w_a v_a + w_{3+a}/√(v_a + 1e-8)`.
-fn separable_table(v: &[f32], weights: impl Iterator<Item = [f32; 2 * TIMESCALES]>) -> Vec<f32> {
-    let entries = v.len() / TIMESCALES;
-    let roots: Vec<f32> = v.iter().copied().map(rsqrt_moment).collect();
-    let mut table = Vec::new();
-    for w in weights {
-        let first = table.len();
-        table.resize(first + entries, 0.0);
-        for (source, w) in [(v, &w[..TIMESCALES]), (&roots, &w[TIMESCALES..])] {
-            for (source, w) in source.chunks_exact(entries).zip(w) {
-                for (sum, x) in table[first..].iter_mut().zip(source) {
-                    *sum += w * x;
+/// `Σ_a w_a v_a + w_{3+a}/√(v_a + 1e-8)` for each unit (weights `w`) and each entry of `v` `[3, entries]`.
+#[derive(Debug)]
+struct Table<'a> {
+    v: &'a [f32],
+    roots: Vec<f32>,
+    /// `[units, entries]`.
+    values: Vec<f32>,
+}
+
+impl<'a> Table<'a> {
+    fn new(v: &'a [f32], units: usize) -> Self {
+        let roots = v.iter().copied().map(rsqrt_moment).collect();
+        Self { v, roots, values: vec![0.0; units * (v.len() / TIMESCALES)] }
+    }
+
+    fn entries(&self) -> usize {
+        self.v.len() / TIMESCALES
+    }
+
+    /// One unit's entries.
+    #[inline(always)]
+    fn unit(&self, unit: usize) -> &[f32] {
+        &self.values[unit * self.entries()..]
+    }
+
+    /// Sets a range of entries, from the weights of each unit.
+    fn fill(&mut self, weights: impl Fn(usize) -> [f32; 2 * TIMESCALES], range: &Range<usize>) {
+        let entries = self.entries();
+        for (unit, values) in self.values.chunks_exact_mut(entries).enumerate() {
+            let values = &mut values[range.clone()];
+            values.fill(0.0);
+            let w = weights(unit);
+            for (source, w) in [(self.v, &w[..TIMESCALES]), (&self.roots, &w[TIMESCALES..])] {
+                for (source, w) in source.chunks_exact(entries).zip(w) {
+                    for (sum, x) in values.iter_mut().zip(&source[range.clone()]) {
+                        *sum += w * x;
+                    }
                 }
             }
         }
     }
-    table
 }
 
 /// `sum + Σ_i w_i x_i`.

@@ -23,7 +23,7 @@ pub(super) enum Initial {
 }
 
 /// Standard deviation of a standard normal that is cut at ±2.
-const CUT_DEVIATION: f32 = 0.879_625_66;
+const CUT_DEVIATION: f32 = 0.879_625_7;
 
 /// The tensors of a theta and how each begins, in any order.
 pub(super) type ThetaTensors = Vec<(TensorSpec, Initial)>;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::float::exact_exp;
 use super::initial::{InitialTheta, scalar};
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_lanes, check_theta, lane_of};
-use crate::optimizer::{OptState, Optimizer, Sgd, Sgdm, TRACE};
+use crate::optimizer::{OptState, Optimizer, SgdRule, SgdmRule, TRACE};
 use crate::params::{Layout, Params};
 use crate::{Result, Seed, Theta};
 
@@ -72,7 +72,7 @@ impl LearnedOptimizer for LearnableSgd {
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), &theta)?;
-        let rule = |lane| Sgd { learning_rate: exact_exp(theta.lane(lane)[0]) };
+        let rule = |lane| SgdRule { learning_rate: exact_exp(theta.lane(lane)[0]) };
         Ok(Box::new(BoundSgd { rules: (0..theta.lanes()).map(rule).collect() }))
     }
 }
@@ -95,7 +95,7 @@ impl LearnedOptimizer for LearnableSgdm {
         check_theta(self.layout(), &theta)?;
         let rule = |lane| {
             let [learning_rate, taken] = std::array::from_fn(|index| exact_exp(theta.lane(lane)[index]));
-            Sgdm { learning_rate, momentum: 1.0 - taken }
+            SgdmRule { learning_rate, momentum: 1.0 - taken }
         };
         Ok(Box::new(BoundSgdm { rules: (0..theta.lanes()).map(rule).collect() }))
     }
@@ -104,7 +104,7 @@ impl LearnedOptimizer for LearnableSgdm {
 #[derive(Debug)]
 struct BoundSgd {
     /// One a theta lane.
-    rules: Vec<Sgd>,
+    rules: Vec<SgdRule>,
 }
 
 impl Optimizer for BoundSgd {
@@ -132,7 +132,7 @@ impl Optimizer for BoundSgd {
 #[derive(Debug)]
 struct BoundSgdm {
     /// One a theta lane.
-    rules: Vec<Sgdm>,
+    rules: Vec<SgdmRule>,
 }
 
 impl Optimizer for BoundSgdm {

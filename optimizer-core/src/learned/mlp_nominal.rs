@@ -21,9 +21,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::accumulators::{check_slots, new_slots, plans};
-use super::adafac_network::{AdafacNetwork, LaneTheta, MOMENTUM_EPS, ROWS, WeightLayout};
+use super::adafac_network::{AdafacNetwork, GUARDS, LaneTheta, ROWS, WeightLayout};
 use super::channels::{Channels, PLAIN, Q};
-use super::first_layer::FirstLayer;
 use super::float::{BLOCK, Block, each, exp, mean, partial_sum};
 use super::initial::InitialTheta;
 use super::network::{Evaluated, Network, StepRule, sweep};
@@ -223,8 +222,7 @@ impl Bound {
         if p.is_empty() {
             return;
         }
-        let normalisers = channels.normalisers(p);
-        let first = FirstLayer::fold(network.first, &ROWS, &normalisers, channels.factors());
+        let first = channels.first_layer(p, network.first, &ROWS);
         let config = &self.config;
         let (mut mean_magnitude, mut mean_nominal) = (None, None);
         if config.aggregate_magnitude || (config.aggregate_nom_magnitude && config.nominal_controller) {
@@ -283,7 +281,7 @@ impl Optimizer for Bound {
                 let g = grads.lane(index, lane);
                 let mut accumulators = plan.accumulators(&mut state.slots, lane);
                 accumulators.update(g, &theta.decays);
-                let channels = Channels::new(g, &accumulators, MOMENTUM_EPS);
+                let channels = Channels::new(g, &accumulators, GUARDS);
                 self.apply(state.params.lane_mut(index, lane), &channels, g, &network);
             }
         }

@@ -21,20 +21,29 @@ use crate::{Error, Result, Seed, Theta};
 mod accumulators;
 mod adafac_mlp;
 mod adafac_network;
-mod axes;
+pub(crate) mod axes;
+mod bank;
+mod celo;
+mod celo2;
 mod channels;
+mod course;
 mod decays;
 mod dense;
 mod first_layer;
 mod float;
+mod hyper_theta;
 mod hyper_v2;
+mod hypernetwork;
 mod initial;
+mod inputs;
 mod learnable_adam;
 mod learnable_sgd;
+mod loss_buffer;
 mod lstm;
 mod mlp;
 mod mlp_nominal;
 mod mlp_theta;
+mod name_order;
 mod network;
 mod nn_adam;
 mod rnn_mlp;
@@ -42,11 +51,14 @@ mod rolling;
 
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
 pub use adafac_network::WeightLayout;
+pub use celo::{Celo, CeloConfig, TrainPhase};
+pub use celo2::{Celo2, Celo2AdamW, Celo2Base, Celo2Config, Celo2Meta, Celo2Rule, Celo2Vectors};
 pub use hyper_v2::{HyperV2, HyperV2Config};
 pub use learnable_adam::LearnableAdam;
 pub use learnable_sgd::{LearnableSgd, LearnableSgdm};
 pub use mlp::{Mlp, MlpConfig};
 pub use mlp_nominal::{MlpNominal, MlpNominalConfig, NominalGradient};
+pub use network::Activation;
 pub use nn_adam::{NnAdam, NnAdamConfig};
 pub use rnn_mlp::{RnnMlp, RnnMlpConfig};
 
@@ -93,6 +105,10 @@ pub enum LearnedOptimizerConfig {
     MlpNominal(MlpNominalConfig),
     /// VeLO's hypernetwork: an LSTM a tensor writes the weights of an MLP a parameter (arXiv 2211.09760).
     HyperV2(HyperV2Config),
+    /// Celo: one such MLP for all parameters under a learned scheduler (arXiv 2501.12670).
+    Celo(CeloConfig),
+    /// Celo2: an MLP that gives a direction of RMS 1, in one of three forms (arXiv 2602.19142).
+    Celo2(Celo2Config),
 }
 
 impl LearnedOptimizerConfig {
@@ -111,6 +127,8 @@ impl LearnedOptimizerConfig {
             Self::AdafacMlp(config) => Arc::new(AdafacMlp::new(config.clone())?),
             Self::MlpNominal(config) => Arc::new(MlpNominal::new(config.clone())?),
             Self::HyperV2(config) => Arc::new(HyperV2::new(config.clone())?),
+            Self::Celo(config) => Arc::new(Celo::new(config.clone())?),
+            Self::Celo2(config) => Arc::new(celo2::Family::new(config.clone())?),
         })
     }
 }
@@ -152,11 +170,15 @@ fn lane_of(theta_lanes: usize, lane: usize) -> usize {
     if theta_lanes == 1 { 0 } else { lane }
 }
 
-/// Indices of a layout's tensors in the order of their names: an order of summation that is not the layout's.
-fn by_name(layout: &Layout) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..layout.len()).collect();
-    order.sort_by_key(|&index| layout.tensors()[index].name());
-    order
+/// Checks that there is one horizon a lane, of at least one step: it sets the timescales of the loss.
+fn check_horizons(lanes: usize, horizon: &[u32]) -> Result<()> {
+    if horizon.len() != lanes {
+        return Err(Error::Lanes { what: "horizon".into(), expected: lanes, got: horizon.len() });
+    }
+    if horizon.contains(&0) {
+        return Err(Error::setting("horizon", "must be at least 1: it sets the timescales of the loss", 0));
+    }
+    Ok(())
 }
 
 /// A tensor of theta in one lane, by name.

@@ -5,12 +5,16 @@
 //!  pass 2   channels of a block ──► relu ──► relu ──► (direction, magnitude, …) ──► p ← p − step
 //! ```
 //!
-//! Channels are computed twice rather than stored: thirty channels of a tensor would be 120 bytes a parameter.
+//! Both passes go over the whole tensor, or one after the other over each of its stretches. Channels are computed twice rather than stored: thirty channels of a tensor would be 120 bytes a parameter.
+
+use serde::{Deserialize, Serialize};
 
 use super::axes::{Place, Places};
 use super::channels::{Channels, InputRows, Q};
+use super::check_finite;
 use super::first_layer::FirstLayer;
-use super::float::{BLOCK, Block, at_least, each, exp, load, minus, normaliser, partial_sum};
+use super::float::{BLOCK, Block, at_least, each, exp, load, mean, minimum, minus, normaliser, partial_sum, tanh};
+use crate::{Error, Result};
 
 /// An affine layer, `y = x W + b`.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +43,7 @@ impl Layer<'_> {
     }
 }
 
-/// Relu layers, then an affine one whose first two outputs are direction and magnitude.
+/// Hidden layers, then an affine one whose first two outputs are direction and magnitude.
 #[derive(Clone, Debug)]
 pub(super) struct Network<'a> {
     /// From channels to the first hidden layer.
@@ -48,13 +52,42 @@ pub(super) struct Network<'a> {
     pub(super) hidden: Vec<Layer<'a>>,
     /// The last layer.
     pub(super) last: Layer<'a>,
+    /// What follows each hidden layer.
+    pub(super) activation: Activation,
+}
+
+/// What follows a hidden layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// The larger of x and 0.
+    #[default]
+    Relu,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+impl Activation {
+    #[inline(always)]
+    fn of(self, x: Block) -> Block {
+        match self {
+            Self::Relu => each(x, |x| at_least(x, 0.0)),
+            Self::Tanh => tanh_block(x),
+        }
+    }
+}
+
+/// Not inlined, so that relu networks stay small.
+#[inline(never)]
+fn tanh_block(x: Block) -> Block {
+    each(x, tanh)
 }
 
 impl<'a> Network<'a> {
-    /// A first layer and all that follow it, the last included.
+    /// A first layer and all that follow it, the last included, with relu between.
     pub(super) fn new(first: Layer<'a>, further: &[Layer<'a>]) -> Self {
         let (last, hidden) = further.split_last().expect("a network has a last layer");
-        Self { first, hidden: hidden.to_vec(), last: *last }
+        Self { first, hidden: hidden.to_vec(), last: *last, activation: Activation::Relu }
     }
 }
 
@@ -72,35 +105,56 @@ pub(super) trait Inputs<const E: usize> {
     fn element(&self, p: &Block, start: usize, length: usize, places: Option<&(Place, Place)>) -> [Block; E];
 }
 
-/// Calls `visit(start, length, places)` for each block in order.
-#[inline(always)]
-fn for_each_block<const E: usize>(
-    inputs: &impl Inputs<E>,
-    mut visit: impl FnMut(usize, usize, Option<&(Place, Place)>),
-) {
-    let mut places = inputs.places();
-    for start in (0..inputs.len()).step_by(BLOCK) {
-        let length = BLOCK.min(inputs.len() - start);
-        visit(start, length, places.as_mut().map(|places| places.next_block(length)));
+/// A walk over the elements of a tensor, stretch by stretch.
+#[derive(Debug)]
+pub(super) struct Walk<'a, I> {
+    inputs: &'a I,
+    places: Option<Places<'a>>,
+    next: usize,
+}
+
+impl<'a, I> Walk<'a, I> {
+    /// At the first element.
+    pub(super) fn new<const E: usize>(inputs: &'a I) -> Self
+    where
+        I: Inputs<E>,
+    {
+        Self { inputs, places: inputs.places(), next: 0 }
+    }
+
+    /// Calls `visit(start, length, places)` for each block of the next `count` elements, in order.
+    #[inline(always)]
+    fn for_each_block(&mut self, count: usize, mut visit: impl FnMut(usize, usize, Option<&(Place, Place)>)) {
+        let end = self.next + count;
+        for start in (self.next..end).step_by(BLOCK) {
+            let length = BLOCK.min(end - start);
+            visit(start, length, self.places.as_mut().map(|places| places.next_block(length)));
+        }
+        self.next = end;
     }
 }
 
-/// `1/√(1e-5 + mean x²)` of each element channel over the whole tensor, whose parameters are `p`.
-pub(super) fn element_normalisers<const E: usize>(inputs: &impl Inputs<E>, p: &[f32]) -> [f32; E] {
-    let mut sums = [0.0_f64; E];
-    for_each_block(inputs, |start, length, places| {
+/// `mean x²` of each element channel over the next `count` elements of a walk; `p` are all parameters of the tensor.
+pub(super) fn mean_squares<const E: usize>(p: &[f32], walk: &mut Walk<'_, impl Inputs<E>>, count: usize) -> [f32; E] {
+    let (inputs, mut sums) = (walk.inputs, [0.0_f64; E]);
+    walk.for_each_block(count, |start, length, places| {
         let x = inputs.element(&load(p, start, length), start, length, places);
         for (sum, x) in sums.iter_mut().zip(&x) {
             *sum += partial_sum(each(*x, |x| x * x), length);
         }
     });
-    sums.map(|sum| normaliser((sum / inputs.len() as f64) as f32))
+    sums.map(|sum| (sum / count as f64) as f32)
+}
+
+/// `1/√(1e-5 + mean x²)` of each element channel over the whole tensor, whose parameters are `p`.
+pub(super) fn element_normalisers<const E: usize>(inputs: &impl Inputs<E>, p: &[f32]) -> [f32; E] {
+    mean_squares(p, &mut Walk::new(inputs), inputs.len()).map(normaliser)
 }
 
 /// A block of elements and what the network says about it. Beyond `length` the values hold no sense.
 #[derive(Debug)]
 pub(super) struct Evaluated<'a, const E: usize> {
-    /// Number of elements, less than a block only at the tensor's end.
+    /// Number of elements, less than a block only at the end of a stretch.
     pub(super) length: usize,
     /// Parameters.
     pub(super) p: &'a Block,
@@ -120,19 +174,34 @@ pub(super) fn sweep<const E: usize>(
     outputs: usize,
     mut moved: impl FnMut(&Evaluated<'_, E>) -> Block,
 ) {
+    sweep_next(p, &mut Walk::new(inputs), inputs.len(), first, network, outputs, &mut moved);
+}
+
+/// The same for the next `count` elements of a walk; `p` are all parameters of the tensor.
+#[inline(always)]
+pub(super) fn sweep_next<const E: usize>(
+    p: &mut [f32],
+    walk: &mut Walk<'_, impl Inputs<E>>,
+    count: usize,
+    first: &FirstLayer<'_, E>,
+    network: &Network<'_>,
+    outputs: usize,
+    mut moved: impl FnMut(&Evaluated<'_, E>) -> Block,
+) {
+    let (inputs, activation) = (walk.inputs, network.activation);
     let widest = network.hidden.iter().map(Layer::outputs).fold(first.units(), usize::max);
     let (mut z, mut next) = (vec![[0.0; BLOCK]; widest], vec![[0.0; BLOCK]; widest]);
     let mut out = vec![[0.0; BLOCK]; outputs];
-    for_each_block(inputs, |start, length, places| {
+    walk.for_each_block(count, |start, length, places| {
         let parameters = load(p, start, length);
         let x = inputs.element(&parameters, start, length, places);
         first.evaluate(&x, start, length, places, &mut z[..first.units()]);
         for z in &mut z[..first.units()] {
-            *z = relu(*z);
+            *z = activation.of(*z);
         }
         for layer in &network.hidden {
             for (unit, next) in next[..layer.outputs()].iter_mut().enumerate() {
-                *next = relu(output(layer, unit, &z));
+                *next = activation.of(output(layer, unit, &z));
             }
             std::mem::swap(&mut z, &mut next);
         }
@@ -178,6 +247,54 @@ impl StepRule {
     }
 }
 
+/// The settings that decide a [`StepRule`], in HyperV2 and Celo.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct StepSettings {
+    /// Factor of the magnitude.
+    pub(super) exp_mult: f32,
+    /// Factor of the direction.
+    pub(super) step_mult: f32,
+    /// Multiply steps by the root mean square of the tensor.
+    pub(super) param_scale_mult: bool,
+    /// Bound that root mean square by this times the root of the tensor's size.
+    pub(super) clip_param_scale_amount: Option<f32>,
+    /// Divide the step by the root of the second moment.
+    pub(super) precondition: bool,
+}
+
+impl StepSettings {
+    /// # Errors
+    /// [`Error::Setting`] naming the setting that is out of its range.
+    pub(super) fn check(&self) -> Result<()> {
+        check_finite("exp_mult", self.exp_mult)?;
+        check_finite("step_mult", self.step_mult)?;
+        match self.clip_param_scale_amount {
+            Some(amount) if !(amount > 0.0 && amount.is_finite()) => {
+                Err(Error::setting("clip_param_scale_amount", "must be a positive number", amount))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The rule for a tensor whose parameters are `p`.
+    pub(super) fn rule(&self, rate: f32, p: &[f32]) -> StepRule {
+        let mut scale = 1.0;
+        if self.param_scale_mult {
+            scale = parameter_scale(p);
+            if let Some(amount) = self.clip_param_scale_amount {
+                scale = minimum(scale, amount * (p.len() as f32).sqrt());
+            }
+        }
+        let &Self { exp_mult, step_mult, precondition, .. } = self;
+        StepRule { rate, scale, exp_mult, step_mult, precondition }
+    }
+}
+
+/// `√(mean p² + 1e-9)`.
+pub(super) fn parameter_scale(p: &[f32]) -> f32 {
+    (mean(p, |p| p * p) + 1e-9).sqrt()
+}
+
 /// Moves the parameters `p` of one tensor in one lane by what the network says about its [`Channels`].
 pub(super) fn apply<const E: usize>(
     p: &mut [f32],
@@ -189,8 +306,7 @@ pub(super) fn apply<const E: usize>(
     if p.is_empty() {
         return;
     }
-    let normalisers = channels.normalisers(p);
-    let first = FirstLayer::fold(network.first, rows, &normalisers, channels.factors());
+    let first = channels.first_layer(p, network.first, rows);
     sweep(p, channels, &first, network, 2, |block: &Evaluated<'_, E>| {
         let mut step = rule.step(&block.outputs[0], &block.outputs[1]);
         if rule.precondition {
@@ -213,9 +329,4 @@ fn output(layer: &Layer<'_>, unit: usize, z: &[Block]) -> Block {
         }
     }
     sum
-}
-
-#[inline(always)]
-fn relu(x: Block) -> Block {
-    each(x, |x| at_least(x, 0.0))
 }

@@ -17,21 +17,21 @@ use serde::de::DeserializeOwned;
 
 /// Shape and values of one stored tensor; integers are converted.
 #[derive(Clone, Debug)]
-pub struct Tensor {
-    pub shape: Vec<usize>,
-    pub values: Vec<f32>,
+pub(crate) struct Tensor {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
 }
 
-pub type Tensors = BTreeMap<String, Tensor>;
+pub(crate) type Tensors = BTreeMap<String, Tensor>;
 
 /// The cases of a folder's manifest.
-pub fn cases<T: DeserializeOwned>(folder: &Path) -> Vec<T> {
+pub(crate) fn cases<T: DeserializeOwned>(folder: &Path) -> Vec<T> {
     let path = folder.join("manifest.json");
     let manifest = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_slice(&manifest).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-pub fn read(path: &Path) -> Tensors {
+pub(crate) fn read(path: &Path) -> Tensors {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let words = |data: &[u8]| data.as_chunks::<4>().0.to_vec();
@@ -48,24 +48,24 @@ pub fn read(path: &Path) -> Tensors {
 }
 
 /// The tensors below a prefix, named without it, in sorted order.
-pub fn below(tensors: &Tensors, prefix: &str) -> Tensors {
+pub(crate) fn below(tensors: &Tensors, prefix: &str) -> Tensors {
     let named =
         tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone())));
     named.collect()
 }
 
-pub fn layout_of(tensors: &Tensors) -> Arc<Layout> {
+pub(crate) fn layout_of(tensors: &Tensors) -> Arc<Layout> {
     let specs = tensors.iter().map(|(name, tensor)| TensorSpec::new(name, tensor.shape.clone()));
     Layout::new(specs.collect()).unwrap()
 }
 
-pub fn params_of(layout: &Arc<Layout>, tensors: &Tensors) -> Params {
+pub(crate) fn params_of(layout: &Arc<Layout>, tensors: &Tensors) -> Params {
     let values = layout.tensors().iter().map(|spec| tensors[spec.name()].values.clone()).collect();
     Params::from_tensors(layout, 1, values).unwrap()
 }
 
 /// The stored theta as one of `learned`, whose names and shapes it must have.
-pub fn theta_of(learned: &dyn LearnedOptimizer, stored: &Tensors, file: &str) -> Theta {
+pub(crate) fn theta_of(learned: &dyn LearnedOptimizer, stored: &Tensors, file: &str) -> Theta {
     let mut theta = Theta::zeros(learned.layout(), 1);
     assert_eq!(learned.layout().len(), stored.len(), "{file}: theta has other tensors");
     for (index, spec) in learned.layout().tensors().iter().enumerate() {
@@ -78,43 +78,49 @@ pub fn theta_of(learned: &dyn LearnedOptimizer, stored: &Tensors, file: &str) ->
 
 /// The worst difference found so far, and where.
 #[derive(Clone, Debug, Default)]
-pub struct Worst {
-    pub value: f32,
-    pub place: String,
+pub(crate) struct Worst {
+    pub(crate) value: f32,
+    pub(crate) place: String,
 }
 
 impl Worst {
     /// A difference that is not a number is the worst of all.
-    pub fn see(&mut self, value: f32, place: impl FnOnce() -> String) {
+    pub(crate) fn see(&mut self, value: f32, place: impl FnOnce() -> String) {
         if value > self.value || (value.is_nan() && !self.value.is_nan()) {
             *self = Self { value, place: place() };
         }
     }
 
     /// The worse of the two.
-    pub fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         self.see(other.value, || other.place);
     }
 }
 
 /// Distance from `x` to its neighbour.
-pub fn ulp(x: f32) -> f32 {
+pub(crate) fn ulp(x: f32) -> f32 {
     f32::from_bits(x.abs().to_bits() + 1) - x.abs()
 }
 
 /// How far a trajectory is from the reference's.
 #[derive(Debug)]
-pub struct Followed {
+pub(crate) struct Followed {
     /// The state after the last step.
-    pub state: OptState,
+    pub(crate) state: OptState,
     /// Largest difference between a parameter and the reference's, at any step.
-    pub parameter: Worst,
+    pub(crate) parameter: Worst,
     /// Largest relative difference between the change of a parameter in one step and the reference's, beside rounding.
-    pub change: Worst,
+    pub(crate) change: Worst,
 }
 
 /// Runs an optimizer with the gradients and losses of a file, over all its steps.
-pub fn follow(optimizer: &dyn Optimizer, stored: &Tensors, num_steps: u32, steps: usize, file: &str) -> Followed {
+pub(crate) fn follow(
+    optimizer: &dyn Optimizer,
+    stored: &Tensors,
+    num_steps: u32,
+    steps: usize,
+    file: &str,
+) -> Followed {
     let mut before = below(stored, "params/0/");
     let layout = layout_of(&before);
     let mut state = optimizer.init(params_of(&layout, &before), &[num_steps]).unwrap();
@@ -140,9 +146,9 @@ pub fn follow(optimizer: &dyn Optimizer, stored: &Tensors, num_steps: u32, steps
 }
 
 /// Difference between a final state and the reference's (`expected`, below `state/final/`), relative to the largest
-/// entry of each tensor. `slot_name` says which slot a key corresponds to. The reference puts the timescales of an
+/// entry of each timescale of each tensor. `slot_name` says which slot a key corresponds to. The reference puts the timescales of an
 /// accumulator last, we put them first. Returns how many tensors were compared.
-pub fn compare_state(
+pub(crate) fn compare_state(
     state: &OptState,
     expected: &Tensors,
     slot_name: impl Fn(&str) -> Option<String>,
@@ -165,10 +171,15 @@ pub fn compare_state(
         assert_eq!(values.len(), tensor.values.len(), "{place}: size of {key}");
         let timescales = if slot.shape == tensor.shape { 1 } else { tensor.shape[tensor.shape.len() - 1] };
         let size = values.len() / timescales;
-        let largest = tensor.values.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+        let mut largest = vec![f32::MIN_POSITIVE; timescales];
+        for (index, value) in tensor.values.iter().enumerate() {
+            largest[index % timescales] = largest[index % timescales].max(value.abs());
+        }
         for (index, expected) in tensor.values.iter().enumerate() {
             let got = values[index % timescales * size + index / timescales];
-            worst.see((got - expected).abs() / largest, || format!("{place} {key}[{index}]: {got} for {expected}"));
+            worst.see((got - expected).abs() / largest[index % timescales], || {
+                format!("{place} {key}[{index}]: {got} for {expected}")
+            });
         }
         compared += 1;
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use paceline_optimizer_core::learned::{AdafacMlpConfig, HyperV2Config, LearnedOptimizer, LearnedOptimizerConfig};
-use paceline_optimizer_core::optimizer::{OptState, Optimizer, OptimizerConfig};
+use paceline_optimizer_core::optimizer::{Adam, AdamW, OptState, Optimizer, OptimizerConfig, Sgd, Sgdm};
 use paceline_optimizer_core::{Error, Layout, Params, Seed, TensorSpec, Theta, noise};
 
 fn layout() -> Arc<Layout> {
@@ -59,12 +59,12 @@ fn lane_of(theta: &Theta, lane: usize) -> Theta {
 
 fn hand_designed() -> [Box<dyn Optimizer>; 4] {
     [
-        OptimizerConfig::Sgd { learning_rate: 0.1 },
-        OptimizerConfig::Sgdm { learning_rate: 0.1, momentum: 0.9 },
-        OptimizerConfig::Adam { learning_rate: 0.1 },
-        OptimizerConfig::AdamW { learning_rate: 0.1, weight_decay: 0.1 },
+        OptimizerConfig::Sgd(Sgd { learning_rate: 0.1.into() }),
+        OptimizerConfig::Sgdm(Sgdm { learning_rate: 0.1.into(), momentum: 0.9 }),
+        OptimizerConfig::Adam(Adam::new(0.1)),
+        OptimizerConfig::AdamW(AdamW { learning_rate: 0.1.into(), weight_decay: 0.1, ..AdamW::default() }),
     ]
-    .map(|config| config.build())
+    .map(|config| config.build().unwrap())
 }
 
 /// Some updates with gradients of all `lanes`, of which `chosen` are taken.

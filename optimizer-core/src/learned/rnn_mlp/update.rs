@@ -16,9 +16,10 @@ use crate::learned::dense::affine;
 use crate::learned::first_layer::FirstLayer;
 use crate::learned::float::{mean, minus, partial_sum};
 use crate::learned::mlp_theta::mlp_layers;
+use crate::learned::name_order::NameOrder;
 use crate::learned::network::{Layer, Network, StepRule, element_normalisers, sweep};
 use crate::learned::rolling::{self, roll};
-use crate::learned::{by_name, check_lanes, lane_of, lstm, theta_layer, theta_tensor};
+use crate::learned::{check_lanes, lane_of, lstm, theta_layer, theta_tensor};
 use crate::optimizer::{Decay, OptState, Optimizer, Slot};
 use crate::params::{Params, TensorSpec};
 use crate::{Result, Theta};
@@ -96,16 +97,15 @@ impl Bound {
     }
 
     /// The gradients of a lane, clipped, one vector a tensor; the statistics learn of them.
-    fn clip(scalars: &mut Scalars, grads: &Params, lane: usize, order: &[usize]) -> Vec<Vec<f32>> {
+    fn clip(scalars: &mut Scalars, grads: &Params, lane: usize, order: &NameOrder) -> Vec<Vec<f32>> {
         let bound = scalars.clip.bound();
         let clipped = |index| grads.lane(index, lane).iter().map(|&g| clip(g, bound)).collect();
         let clipped: Vec<Vec<f32>> = (0..order.len()).map(clipped).collect();
-        let squares: f64 = order.iter().map(|&index| f64::from(mean(&clipped[index], |g| g * g))).sum();
-        scalars.clip = scalars.clip.after((squares / order.len() as f64) as f32);
+        scalars.clip = scalars.clip.after(order.mean(|index| mean(&clipped[index], |g| g * g)));
         clipped
     }
 
-    fn update_lane(&self, state: &mut OptState, grads: &Params, lane: usize, loss: f32, order: &[usize]) {
+    fn update_lane(&self, state: &mut OptState, grads: &Params, lane: usize, loss: f32, order: &NameOrder) {
         let theta_lane = lane_of(self.theta.lanes(), lane);
         let tensors = order.len();
         let mut scalars = Scalars::read(&state.slots, lane);
@@ -133,7 +133,10 @@ impl Bound {
         hidden.lane_mut(lane).copy_from_slice(&next.hidden);
         cell.lane_mut(lane).copy_from_slice(&next.cell);
         let to_in = layer("rnn_to_in_params/rnn_to_in");
-        mean_of_rows(from_lstm.lane_mut(lane), &affine(&next.hidden, to_in.w, to_in.b), order);
+        let told = affine(&next.hidden, to_in.w, to_in.b);
+        for (j, message) in from_lstm.lane_mut(lane).iter_mut().enumerate() {
+            *message = order.mean(|index| told[index * self.config.from_lstm_size + j]);
+        }
         let to_ff = layer("rnn_to_ff_params/rnn_to_ff");
         let messages = affine(&next.hidden, to_ff.w, to_ff.b);
         let layers = mlp_layers(&self.theta, theta_lane, "ffmod_params/mlp", self.config.hidden_layer);
@@ -178,15 +181,6 @@ fn view<'a>(
     TensorView { shape, p: params.lane(index, lane), g: &clipped[index], m, rms }
 }
 
-/// The mean of the rows of `[rows, width]`, summed in this order of the rows.
-fn mean_of_rows(mean: &mut [f32], rows: &[f32], order: &[usize]) {
-    let width = mean.len();
-    for (j, mean) in mean.iter_mut().enumerate() {
-        let sum: f64 = order.iter().map(|row| f64::from(rows[row * width + j])).sum();
-        *mean = (sum / order.len() as f64) as f32;
-    }
-}
-
 impl Optimizer for Bound {
     fn name(&self) -> &'static str {
         "rnn_mlp"
@@ -223,8 +217,8 @@ impl Optimizer for Bound {
     fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
         state.check_gradients(grads, losses)?;
         self.check(&state)?;
-        let order = by_name(grads.layout());
-        if !order.is_empty() {
+        let order = NameOrder::of(grads.layout());
+        if order.len() > 0 {
             for (lane, &loss) in losses.iter().enumerate() {
                 self.update_lane(&mut state, grads, lane, loss, &order);
             }

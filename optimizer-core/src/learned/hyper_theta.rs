@@ -1,0 +1,93 @@
+//! Theta of an LSTM that controls per-parameter networks, as HyperV2 and Celo have it.
+//!
+//! ```text
+//!  lstm_init_state/{hidden, cell} [1, H]
+//!  rnn_params/{linear, linear_1, linear_2} [F, H]    rnn/linear [F or H, + H, 4H]    rnn_to_controls [H, K]    step_size [H, 1]
+//!  ff_mod_stack/~/{w0__i, b0, w1, b1, …} [K, …]
+//! ```
+//!
+//! `rnn_params/linear` is dead: the reference computes it and then overwrites the result. It is kept so that checkpoints
+//! go in and out unchanged.
+
+use super::bank::{Bank, NetworkShape};
+use super::hypernetwork::Hypernetwork;
+use super::initial::{ThetaTensors, linear, zeros};
+use super::{lane_of, loss_buffer, theta_layer, theta_tensor};
+use crate::Theta;
+use crate::optimizer::Slot;
+
+/// The sizes that decide the shapes of theta.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct HyperShape {
+    /// Features a row, F.
+    pub(super) features: usize,
+    /// Units of the LSTM, H.
+    pub(super) hidden: usize,
+    /// Whether rows are mixed before the LSTM.
+    pub(super) mix: bool,
+    /// Networks in the bank, K.
+    pub(super) banks: usize,
+    /// Each of them.
+    pub(super) network: NetworkShape,
+}
+
+impl HyperShape {
+    /// All tensors of theta.
+    pub(super) fn tensors(&self) -> ThetaTensors {
+        let mut tensors = self.network.tensors(Some(self.banks));
+        tensors.extend(["hidden", "cell"].map(|part| zeros(format!("lstm_init_state/{part}"), [1, self.hidden])));
+        let mut dense = |name: &str, inputs: usize, outputs: usize| {
+            tensors.extend(linear(&format!("rnn_params/{name}"), inputs, outputs));
+        };
+        if self.mix {
+            for name in ["linear", "linear_1", "linear_2"] {
+                dense(name, self.features, self.hidden);
+            }
+        }
+        let inputs = if self.mix { self.hidden } else { self.features };
+        dense("rnn/linear", inputs + self.hidden, 4 * self.hidden);
+        dense("rnn_to_controls", self.hidden, self.banks);
+        dense("step_size", self.hidden, 1);
+        tensors
+    }
+
+    /// The banks of all lanes of theta.
+    pub(super) fn banks(&self, theta: &Theta) -> Vec<Bank> {
+        (0..theta.lanes()).map(|lane| Bank::gather(&self.network, self.banks, theta, lane)).collect()
+    }
+
+    /// The LSTM, its inputs and its heads in one lane of theta.
+    pub(super) fn hypernetwork<'t>(&self, theta: &'t Theta, lane: usize) -> Hypernetwork<'t> {
+        let layer = |name: &str| theta_layer(theta, lane, &format!("rnn_params/{name}"));
+        Hypernetwork {
+            mixing: self.mix.then(|| [layer("linear_1"), layer("linear_2")]),
+            lstm: layer("rnn/linear"),
+            controls: layer("rnn_to_controls"),
+            step_size: layer("step_size"),
+        }
+    }
+
+    /// The slots beside the accumulators, before the first step: the loss buffer with a longest timescale a lane, and the
+    /// LSTM's state in `rows` rows, each theta's initial one.
+    pub(super) fn slots(&self, theta: &Theta, longest: &[u32], rows: usize) -> Vec<Slot> {
+        let mut slots = loss_buffer::new_slots(longest);
+        for part in ["hidden", "cell"] {
+            let mut slot = Slot::filled(format!("lstm/{part}"), [rows, self.hidden], longest.len(), 0.0);
+            for lane in 0..longest.len() {
+                let initial = theta_tensor(theta, lane_of(theta.lanes(), lane), &format!("lstm_init_state/{part}"));
+                slot.lane_mut(lane).chunks_exact_mut(self.hidden).for_each(|row| row.copy_from_slice(initial));
+            }
+            slots.push(slot);
+        }
+        slots
+    }
+
+    /// Sizes of those slots, in one lane.
+    pub(super) fn slot_sizes(&self, rows: usize) -> [usize; OWN_SLOTS] {
+        let [decays, means, minima] = [loss_buffer::TIMESCALES; 3];
+        [decays, means, minima, rows * self.hidden, rows * self.hidden]
+    }
+}
+
+/// Number of slots beside the accumulators.
+pub(super) const OWN_SLOTS: usize = 5;
