@@ -225,7 +225,8 @@ the tasks of the quick start, or those of --recipe.
 Examples:
   paceline checkpoint import velo/                                    params and config.gin in one folder
   paceline checkpoint import params --gin other/config.gin -o velo.safetensors
-  paceline checkpoint import celo/theta.state --optimizer celo
+  paceline checkpoint import celo/theta.state                         Celo is known by its shapes
+  paceline checkpoint import celo2/theta.state --optimizer '{\"kind\": \"celo2\", \"form\": \"base\"}'
   paceline checkpoint import mine.safetensors --optimizer '{\"kind\": \"adafac_mlp\", \"hidden_size\": 4}'")]
     Import {
         /// The file that holds theta, or a folder with params or theta.state

@@ -132,8 +132,8 @@ fn refused(file: &Path, gin: Option<&Path>, error: &Error) -> Failure {
     failure.message = format!("{files}: {}", failure.message);
     match error {
         Error::OptimizerUntold { .. } => failure.help(
-            "name it with --gin config.gin, or --optimizer: a kind such as celo2, or its settings such as \
-             '{\"kind\": \"adafac_mlp\", \"hidden_size\": 4}'",
+            "name it with --gin config.gin, or --optimizer: a kind such as adafac_mlp, or its settings such as \
+             '{\"kind\": \"celo2\", \"form\": \"base\"}'",
         ),
         _ => failure,
     }
@@ -242,7 +242,8 @@ pub(crate) fn export(
         ForeignFormat::Safetensors => vec![(output.to_owned(), write_safetensors(&checkpoint).map_err(failed)?)],
         ForeignFormat::Flax => {
             let flax = write_flax(&checkpoint).map_err(failed)?;
-            vec![(output.join(GIN_FILE), flax.gin.into_bytes()), (output.join(flax.name), flax.theta)]
+            let gin = flax.gin.map(|gin| (output.join(GIN_FILE), gin.into_bytes()));
+            gin.into_iter().chain([(output.join(flax.name), flax.theta)]).collect()
         }
     };
     for (file, _) in &files {

@@ -65,9 +65,13 @@ fn python() -> Option<String> {
     found.is_ok_and(|output| output.status.success()).then_some(python)
 }
 
-/// What to export: a golden folder, or settings whose theta is random.
-const CASES: [(&str, &str); 2] =
-    [("optimizers/flax_hyper_v2", "params"), ("optimizers/flax_adafac_mlp_lopt", "params")];
+/// What to import and export: a golden folder, the file that holds theta, and settings that nothing there tells.
+const CASES: [(&str, &str, &[&str]); 4] = [
+    ("optimizers/flax_hyper_v2", "params", &[]),
+    ("optimizers/flax_adafac_mlp_lopt", "params", &[]),
+    ("celo/flax_celo", "theta.state", &[]),
+    ("celo/flax_celo2", "theta.state", &["--optimizer", r#"{"kind": "celo2", "form": "base"}"#]),
+];
 
 #[test]
 fn exported_checkpoints_open_with_flax() {
@@ -76,9 +80,10 @@ fn exported_checkpoints_open_with_flax() {
         return;
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for (name, file) in CASES {
+    for (name, file, told) in CASES {
         let checkpoint = folder.path().join("c.safetensors");
-        succeed(&["checkpoint", "import", text(&golden(name)), "-o", text(&checkpoint), "--force"]);
+        let source = golden(name);
+        succeed(&[&["checkpoint", "import", text(&source), "-o", text(&checkpoint), "--force"], told].concat());
         let (flax, plain) = (folder.path().join("flax"), folder.path().join("plain.safetensors"));
         succeed(&["checkpoint", "export", text(&checkpoint), "--to", "flax", "-o", text(&flax), "--force"]);
         succeed(&["checkpoint", "export", text(&checkpoint), "--to", "safetensors", "-o", text(&plain), "--force"]);

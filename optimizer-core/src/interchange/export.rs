@@ -12,8 +12,9 @@ pub struct Flax {
     pub name: &'static str,
     /// Its bytes.
     pub theta: Vec<u8>,
-    /// Text of `config.gin`: class and settings. (The reference reads none beside a `theta.state`; we do.)
-    pub gin: String,
+    /// Text of `config.gin`: class and settings. `None` for Celo2 in the form that users chain themselves, which has no
+    /// class. (The reference reads none beside a `theta.state`; we do.)
+    pub gin: Option<String>,
 }
 
 /// A checkpoint as flax files: `gen_id` is its run, `step` its outer step.

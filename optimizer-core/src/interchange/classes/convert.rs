@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use super::super::gin::{Binding, Config, Value};
-use super::{Class, Parameter, Role};
+use super::{Class, Constructor, Parameter, Role};
 use crate::learned::LearnedOptimizerConfig;
 use crate::{Error, Result};
 
@@ -27,18 +27,21 @@ pub(in crate::interchange) fn describe(text: &str) -> Result<Described> {
     let Some((scope, name)) = config.optimizer()? else {
         return Err(Error::foreign("gin", "a binding of run_train.lopt, which names the optimizer", "none"));
     };
-    let class = Class::named(name).ok_or_else(|| {
+    let (class, constructor) = Class::named(name).ok_or_else(|| {
         Error::foreign("gin (run_train.lopt)", format!("one of {}", Class::names()), Value::Text(name.into()).words())
     })?;
     let (bindings, others) = config.of_class(&scope, name);
-    let mut settings = Map::from_iter([("kind".to_owned(), Json::from(class.kind))]);
+    let mut settings: Map<_, _> = class.tags.iter().map(|(key, tag)| ((*key).to_owned(), Json::from(*tag))).collect();
     let mut flags = BTreeMap::new();
-    for parameter in class.parameters {
-        let default = parameter.default()?;
+    for parameter in constructor.parameters {
+        let default = match parameter.role {
+            Role::Fork(fork) if config.imports(fork.module) => Value::parse(fork.default)?,
+            _ => parameter.default()?,
+        };
         parameter.import(&default, &mut settings, &mut flags);
     }
     for binding in bindings {
-        let parameter = class.parameters.iter().find(|parameter| parameter.name == binding.parameter());
+        let parameter = constructor.parameters.iter().find(|parameter| parameter.name == binding.parameter());
         let parameter = parameter.ok_or_else(|| {
             binding.wrong(&format!("a parameter of {name}"), "one that its constructor does not have")
         })?;
@@ -47,7 +50,7 @@ pub(in crate::interchange) fn describe(text: &str) -> Result<Described> {
             return Err(binding.wrong(&parameter.expected(), &value.words()));
         }
     }
-    if let Some(joint) = class.joint {
+    if let Some(joint) = constructor.joint {
         let word = (joint.word)(&|flag| flags.get(flag).copied().unwrap_or_default());
         settings.insert(joint.setting.to_owned(), word.into());
     }
@@ -72,64 +75,77 @@ impl Parameter {
     ) -> bool {
         let ours = match (self.role, value) {
             (Role::Unused, _) => return true,
-            (Role::Fixed, _) => return self.default().is_ok_and(|default| json(value) == json(&default)),
             (Role::Flag, Value::Bool(flag)) => {
                 flags.insert(self.name, *flag);
                 return true;
             }
-            (Role::Setting, _) => json(value),
+            (Role::Setting | Role::Fork(_) | Role::Rule, _) => json(value),
             (Role::Word(words), Value::Text(word)) => {
                 words.iter().find(|(theirs, _)| theirs == word).map(|(_, ours)| Json::from(*ours))
             }
             (Role::Flag | Role::Word(_), _) => None,
         };
-        ours.map(|ours| settings.insert(self.name.to_owned(), ours)).is_some()
+        let table = match self.role {
+            Role::Rule => settings.entry("rule").or_insert_with(|| Json::Object(Map::new())).as_object_mut(),
+            _ => Some(settings),
+        };
+        table.zip(ours).map(|(table, ours)| table.insert(self.name.to_owned(), ours)).is_some()
     }
 
     /// What this parameter can be, for a message.
     fn expected(&self) -> String {
         match self.role {
-            Role::Fixed => format!("{}, the only value that is built here", self.default),
             Role::Flag => "True or False".into(),
             Role::Word(words) => {
                 let words = words.iter().map(|(theirs, _)| format!("{theirs:?}")).collect::<Vec<_>>().join(", ");
                 format!("one of {words}")
             }
-            Role::Setting | Role::Unused => "a number, a text, True, False, None or a tuple of these".into(),
+            Role::Setting | Role::Fork(_) | Role::Rule | Role::Unused => {
+                "a number, a text, True, False, None or a tuple of these".into()
+            }
         }
     }
 
-    /// Our setting as Python writes it; `None` if it is none of ours.
+    /// Our setting as Python writes it; `None` if it is none of ours, or one of a fork that has the default.
     fn export(&self, settings: &Map<String, Json>) -> Option<String> {
-        let value = settings.get(self.name)?;
         match self.role {
-            Role::Setting => Some(python(value)),
+            Role::Setting => settings.get(self.name).map(python),
+            Role::Rule => settings.get("rule")?.get(self.name).map(python),
+            Role::Fork(_) => {
+                let written = settings.get(self.name).map(python)?;
+                let default = self.default().ok().as_ref().and_then(json).as_ref().map(python);
+                (Some(&written) != default.as_ref()).then_some(written)
+            }
             Role::Word(words) => {
-                let ours = value.as_str()?;
+                let ours = settings.get(self.name)?.as_str()?;
                 words.iter().find(|(_, word)| *word == ours).map(|(theirs, _)| format!("'{theirs}'"))
             }
-            Role::Fixed | Role::Flag | Role::Unused => None,
+            Role::Flag | Role::Unused => None,
         }
     }
 }
 
 impl Class {
-    /// The gin file that describes settings of this class: every parameter of ours, defaults included.
-    pub(in crate::interchange) fn write(&self, optimizer: &LearnedOptimizerConfig) -> Result<String> {
+    /// The gin file that describes settings of this class: every parameter of ours, defaults included. `None` for what gin
+    /// cannot call.
+    pub(in crate::interchange) fn write(&self, optimizer: &LearnedOptimizerConfig) -> Result<Option<String>> {
+        let Some(Constructor { name, module, parameters, joint }) = &self.constructor else { return Ok(None) };
         let settings = settings(optimizer)?;
-        let mut text = format!("import {}\n\n", self.module);
-        for parameter in self.parameters {
-            if let Some(value) = parameter.export(&settings) {
-                text.push_str(&format!("{}.{} = {value}\n", self.gin, parameter.name));
+        let mut module = *module;
+        let mut bindings = String::new();
+        for parameter in *parameters {
+            let Some(value) = parameter.export(&settings) else { continue };
+            if let Role::Fork(fork) = parameter.role {
+                module = fork.module;
             }
+            bindings.push_str(&format!("{name}.{} = {value}\n", parameter.name));
         }
-        if let Some(joint) = self.joint {
+        if let Some(joint) = joint {
             for (flag, value) in (joint.flags)(settings[joint.setting].as_str().unwrap_or_default()) {
-                text.push_str(&format!("{}.{flag} = {}\n", self.gin, python(&Json::from(*value))));
+                bindings.push_str(&format!("{name}.{flag} = {}\n", python(&Json::from(*value))));
             }
         }
-        text.push_str(&format!("run_train.lopt = @{}()\n", self.gin));
-        Ok(text)
+        Ok(Some(format!("import {module}\n\n{bindings}run_train.lopt = @{name}()\n")))
     }
 }
 

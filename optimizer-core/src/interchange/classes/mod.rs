@@ -19,19 +19,26 @@ use super::flax::Form;
 use crate::learned::LearnedOptimizerConfig;
 use crate::{Error, Result};
 
-/// A class of the reference.
+/// A learned optimizer of the reference.
 #[derive(Debug)]
 pub(super) struct Class {
-    /// Its name in gin.
-    gin: &'static str,
-    /// The module that has it, for the import that gin needs.
-    module: &'static str,
-    /// `kind` of our settings.
-    kind: &'static str,
+    /// What tells its settings from those of others: `kind`, and what further names a form.
+    tags: &'static [(&'static str, &'static str)],
     /// Keys of theta below which Haiku's dictionaries stand; `""` is theta itself.
     haiku: &'static [&'static str],
     /// How its theta is released.
     form: Form,
+    /// The class, `None` for what is no class but a chain that users write.
+    constructor: Option<Constructor>,
+}
+
+/// A constructor that gin can call.
+#[derive(Debug)]
+struct Constructor {
+    /// Name of the class in gin.
+    name: &'static str,
+    /// The module that has it, for the import that gin needs.
+    module: &'static str,
     parameters: &'static [Parameter],
     /// Flags that make one setting together.
     joint: Option<Joint>,
@@ -62,18 +69,32 @@ struct Parameter {
 enum Role {
     /// Our setting of the same name.
     Setting,
+    /// Our setting of the same name in the table `rule`.
+    Rule,
+    /// Our setting of the same name, which only a fork's class has; the reference computes with the default.
+    Fork(Fork),
     /// Our setting of the same name, whose words differ: the reference's and ours.
     Word(&'static [(&'static str, &'static str)]),
-    /// We compute what the default says, and nothing else.
-    Fixed,
     /// A flag of [`Class::joint`].
     Flag,
     /// Changes no result: logging, or how theta begins.
     Unused,
 }
 
+/// A copy of the reference's module in which a class has one parameter more.
+#[derive(Clone, Copy, Debug)]
+struct Fork {
+    module: &'static str,
+    /// The parameter's default there.
+    default: &'static str,
+}
+
 const fn setting(name: &'static str, default: &'static str) -> Parameter {
     Parameter { name, default, role: Role::Setting }
+}
+
+const fn rule(name: &'static str, default: &'static str) -> Parameter {
+    Parameter { name, default, role: Role::Rule }
 }
 
 const fn word(name: &'static str, default: &'static str, words: &'static [(&'static str, &'static str)]) -> Parameter {
@@ -84,18 +105,15 @@ const fn flag(name: &'static str, default: &'static str) -> Parameter {
     Parameter { name, default, role: Role::Flag }
 }
 
-const fn fixed(name: &'static str, default: &'static str) -> Parameter {
-    Parameter { name, default, role: Role::Fixed }
-}
-
 const fn unused(name: &'static str, default: &'static str) -> Parameter {
     Parameter { name, default, role: Role::Unused }
 }
 
 impl Class {
-    /// The class of this name in gin.
-    pub(super) fn named(name: &str) -> Option<&'static Self> {
-        tables::ALL.iter().find(|class| class.gin == name)
+    /// The class of this name in gin, with its constructor.
+    fn named(name: &str) -> Option<(&'static Self, &'static Constructor)> {
+        let constructed = tables::ALL.iter().filter_map(|class| Some((class, class.constructor.as_ref()?)));
+        constructed.into_iter().find(|(_, constructor)| constructor.name == name)
     }
 
     /// The class that computes what these settings say.
@@ -103,9 +121,11 @@ impl Class {
     /// # Errors
     /// [`Error::NoCounterpart`] if the reference has none.
     pub(super) fn of(optimizer: &LearnedOptimizerConfig) -> Result<&'static Self> {
-        let kind = kind(optimizer)?;
-        tables::ALL.iter().find(|class| class.kind == kind).ok_or_else(|| Error::NoCounterpart {
-            what: kind,
+        let settings = settings(optimizer)?;
+        let tagged =
+            |class: &&Self| class.tags.iter().all(|(key, tag)| settings.get(*key).is_some_and(|got| got == tag));
+        tables::ALL.iter().find(tagged).ok_or_else(|| Error::NoCounterpart {
+            what: settings["kind"].to_string(),
             form: "a flax checkpoint",
             reason: "the JAX reference has no such class".into(),
         })
@@ -122,13 +142,8 @@ impl Class {
     }
 
     /// Names of all classes, for a message.
-    pub(super) fn names() -> String {
-        tables::ALL.iter().map(|class| class.gin).collect::<Vec<_>>().join(", ")
+    fn names() -> String {
+        let names = tables::ALL.iter().filter_map(|class| Some(class.constructor.as_ref()?.name));
+        names.collect::<Vec<_>>().join(", ")
     }
-}
-
-/// `kind` of some settings.
-fn kind(optimizer: &LearnedOptimizerConfig) -> Result<String> {
-    let settings = settings(optimizer)?;
-    Ok(settings["kind"].as_str().unwrap_or_default().to_owned())
 }

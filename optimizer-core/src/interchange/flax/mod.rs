@@ -17,4 +17,4 @@ mod tree;
 
 pub(super) use envelope::Envelope;
 pub use envelope::Form;
-pub(super) use theta::{read_theta, write_theta};
+pub(super) use theta::{read_theta, shape_at, write_theta};

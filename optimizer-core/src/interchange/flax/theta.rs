@@ -105,6 +105,24 @@ impl<'a> Found<'a, '_> {
     }
 }
 
+/// Shape of the array at these keys, `None` if there is none.
+///
+/// # Errors
+/// [`Error::Foreign`] if the way there is damaged.
+pub(in crate::interchange) fn shape_at(mut reader: Reader<'_>, path: &[&str]) -> Result<Option<Vec<usize>>> {
+    let Some((first, rest)) = path.split_first() else {
+        return Ok(Array::read(&mut reader, "").ok().map(|array| array.shape));
+    };
+    let Item::Map(entries) = reader.item()? else { return Ok(None) };
+    for _ in 0..entries {
+        if reader.item()? == Item::Text(first) {
+            return shape_at(reader, rest);
+        }
+        reader.skip()?;
+    }
+    Ok(None)
+}
+
 /// Writes theta as its map.
 pub(in crate::interchange) fn write_theta(writer: &mut Writer, theta: &Theta, haiku: &[&str]) {
     write_dictionary(writer, None, &tree(theta.layout(), haiku), theta);

@@ -48,6 +48,8 @@ pub(super) struct Binding<'a> {
 /// A whole file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Config<'a> {
+    /// Modules, with what is taken from them.
+    imports: Vec<String>,
     bindings: Vec<Binding<'a>>,
     macros: BTreeMap<&'a str, Value<'a>>,
 }
@@ -68,7 +70,12 @@ impl<'a> Config<'a> {
             let line = cursor.line();
             let key = cursor.word();
             if matches!(key, "import" | "from") {
-                cursor.rest_of_line();
+                let words: Vec<&str> = cursor.rest_of_line().split_whitespace().collect();
+                match words[..] {
+                    [module, "import", name, ..] => config.imports.push(format!("{module}.{name}")),
+                    [module, ..] => config.imports.push(module.to_owned()),
+                    [] => {}
+                }
                 continue;
             }
             let named = !key.is_empty() && !key.starts_with(['.', '/']) && !key.ends_with(['.', '/']);
@@ -107,6 +114,11 @@ impl<'a> Config<'a> {
             Value::Reference { scope, name } => Ok(Some((scope.to_owned(), last_component(name)))),
             other => Err(binding.wrong("a reference such as @HyperV2()", &other.words())),
         }
+    }
+
+    /// Whether it imports this module.
+    pub(super) fn imports(&self, module: &str) -> bool {
+        self.imports.iter().any(|import| import == module)
     }
 
     /// The bindings of a class, those of the innermost scope last, and all other bindings.
@@ -202,6 +214,8 @@ run_train.lopt = @small/learned_optimization.HyperV2()";
     #[test]
     fn an_operative_config_is_read() {
         let config = Config::parse(OPERATIVE).unwrap();
+        assert!(config.imports("learned_optimization.research.general_lopt.hyper_v2"));
+        assert!(config.imports("learned_optimization.tasks") && !config.imports("learned_optimization"));
         let (scope, class) = config.optimizer().unwrap().unwrap();
         assert_eq!((scope.as_str(), class), ("small", "HyperV2"));
         let (ours, others) = config.of_class(&scope, class);
