@@ -1,11 +1,9 @@
 //! Settings from bindings and back.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value as Json};
 
 use super::super::gin::{Binding, Config, Value};
-use super::{Class, Constructor, Parameter, Role};
+use super::{Class, Constructor, Flags, Parameter, Role};
 use crate::learned::LearnedOptimizerConfig;
 use crate::{Error, Result};
 
@@ -32,7 +30,7 @@ pub(in crate::interchange) fn describe(text: &str) -> Result<Described> {
     })?;
     let (bindings, others) = config.of_class(&scope, name);
     let mut settings: Map<_, _> = class.tags.iter().map(|(key, tag)| ((*key).to_owned(), Json::from(*tag))).collect();
-    let mut flags = BTreeMap::new();
+    let mut flags = Flags::new();
     for parameter in constructor.parameters {
         let default = match parameter.role {
             Role::Fork(fork) if config.imports(fork.module) => Value::parse(fork.default)?,
@@ -51,7 +49,8 @@ pub(in crate::interchange) fn describe(text: &str) -> Result<Described> {
         }
     }
     if let Some(joint) = constructor.joint {
-        let word = (joint.word)(&|flag| flags.get(flag).copied().unwrap_or_default());
+        // Every flag has a default, so all of them are there.
+        let word = (joint.word)(&flags);
         settings.insert(joint.setting.to_owned(), word.into());
     }
     let optimizer = serde_json::from_value(Json::Object(settings))
@@ -67,12 +66,7 @@ impl Parameter {
     }
 
     /// Takes the value into our settings, or among the flags. False if this parameter cannot have it.
-    fn import(
-        &self,
-        value: &Value<'_>,
-        settings: &mut Map<String, Json>,
-        flags: &mut BTreeMap<&'static str, bool>,
-    ) -> bool {
+    fn import(&self, value: &Value<'_>, settings: &mut Map<String, Json>, flags: &mut Flags) -> bool {
         let ours = match (self.role, value) {
             (Role::Unused, _) => return true,
             (Role::Flag, Value::Bool(flag)) => {

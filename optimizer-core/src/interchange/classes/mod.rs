@@ -15,6 +15,8 @@ mod tables;
 pub(super) use self::convert::describe;
 use self::convert::settings;
 
+use std::collections::BTreeMap;
+
 use super::flax::Form;
 use crate::learned::LearnedOptimizerConfig;
 use crate::{Error, Result};
@@ -44,13 +46,16 @@ struct Constructor {
     joint: Option<Joint>,
 }
 
+/// Flags by name.
+type Flags = BTreeMap<&'static str, bool>;
+
 /// Flags of the reference that are one setting of ours.
 #[derive(Clone, Copy, Debug)]
 struct Joint {
     /// Our setting, a word.
     setting: &'static str,
     /// The word for the flags.
-    word: fn(&dyn Fn(&str) -> bool) -> &'static str,
+    word: fn(&Flags) -> &'static str,
     /// The flags for the word.
     flags: fn(&str) -> &'static [(&'static str, bool)],
 }

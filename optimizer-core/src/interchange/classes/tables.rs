@@ -126,8 +126,8 @@ const RNN_MLP: Class = Class {
 /// One matrix a layer, or a scalar a weight.
 const WEIGHTS: Joint = Joint {
     setting: "weights",
-    word: |flag| {
-        if !flag("concat_weights") && flag("make_separate_weights") { "scalars" } else { "matrices" }
+    word: |flags| {
+        if !flags["concat_weights"] && flags["make_separate_weights"] { "scalars" } else { "matrices" }
     },
     flags: |word| match word {
         "scalars" => &[("concat_weights", false), ("make_separate_weights", true)],

@@ -153,7 +153,10 @@ fn integer_scalar(payload: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn file(entries: &[(&str, &dyn Fn(&mut Writer))]) -> Vec<u8> {
+    /// A key, and what writes its value.
+    type Entry<'a> = (&'a str, &'a dyn Fn(&mut Writer));
+
+    fn file(entries: &[Entry<'_>]) -> Vec<u8> {
         let mut writer = Writer::default();
         writer.map(entries.len());
         for (key, value) in entries {
@@ -168,7 +171,7 @@ mod tests {
         let theta = |writer: &mut Writer| writer.map(0);
         let name = |writer: &mut Writer| writer.text("run-7");
         let step = |writer: &mut Writer| writer.unsigned(9);
-        let open = |entries: &[(&str, &dyn Fn(&mut Writer))]| {
+        let open = |entries: &[Entry<'_>]| {
             Envelope::open(&file(entries)).map(|envelope| (envelope.form, envelope.name, envelope.step))
         };
         let whole = open(&[("step", &step), ("params", &theta), ("gen_id", &name)]).unwrap();
