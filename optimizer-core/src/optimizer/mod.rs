@@ -7,6 +7,17 @@
 //!
 //! Hand-designed and learned optimizers share this trait, so an evaluation cannot tell them apart. An optimizer is a
 //! value without hidden variables: all that changes is in [`OptState`], which can be saved, split by lane and restored.
+//!
+//! | hand-designed | are |
+//! |---|---|
+//! | [`Sgd`], [`Sgdm`], [`Fromage`], [`Lars`] | steps along the gradient, plain or at a tensor's scale |
+//! | [`Adam`], [`AdamW`], [`NAdamW`], [`RAdam`], [`Yogi`], [`AdaBelief`], [`Lamb`] | a first moment over the root of a second |
+//! | [`RmsProp`], [`AdaGrad`], [`Adafactor`], [`Sm3`] | the gradient over the root of a second moment, whole or factored |
+//! | [`Muon`] | momentum, orthogonalised |
+//! | [`PiecewiseLinearAdam`], [`AdamSqrtDecayLr`], [`AdamExpDecayLr`] | Adam under a named [`Schedule`] |
+//!
+//! Each is a struct of its settings; [`OptimizerConfig`] names and builds it, and [`wrapper`]s around it. Any learning rate
+//! may be a [`Schedule`].
 
 use crate::params::{Params, TensorSpec};
 use crate::{Error, Result};
@@ -162,9 +173,10 @@ impl TensorSlots {
 pub struct OptState {
     /// Current parameters.
     pub params: Params,
-    /// Updates already applied, a lane.
+    /// Updates already applied, a lane: those of the innermost optimizer, where wrappers let some calls pass or show it
+    /// another time.
     pub step: Vec<u32>,
-    /// Planned number of updates, a lane.
+    /// Planned number of updates, a lane; the innermost optimizer's.
     pub horizon: Vec<u32>,
     /// The optimizer's own buffers, in an order of its choice.
     pub slots: Vec<Slot>,

@@ -30,8 +30,10 @@ use crate::{Result, Seed, Theta};
 
 mod tensor_features;
 mod update;
+mod velo;
 
 use tensor_features::FEATURES;
+pub use velo::Velo;
 
 /// Settings of [`HyperV2`]. A key that is absent takes the default of the reference's constructor, which for
 /// `use_bugged_loss_features` is **true**; VeLO's released weights were trained with false, LSTM size 512 and 256 banks.
