@@ -8,12 +8,12 @@ use serde_json::Value;
 use crate::{paceline, stderr, stdout, text};
 
 /// Golden flax checkpoints of the JAX reference.
-pub fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../optimizer-core/tests/golden").join(name)
 }
 
 /// Runs a command that must succeed.
-pub fn succeed(arguments: &[&str]) -> Output {
+pub(crate) fn succeed(arguments: &[&str]) -> Output {
     let output = paceline(arguments);
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
     output
