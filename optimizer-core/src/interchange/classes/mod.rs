@@ -80,7 +80,7 @@ enum Role {
     Fork(Fork),
     /// Our setting of the same name, whose words differ: the reference's and ours.
     Word(&'static [(&'static str, &'static str)]),
-    /// A flag of [`Class::joint`].
+    /// A flag of [`Constructor::joint`].
     Flag,
     /// Changes no result: logging, or how theta begins.
     Unused,
