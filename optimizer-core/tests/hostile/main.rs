@@ -161,12 +161,12 @@ fn crowds_and_giants_take_little_memory() {
     let map = |entries: u32| [&[0xdf], &entries.to_be_bytes()[..]].concat();
     let msgpack = [
         ("maps in maps", repeated(&[], &[0x81, 0xa1, b'a'], &[0xc0])),
-        ("arrays in arrays", repeated(&[0x81, 0xa6, b'p', b'a', b'r', b'a', b'm', b's'], &[0x91], &[0xc0])),
+        ("arrays in arrays", repeated(b"\x81\xa6params", &[0x91], &[0xc0])),
         ("a crowd of keys", repeated(&map(SIZE as u32 / 2 - 3), &[0xa0, 0xc0], &[])),
         ("a map of 2^32", repeated(&[0xdf, 0xff, 0xff, 0xff, 0xff], &[0xa0, 0xc0], &[])),
         ("an array of 2^32", repeated(&[0xdd, 0xff, 0xff, 0xff, 0xff], &[0xdd, 0xff, 0xff, 0xff, 0xff], &[])),
         ("an extension of 4 GiB", repeated(&[0x81, 0xa2, b'n', b'n', 0xc9, 0xff, 0xff, 0xff, 0xff, 1], &[0], &[])),
-        ("text of 4 GiB", repeated(&[0x81, 0xdb, 0xff, 0xff, 0xff, 0xff], &[b'a'], &[])),
+        ("text of 4 GiB", repeated(&[0x81, 0xdb, 0xff, 0xff, 0xff, 0xff], b"a", &[])),
         ("one long key", repeated(&[&[0x81, 0xdb], &(SIZE as u32 - 7).to_be_bytes()[..]].concat(), b"a", &[0xc0])),
     ];
     let gin = [

@@ -9,6 +9,7 @@
 //! A table is the constructor's signature: name and default of each parameter, and what it is to us. So a default is the
 //! reference's even where a recipe's would differ, and a parameter nobody thought of is refused instead of overlooked.
 
+mod celo_tables;
 mod convert;
 mod tables;
 
