@@ -48,6 +48,7 @@ mod network;
 mod nn_adam;
 mod rnn_mlp;
 mod rolling;
+mod step;
 
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
 pub use adafac_network::WeightLayout;

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic, in its helpers too")]
 
 mod celo;
-mod celo2_formula;
 mod checkpoint;
 mod evaluation;
 mod golden;

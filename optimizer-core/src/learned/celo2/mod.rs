@@ -29,10 +29,12 @@ use crate::{Result, Seed, Theta};
 
 mod form;
 mod rule;
+mod rule_settings;
 mod settings;
 mod update;
 
-pub use settings::{Celo2, Celo2AdamW, Celo2Base, Celo2Meta, Celo2Rule, Celo2Vectors};
+pub use rule_settings::Celo2Rule;
+pub use settings::{Celo2, Celo2AdamW, Celo2Base, Celo2Meta, Celo2Vectors};
 
 /// A form of Celo2 with its settings; in a recipe `form` names it, and settings of another form are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

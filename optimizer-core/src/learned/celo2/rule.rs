@@ -13,7 +13,8 @@ use crate::learned::bank::NetworkShape;
 use crate::learned::channels::{CLIPPED, Channels, Guards};
 use crate::learned::first_layer::FirstLayer;
 use crate::learned::float::{exp, mean, rsqrt};
-use crate::learned::network::{Evaluated, Network, Walk, parameter_scale, sweep_next};
+use crate::learned::network::{Evaluated, Network, Walk, sweep_next};
+use crate::learned::step::parameter_scale;
 use crate::optimizer::newton_schulz::NewtonSchulz;
 
 /// Everything about the rule but theta.

@@ -9,9 +9,9 @@
 //!                                                                     └────────► p ← p − rate · rms(p) · step
 //! ```
 //!
-//! Source: `spec/optimizers.md` §1, whose quirks (dead first mixing layer, statistics centred on the wrong mean, …) are
-//! part of the pretrained weights and therefore kept. Order of operations: loss buffer, features from the *old*
-//! accumulators, LSTM, accumulators, per-parameter networks.
+//! Source: `HyperV2` of `hyper_v2.py`, google/learned_optimization @ 32186aa4, whose quirks (dead first mixing layer,
+//! statistics centred on the wrong mean, …) are part of the pretrained weights and therefore kept. Order of operations:
+//! loss buffer, features from the *old* accumulators, LSTM, accumulators, per-parameter networks.
 
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ use super::bank::NetworkShape;
 use super::hyper_theta::HyperShape;
 use super::initial::InitialTheta;
 use super::inputs::InputGroups;
-use super::network::{Activation, StepSettings};
+use super::network::Activation;
+use super::step::StepSettings;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta};
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
