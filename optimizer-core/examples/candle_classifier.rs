@@ -141,7 +141,7 @@ mod tests {
         let index = theta.layout().index_of("log_lr").unwrap();
         theta.tensor_mut(0, index)[0] = log_lr;
         let (run, code_version) = ("example".into(), "0.1.0".into());
-        let recipe = serde_json::Value::Null;
+        let recipe = None;
         let meta = CheckpointMeta { format: FORMAT, run, optimizer, recipe, parent: None, code_version };
         let bytes = Checkpoint { meta, state: OuterState::new(theta) }.to_bytes().unwrap();
         Theta::Trained(Box::new(Checkpoint::from_bytes(&bytes).unwrap()))

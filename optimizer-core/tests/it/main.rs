@@ -11,6 +11,7 @@ mod golden_celo;
 mod golden_estimators;
 mod golden_optimizers;
 mod golden_options;
+mod interchange;
 mod laws;
 mod learned_laws;
 mod learned_settings;
