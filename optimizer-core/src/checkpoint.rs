@@ -24,7 +24,10 @@ use crate::tensor_file::{self, TensorFile};
 use crate::{Error, Result, Theta, noise, strict_json};
 
 /// Newest format this program reads and the one it writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+
+/// Oldest format this program reads. It knew no variance of a step, and every checkpoint had a recipe.
+const OLDEST: u32 = 1;
 
 /// Key of the metadata in the safetensors header.
 const KEY: &str = "paceline";
@@ -197,8 +200,9 @@ impl Document {
     /// The checkpoint of this metadata and these tensors, once everything fits.
     fn open(self, file: &TensorFile<'_>) -> Result<Checkpoint> {
         let Self { conventions, counters, meta, theta_hash } = self;
-        if meta.format != FORMAT {
-            return Err(damaged(format!("format {} is unknown, this program reads {FORMAT}", meta.format)));
+        if !(OLDEST..=FORMAT).contains(&meta.format) {
+            let format = meta.format;
+            return Err(damaged(format!("format {format} is unknown, this program reads {OLDEST} to {FORMAT}")));
         }
         if conventions != Conventions::ours() {
             return Err(damaged(format!("conventions {conventions:?} are not ours, {:?}", Conventions::ours())));

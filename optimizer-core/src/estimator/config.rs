@@ -27,8 +27,9 @@ pub struct EstimatorConfig {
     pub noise: Noise,
     /// Planned lengths of trajectories.
     pub horizon: HorizonSchedule,
-    /// Random initial offset: the first trajectory of each slot ends up to this many inner steps early (less one), so that
-    /// slots do not all begin anew in the same outer step. The reference recommends the longest horizon; 0 is none.
+    /// Random initial offset: the first trajectory of each slot ends a number of inner steps early, uniform below this or
+    /// below what its horizon leaves beyond a window, so that slots do not all begin anew in the same outer step. The
+    /// reference recommends the longest horizon; 0 is none.
     pub initial_offset: u32,
     /// Which loss of an inner step counts.
     pub loss_from: LossFrom,
@@ -52,7 +53,7 @@ pub enum EstimatorKind {
         window: u32,
     },
     /// Generalised persistent evolution strategies, GPES(K): as PES, but a perturbation is kept for K inner steps
-    /// (arXiv 2304.12180). K = window is PES, K beyond the longest horizon is NRES.
+    /// (arXiv 2304.12180). K = window is PES; K of at least the longest horizon and a window is NRES.
     Gpes {
         /// Inner steps a window.
         window: u32,
@@ -82,7 +83,8 @@ pub enum MetaLoss {
     Min,
     /// At the last step.
     Last,
-    /// Of the final weights, anew: mean over this many fresh batches (VeLO's).
+    /// Of the final weights, anew: mean over this many fresh batches (VeLO's), of the split that [`LossFrom`] names or of
+    /// the training split.
     LastRecompute {
         /// Fresh batches, the same for both signs. The reference's default is 50.
         batches: u32,
@@ -105,6 +107,9 @@ pub enum LossFrom {
     /// A batch of the outer validation split, at the weights after the update: a held-out meta-loss.
     OuterValid,
 }
+
+/// Most fresh batches of a recomputed loss: each costs an evaluation of both lanes.
+const MOST_BATCHES: u32 = 1 << 16;
 
 impl LossFrom {
     /// The split of an independent batch after the update, where there is one.
@@ -182,8 +187,15 @@ impl EstimatorConfig {
                 let reason = format!("must be a positive multiple of the window, {window}");
                 return Err(Error::setting("estimator.period", reason, period));
             }
-            EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { batches: 0 } } => {
-                return Err(Error::setting("estimator.recompute_batches", "must be at least 1", 0));
+            EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { batches } }
+                if !(1..=MOST_BATCHES).contains(&batches) =>
+            {
+                let reason = format!("must be 1 to {MOST_BATCHES}");
+                return Err(Error::setting("estimator.recompute_batches", reason, batches));
+            }
+            EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { .. } } if self.loss_from == LossFrom::SameData => {
+                let reason = "names no fresh batches to recompute the last loss on: take train or a held-out split";
+                return Err(Error::setting("estimator.loss_from", reason, "same_data"));
             }
             EstimatorKind::FullEs { .. }
             | EstimatorKind::Pes { .. }
@@ -289,7 +301,7 @@ impl RecipeForm {
             return foreign("recompute_batches", "full_es");
         }
         if self.kind == KindName::FullEs && self.window.is_some() {
-            return foreign("window", "pes");
+            return Err("`window` belongs to the kinds that run windows (pes, gpes, nres, truncated_es)".into());
         }
         if self.kind != KindName::Gpes && self.period.is_some() {
             return foreign("period", "gpes");

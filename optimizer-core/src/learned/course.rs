@@ -28,6 +28,6 @@ pub(super) fn enter(slots: &mut [Slot], lane: usize, step: u32, horizon: u32, lo
     for (time, offset) in time.iter_mut().zip(FRACTIONS) {
         *time = tanh(10.0 * (fraction - offset));
     }
-    losses.copy_from_slice(&buffer.features(step + 1));
+    losses.copy_from_slice(&buffer.features(step.saturating_add(1)));
     course
 }

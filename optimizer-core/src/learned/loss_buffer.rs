@@ -68,7 +68,7 @@ impl<'a> LossBuffer<'a> {
     /// One loss enters, after `before` others. The clip already divides by what `before + 1` losses would have
     /// collected, as the reference does.
     pub(super) fn update(&mut self, before: u32, loss: f32) {
-        let count = before + 1;
+        let count = before.saturating_add(1);
         let largest = match before {
             0 => loss,
             _ => (0..TIMESCALES).map(|j| self.corrected(j, count)).reduce(maximum).expect("ten timescales"),

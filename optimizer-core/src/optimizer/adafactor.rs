@@ -79,6 +79,9 @@ impl Adafactor {
 
     /// Writes `g / √(second moment)` to `w`, after the second moment has seen `g`.
     fn precondition(&self, tensor: &TensorSpec, decay: Decay, g: &[f32], buffers: &mut [&mut [f32]], w: &mut [f32]) {
+        if g.is_empty() {
+            return;
+        }
         let eps = self.epsilon as f32;
         match (self.axes(tensor), buffers) {
             (Some(axes), [rows, cols, ..]) => {

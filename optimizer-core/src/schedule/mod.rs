@@ -1,6 +1,6 @@
 //! When trajectories begin and end: pure functions of seeds, so that the coordinator can plan what workers will run.
 //!
-//! A *slot* is one place in every outer step. Under PES its lanes live through a sequence of trajectories, cut into
+//! A *slot* is one place in every outer step. Under an estimator that runs windows its lanes live through a sequence of trajectories, cut into
 //! windows of `W` inner steps, one window an outer step. A trajectory that has run its horizon is reset; the reset itself
 //! takes one place in the window and trains nothing (its mask is 0). If the last step is the window's last place, the
 //! reset opens the next window:

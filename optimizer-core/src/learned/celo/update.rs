@@ -96,7 +96,7 @@ impl Optimizer for Bound {
     }
 
     fn needs_loss(&self) -> bool {
-        true
+        !self.config.constant_loss
     }
 
     fn theta_hash(&self) -> Option<ThetaHash> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::form::{AdamStar, AdamW, Form, Pattern};
 use super::{Celo2Config, Celo2Rule, Family};
-use crate::learned::{LearnedOptimizer, check_decays, check_finite};
+use crate::learned::{LearnedOptimizer, check_decays, check_finite, check_not_negative};
 use crate::optimizer::{Decay, Optimizer, Schedule};
 use crate::{Result, Theta};
 
@@ -83,7 +83,7 @@ impl Celo2 {
 
     pub(super) fn form(&self) -> Result<Form> {
         self.learning_rate.validate("learning_rate")?;
-        check_finite("weight_decay", self.weight_decay)?;
+        check_not_negative("weight_decay", self.weight_decay)?;
         let adam = match &self.vectors {
             Celo2Vectors::Learned => None,
             Celo2Vectors::AdamW(adam) => Some(adam.check()?),
@@ -134,7 +134,7 @@ impl Celo2AdamW {
         check_finite("vectors.adam_w.mult_1d", self.mult_1d)?;
         check_decays("vectors.adam_w.adam_b1", &[self.adam_b1 as f32])?;
         check_decays("vectors.adam_w.adam_b2", &[self.adam_b2 as f32])?;
-        check_finite("vectors.adam_w.adam_epsilon", self.adam_epsilon)?;
+        check_not_negative("vectors.adam_w.adam_epsilon", self.adam_epsilon)?;
         let (beta1, beta2) = (Decay::literal(self.adam_b1), Decay::literal(self.adam_b2));
         Ok(AdamW { mult: self.mult_1d, beta1, beta2, eps: self.adam_epsilon })
     }
@@ -163,7 +163,7 @@ impl Default for Celo2Base {
 impl Celo2Base {
     pub(super) fn form(&self) -> Result<Form> {
         check_finite("step_mult", self.step_mult)?;
-        check_finite("weight_decay", self.weight_decay)?;
+        check_not_negative("weight_decay", self.weight_decay)?;
         Ok(Form::Base { rate: self.step_mult, decay: self.weight_decay })
     }
 }
@@ -218,11 +218,11 @@ impl Default for Celo2Meta {
 impl Celo2Meta {
     pub(super) fn form(&self) -> Result<Form> {
         check_finite("step_mult", self.step_mult)?;
-        check_finite("weight_decay", self.weight_decay)?;
+        check_not_negative("weight_decay", self.weight_decay)?;
         check_finite("mult_1d", self.mult_1d)?;
         check_decays("adam_b1", &[self.adam_b1])?;
         check_decays("adam_b2", &[self.adam_b2])?;
-        check_finite("adam_epsilon", self.adam_epsilon)?;
+        check_not_negative("adam_epsilon", self.adam_epsilon)?;
         let adam = AdamStar {
             rate: self.step_mult * self.mult_1d,
             beta1: Decay::traced(self.adam_b1),
