@@ -325,7 +325,7 @@ mod tests {
         assert!(late.contains("4294967295 steps"), "{late}");
         const HUGE: usize = usize::MAX / 64;
         for (said, word) in [
-            (tensor("step", Dtype::I32, &[2], 8), "\"step\" is I32"),
+            (tensor("step", Dtype::I32, &[2], 8), "\"step\" has dtype \"I32\""),
             (tensor("step", Dtype::U32, &[2, 1], 8), "expected [lanes]"),
             (tensor("step", Dtype::U32, &[0], 0), "0 lanes"),
             (tensor("horizon", Dtype::U32, &[3], 12), "2 lanes with 3 horizons"),
