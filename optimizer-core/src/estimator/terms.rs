@@ -39,7 +39,9 @@ impl EstimatorKind {
     }
 
     /// The perturbations of one pair's part of the meta-gradient, `[carried (A + ε) + fresh ε] / (2 sigma)`, oldest
-    /// first; none of weight 0.
+    /// first; none of weight 0. With [`EstimatorKind::Pes`] this is the sum of the perturbations since the trajectory
+    /// began (arXiv 2112.13835), with GPES and NRES that of the distinct ones (arXiv 2304.12180). `sigma` is the
+    /// standard deviation of perturbations; outer steps, slots and pairs are counted from 0.
     pub fn terms(
         self,
         window: &Window,
