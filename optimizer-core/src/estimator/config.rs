@@ -21,11 +21,11 @@ use crate::{Error, Result};
 pub struct EstimatorConfig {
     /// The estimator.
     pub kind: EstimatorKind,
-    /// Standard deviation of perturbations.
+    /// Standard deviation of perturbations, in units of theta; positive.
     pub sigma: f32,
     /// How perturbations are drawn.
     pub noise: Noise,
-    /// Planned lengths of trajectories.
+    /// Planned lengths of trajectories, in inner steps.
     pub horizon: HorizonSchedule,
     /// Random initial offset: the first trajectory of each slot ends a number of inner steps early, uniform below this or
     /// below what its horizon leaves beyond a window, so that slots do not all begin anew in the same outer step. The
@@ -33,21 +33,26 @@ pub struct EstimatorConfig {
     pub initial_offset: u32,
     /// Which loss of an inner step counts.
     pub loss_from: LossFrom,
-    /// Bound on `|l+ − l−|`, applied after non-finite differences became 0.
+    /// Bound on `|l+ − l−|`, in units of the normalised loss, applied after non-finite differences became 0 (the
+    /// reference's `clip_loss_diff`).
     pub clip_delta: Option<f64>,
-    /// Replace a difference by this times its sign: every task contributes alike, whatever the scale of its loss.
+    /// Replace a difference by this times its sign: every task contributes alike, whatever the scale of its loss (the
+    /// reference's `sign_delta_loss_scalar`).
     pub sign_delta: Option<f64>,
 }
 
-/// Which estimator.
+/// Which estimator. All compare the two lanes of antithetic pairs `theta ± sigma ε` (Salimans et al., arXiv
+/// 1703.03864).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EstimatorKind {
-    /// Whole unrolls, nothing carried between outer steps (VeLO's estimator).
+    /// Whole unrolls, nothing carried between outer steps: VeLO's estimator (arXiv 2211.09760), the reference's
+    /// `FullES` (`outer_trainers/full_es.py`).
     FullEs {
         /// What of an unroll is compared.
         loss: MetaLoss,
     },
-    /// Persistent evolution strategies: windows of a longer trajectory, perturbations accumulated (arXiv 2112.13835).
+    /// Persistent evolution strategies: windows of a longer trajectory, perturbations accumulated (Vicol, Metz,
+    /// Sohl-Dickstein, arXiv 2112.13835); the reference's `TruncatedPES` (`outer_trainers/truncated_pes.py`).
     Pes {
         /// Inner steps a window.
         window: u32,
@@ -57,23 +62,26 @@ pub enum EstimatorKind {
     Gpes {
         /// Inner steps a window.
         window: u32,
-        /// K: inner steps a perturbation is kept, a multiple of the window. The first window of a trajectory counts as a
-        /// whole one, wherever in it the trajectory began.
+        /// K: inner steps a perturbation is kept, a multiple of the window. The first window of a trajectory counts as
+        /// a whole one, wherever in it the trajectory began.
         period: u32,
     },
-    /// Noise-reuse evolution strategies: one perturbation a trajectory (arXiv 2304.12180).
+    /// Noise-reuse evolution strategies: one perturbation a trajectory (Li et al., arXiv 2304.12180); the reference's
+    /// `research/hysteresis/truncated_es_shared_noise.py`.
     Nres {
         /// Inner steps a window.
         window: u32,
     },
-    /// Truncated evolution strategies: every window for itself, biased by what it forgets. A baseline.
+    /// Truncated evolution strategies: every window for itself, biased by what it forgets. A baseline; the
+    /// reference's `TruncatedES` (`outer_trainers/truncated_es.py`).
     TruncatedEs {
         /// Inner steps a window.
         window: u32,
     },
 }
 
-/// What of a whole unroll is compared between the signs.
+/// What of a whole unroll is compared between the signs (`loss_type` of the reference's `FullES`). Losses are
+/// normalised, one an inner step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetaLoss {
     /// Mean over the unroll.
@@ -91,7 +99,8 @@ pub enum MetaLoss {
     },
 }
 
-/// Which loss of an inner step the estimator sees. Only `split` costs an evaluation more (as does `same_data`).
+/// Which loss of an inner step the estimator sees (the reference's `meta_loss_split`). Only `split` costs an evaluation
+/// more (as does `same_data`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossFrom {

@@ -31,8 +31,8 @@ pub struct Trajectory {
     pub family: usize,
     /// Planned length in inner steps, an input of some learned optimizers.
     pub horizon: u32,
-    /// Inner steps by which it ends before its horizon: 0, but for the first trajectory of a slot where an estimator asks
-    /// for a random initial offset.
+    /// Inner steps by which it ends before its horizon: 0, but for the first trajectory of a slot where an estimator
+    /// asks for a random initial offset.
     pub offset: u32,
     /// Outer step whose window trained its first inner step (the one after the reset's, if the reset was the last place
     /// of its window): the perturbations of outer steps `began..now` are what its state has been through.
@@ -57,12 +57,13 @@ impl Trajectory {
     }
 }
 
-/// Seed of the perturbation of one pair in one outer step.
+/// Seed of the perturbation of one pair in one outer step, all counted from 0.
 pub fn perturbation_seed(run: Seed, outer_step: u64, slot: u32, pair: u32) -> Seed {
     run.purpose(Purpose::Perturbation).fold_in(outer_step).fold_in(u64::from(slot)).fold_in(u64::from(pair))
 }
 
-/// Seed of the task instance that one pair trains on during one trajectory of its slot.
+/// Seed of the task instance that one pair trains on during one trajectory of its slot, the same for both lanes: common
+/// random numbers. Slots, trajectories and pairs are counted from 0.
 pub fn task_seed(run: Seed, slot: u32, trajectory: u64, pair: u32) -> Seed {
     run.purpose(Purpose::Task).fold_in(u64::from(slot)).fold_in(trajectory).fold_in(u64::from(pair))
 }

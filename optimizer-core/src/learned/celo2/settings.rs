@@ -10,7 +10,9 @@ use crate::learned::{LearnedOptimizer, check_decays, check_finite, check_not_neg
 use crate::optimizer::{Decay, Optimizer, Schedule};
 use crate::{Result, Theta};
 
-/// Celo2 as it is shipped to users: `p ← p − lr(t) · (s + λ p)`, and AdamW for vectors, scalars and embeddings.
+/// Celo2 as it is shipped to users: `p ← p − lr(t) · (s + λ p)` with the direction s of [`Celo2Rule`], and AdamW for
+/// vectors, scalars and embeddings (arXiv 2602.19142; `scale_by_celo2` of `amoudgl/celo` @ 66d9761 in a chain of
+/// optax).
 ///
 /// The learning rate takes the place of a step size: a direction has root mean square 1, so 1e-3 moves every parameter
 /// by about 1e-3. The paper tunes it between 1e-5 and 1e-3, with 5 % of warm-up and a cosine.
@@ -33,8 +35,8 @@ pub struct Celo2 {
     /// Decoupled decay λ, times the learning rate; 0.
     #[serde(default)]
     pub weight_decay: f32,
-    /// Pull the singular values of a direction towards each other; true. The published weights of Celo2-base were trained
-    /// without, and nothing in their file says so.
+    /// Pull the singular values of a direction towards each other; true. The published weights of Celo2-base were
+    /// trained without, and nothing in their file says so.
     #[serde(default = "yes")]
     pub orthogonalize: bool,
     /// What moves vectors, scalars and embeddings; AdamW.
@@ -76,7 +78,8 @@ impl Celo2 {
     /// The optimizer that `theta` makes.
     ///
     /// # Errors
-    /// [`crate::Error::Setting`] if a setting is out of its range, [`crate::Error::LayoutMismatch`] if theta is not Celo2's.
+    /// [`crate::Error::Setting`] if a setting is out of its range, [`crate::Error::LayoutMismatch`] if theta is not
+    /// Celo2's, [`crate::Error::Lanes`] if it has no lane.
     pub fn theta(self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         Family::new(Celo2Config::Shipped(self))?.bind(theta)
     }
@@ -108,7 +111,8 @@ impl Default for Celo2Vectors {
     }
 }
 
-/// AdamW beside [`Celo2`], with optax's arithmetic: bias-corrected, decay λ times its own learning rate.
+/// AdamW (arXiv 1711.05101, Algorithm 2) beside [`Celo2`], with optax's arithmetic: bias-corrected, decay λ times its
+/// own learning rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Celo2AdamW {
@@ -140,7 +144,8 @@ impl Celo2AdamW {
     }
 }
 
-/// Celo2-base as it is meta-trained: `p ← p − η s − λ p η` for all tensors.
+/// Celo2-base as it is meta-trained: `p ← p − η s − λ p η` for all tensors, with the direction s of
+/// [`Celo2Rule`] (arXiv 2602.19142; `Celo2Base` of `amoudgl/celo` @ 66d9761, `celo/optimizers/celo2.py`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Celo2Base {
@@ -168,7 +173,8 @@ impl Celo2Base {
     }
 }
 
-/// Celo2 as it is meta-trained: as [`Celo2Base`], but Adam* moves the tensors that a pattern names.
+/// Celo2 as it is meta-trained: as [`Celo2Base`], but Adam* moves the tensors that a pattern names (arXiv
+/// 2602.19142; `Celo2` of `amoudgl/celo` @ 66d9761, `celo/optimizers/celo2.py`).
 ///
 /// Adam*: `m ← β1 m + (1−β1) g`, `v ← β2 v + (1−β2) g²`, `s = m/√(v + ε)` with the gradient as it is, and step size
 /// `mult_1d · η`.
@@ -181,8 +187,8 @@ pub struct Celo2Meta {
     pub weight_decay: f32,
     /// Pull the singular values of a direction towards each other; true.
     pub orthogonalize: bool,
-    /// A regular expression, searched anywhere in a tensor's name (its path, slash-joined): Adam* moves the tensors that
-    /// match. An empty one matches none. `.*bias.*|.*embed.*`; the authors meta-train with `/b$`.
+    /// A regular expression, searched anywhere in a tensor's name (its path, slash-joined): Adam* moves the tensors
+    /// that match. An empty one matches none. `.*bias.*|.*embed.*`; the authors meta-train with `/b$`.
     pub regex_1d: String,
     /// Adam*'s step size over that of the learned rule; 20.
     pub mult_1d: f32,
