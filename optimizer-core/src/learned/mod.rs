@@ -22,10 +22,12 @@ mod adafac_mlp;
 mod axes;
 mod channels;
 mod decays;
+mod dense;
 mod float;
 mod hyper_v2;
 mod initial;
 mod learnable_adam;
+mod lstm;
 mod network;
 
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};

@@ -4,9 +4,9 @@
 //! network of a tensor is one product `control [K] · bank [K, weights]`, times `100/K`.
 
 use super::HyperV2Config;
-use super::dense::affine;
 use crate::Theta;
 use crate::learned::channels::{CLIPPED, InputRows};
+use crate::learned::dense::affine;
 use crate::learned::network::{Layer, Network};
 
 /// Channels of each input group `w0__i`: g, clip(g), p, m, rms, m·q, q, fac_g, g·q, row, col, 1/√row, 1/√col, fac_m.

@@ -24,7 +24,6 @@ use crate::params::{Layout, TensorSpec};
 use crate::{Error, Result, Seed, Theta};
 
 mod bank;
-mod dense;
 mod hypernetwork;
 mod loss_buffer;
 mod tensor_features;

@@ -87,7 +87,7 @@ impl Bound {
         }
         let [.., hidden, cell] = &state.slots[..] else { unreachable!("checked to be five slots") };
         let theta_lane = lane_of(self.theta.lanes(), lane);
-        self.hypernetwork(theta_lane).advise(plans.len(), &features, hidden.lane(lane), cell.lane(lane))
+        self.hypernetwork(theta_lane).advise(&features, hidden.lane(lane), cell.lane(lane))
     }
 
     fn rule(&self, rate: f32, p: &[f32]) -> StepRule {
@@ -124,7 +124,7 @@ impl Bound {
         if !self.config.use_bugged_next_lstm_state {
             let keep = 1.0 - self.config.rnn_state_decay;
             let [.., hidden, cell] = &mut state.slots[..] else { unreachable!("checked to be five slots") };
-            for (stored, next) in [(hidden, &advice.hidden), (cell, &advice.cell)] {
+            for (stored, next) in [(hidden, &advice.state.hidden), (cell, &advice.state.cell)] {
                 for (stored, next) in stored.lane_mut(lane).iter_mut().zip(next) {
                     *stored = next * keep;
                 }

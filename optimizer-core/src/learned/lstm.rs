@@ -1,0 +1,82 @@
+//! One step of an LSTM that has its own state for each row (a row is a tensor of the model).
+//!
+//! ```text
+//!  [x, h] W + b ─► i │ g │ f │ o        c' = σ(f + 1) c + σ(i) tanh(g)        h' = σ(o) tanh(c')
+//! ```
+//!
+//! Gate order and the forget bias of 1, added here and not part of `b`, are Haiku's (`hk.LSTM`). A row's result depends
+//! on that row alone, to the bit, so neither the order nor the number of rows matters.
+
+use super::dense::affine;
+use super::float::{sigmoid, tanh};
+
+/// Hidden and cell state, `[rows, H]` each.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LstmState {
+    /// Hidden state, which is also the output.
+    pub(super) hidden: Vec<f32>,
+    /// Cell state.
+    pub(super) cell: Vec<f32>,
+}
+
+/// The state after inputs `x` `[rows, inputs]` at `hidden` and `cell` `[rows, H]`: weights `w` are `[inputs + H, 4H]`, rows
+/// of `x` first, and the bias `b` is `[4H]`.
+pub(super) fn step(x: &[f32], hidden: &[f32], cell: &[f32], w: &[f32], b: &[f32]) -> LstmState {
+    let size = b.len() / 4;
+    let inputs = w.len() / b.len() - size;
+    let joined: Vec<f32> =
+        x.chunks_exact(inputs).zip(hidden.chunks_exact(size)).flat_map(|(x, h)| x.iter().chain(h)).copied().collect();
+    let mut next = LstmState { hidden: hidden.to_vec(), cell: cell.to_vec() };
+    let gates = affine(&joined, w, b);
+    let rows = next.hidden.chunks_exact_mut(size).zip(next.cell.chunks_exact_mut(size));
+    for (gates, (hidden, cell)) in gates.chunks_exact(4 * size).zip(rows) {
+        let [input, new, forget, output] = std::array::from_fn(|gate| &gates[gate * size..(gate + 1) * size]);
+        for j in 0..size {
+            cell[j] = sigmoid(forget[j] + 1.0) * cell[j] + sigmoid(input[j]) * tanh(new[j]);
+            hidden[j] = sigmoid(output[j]) * tanh(cell[j]);
+        }
+    }
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_stand_in_the_order_of_haiku_and_forget_has_a_bias_of_one() {
+        // One unit, one input, no recurrence: the gates are the bias.
+        let (x, hidden, cell) = ([0.0], [0.0], [0.5]);
+        let b = [0.3_f32, -0.7, 0.2, 1.1];
+        let next = step(&x, &hidden, &cell, &[0.0; 8], &b);
+        let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let expected_cell = logistic(1.2) * 0.5 + logistic(0.3) * (-0.7_f64).tanh();
+        let expected_hidden = logistic(1.1) * expected_cell.tanh();
+        assert!((f64::from(next.cell[0]) - expected_cell).abs() < 1e-7, "{next:?}");
+        assert!((f64::from(next.hidden[0]) - expected_hidden).abs() < 1e-7, "{next:?}");
+    }
+
+    #[test]
+    fn inputs_meet_the_first_rows_of_the_weights_and_rows_do_not_see_each_other() {
+        let w: Vec<f32> = (0..5 * 8).map(|i| 0.1 * ((i * 7 % 11) as f32 - 5.0)).collect();
+        let b = [0.1_f32; 8];
+        let x = [1.0, -2.0, 0.5, 0.25, 3.0, -1.0];
+        let (hidden, cell) = ([0.1, -0.2, 0.3, 0.4], [1.0, 0.5, -0.5, 0.0]);
+        let both = step(&x, &hidden, &cell, &w, &b);
+        for row in 0..2 {
+            let state = 2 * row..2 * row + 2;
+            let alone = step(&x[3 * row..3 * row + 3], &hidden[state.clone()], &cell[state.clone()], &w, &b);
+            assert_eq!(alone.hidden, both.hidden[state.clone()]);
+            assert_eq!(alone.cell, both.cell[state]);
+        }
+        let no_input = step(&[0.0; 6], &hidden, &cell, &w, &b);
+        let mut silenced = w.clone();
+        silenced[..3 * 8].fill(0.0);
+        assert_eq!(step(&x, &hidden, &cell, &silenced, &b), no_input);
+    }
+
+    #[test]
+    fn no_rows_are_no_rows() {
+        assert_eq!(step(&[], &[], &[], &[0.0; 12], &[0.0; 4]), LstmState { hidden: vec![], cell: vec![] });
+    }
+}
