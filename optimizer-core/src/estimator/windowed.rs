@@ -25,7 +25,8 @@
 //! *before* it). And A empties at the reset itself, so a reset on the window's last place leaves nothing behind; see
 //! [`crate::schedule::Trajectory::began`].
 
-use super::{Estimate, EstimatorConfig, EstimatorKind, PairReport, finite_difference, sign};
+use super::full_es::{self, Precision};
+use super::{Estimate, EstimatorConfig, EstimatorKind, MetaLoss, PairReport, finite_difference, sign};
 
 /// The normalised losses of one pair over a window, place by place. All slices are equally long.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,31 @@ pub struct WindowLosses<'a> {
 pub fn estimate(config: &EstimatorConfig, losses: &WindowLosses<'_>) -> Estimate {
     let WindowLosses { plus, minus, live, done } = *losses;
     debug_assert!(plus.len() == minus.len() && plus.len() == live.len() && plus.len() == done.len());
+    match config.kind {
+        EstimatorKind::TruncatedEs { .. } => truncated_in(Precision::Double, config, losses),
+        EstimatorKind::FullEs { .. }
+        | EstimatorKind::Pes { .. }
+        | EstimatorKind::Gpes { .. }
+        | EstimatorKind::Nres { .. } => accumulated(config, losses),
+    }
+}
+
+/// Truncated ES: the live places of the window are a whole unroll of their own. The means are formed in `precision`.
+pub fn truncated_in(precision: Precision, config: &EstimatorConfig, losses: &WindowLosses<'_>) -> Estimate {
+    let trained = |values: &[f64]| -> Vec<f64> {
+        values.iter().zip(losses.live).filter(|(_, live)| **live).map(|(value, _)| *value).collect()
+    };
+    let (plus, minus) = (trained(losses.plus), trained(losses.minus));
+    if plus.is_empty() {
+        let report = PairReport { fresh: 0.0, carried: 0.0, loss_plus: 0.0, loss_minus: 0.0 };
+        return Estimate { report, non_finite: 0 };
+    }
+    full_es::estimate_in(precision, config, MetaLoss::Average, &plus, &minus)
+}
+
+/// PES, GPES and NRES: differences split at the reset.
+fn accumulated(config: &EstimatorConfig, losses: &WindowLosses<'_>) -> Estimate {
+    let WindowLosses { plus, minus, live, done } = *losses;
     let (mut carried, mut fresh) = (Sum::default(), Sum::default());
     let (mut loss_plus, mut loss_minus) = (0.0, 0.0);
     let mut non_finite = 0;
@@ -67,13 +93,6 @@ pub fn estimate(config: &EstimatorConfig, losses: &WindowLosses<'_>) -> Estimate
             let delta = scale * sign(carried.sum + fresh.sum);
             (delta * f64::from(carried.count), delta * f64::from(fresh.count))
         }
-    };
-    let (carried, fresh) = match config.kind {
-        EstimatorKind::TruncatedEs { .. } => (0.0, carried + fresh),
-        EstimatorKind::FullEs { .. }
-        | EstimatorKind::Pes { .. }
-        | EstimatorKind::Gpes { .. }
-        | EstimatorKind::Nres { .. } => (carried, fresh),
     };
     let report = PairReport {
         fresh: mean(fresh),
@@ -159,11 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn truncated_es_carries_nothing() {
+    fn truncated_es_carries_nothing_and_needs_a_live_place() {
         let kind = EstimatorKind::TruncatedEs { window: 4 };
         assert_eq!(weights_of(kind, &D, "1111", "0000", None, None), (0.0, 15.0 / 4.0, 0));
         assert_eq!(weights_of(kind, &D, "1101", "0100", None, None), (0.0, 11.0 / 3.0, 0));
         assert_eq!(weights_of(kind, &D, "1101", "0100", Some(0.3), None), (0.0, 0.3, 0));
+        assert_eq!(weights_of(kind, &D, "1101", "0100", None, Some(2.0)), (0.0, 2.0, 0), "clips the mean difference");
+        assert_eq!(weights_of(kind, &D[..1], "0", "1", None, None), (0.0, 0.0, 0));
     }
 
     #[test]

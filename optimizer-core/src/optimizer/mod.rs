@@ -15,11 +15,14 @@ use crate::{Error, Result};
 
 mod adam;
 mod decay;
+mod newton_schulz;
+mod schedule;
 mod sgd;
 
 pub use adam::{Adam, AdamW};
 pub(crate) use adam::{AdamRule, MOMENTS};
 pub(crate) use decay::Decay;
+pub use schedule::Schedule;
 pub use sgd::{Sgd, Sgdm};
 
 /// Updates the parameters of some lanes from their gradients.

@@ -10,8 +10,9 @@ use crate::inner_loop::InnerLoop;
 use crate::task::{Split, TaskFamily};
 use crate::{Error, Result};
 
-/// First of the batches that no inner step trains on.
-const FRESH: u64 = 1 << 62;
+/// First of the batches that no inner step trains on: beyond every horizon, and not so far that [`crate::Seed::fold_in`]
+/// would see its top bits only, where it tells words apart no longer.
+const FRESH: u64 = 1 << 40;
 
 /// Normalised losses of both lanes that count for the step just trained on `batch`, whose losses before the update are
 /// `before`.

@@ -95,6 +95,25 @@ fn mean_loss(estimates: &[Estimate]) -> f64 {
     losses / (2 * estimates.len()) as f64
 }
 
+/// What Paceline itself computes, in f64, lies within what rounding every step's sum to f32 can do.
+fn assert_within_rounding(
+    name: &str,
+    got: &[f64],
+    expected: &[f64],
+    steps: usize,
+    losses: &[f64],
+    epsilons: &[Vec<f64>],
+    sigma: f32,
+) {
+    let largest = |values: &[f64]| values.iter().filter(|v| v.is_finite()).fold(0.0_f64, |a, v| a.max(v.abs()));
+    let rounding = 2.0_f64.powi(-24) * (steps + 2) as f64 * 2.0 * largest(losses);
+    let sigma = f64::from(sigma);
+    let bound = rounding * largest(&epsilons.concat()) / (2.0 * sigma * sigma) + TOLERANCE * largest(expected);
+    for (got, expected) in got.iter().zip(expected) {
+        assert!((got - expected).abs() <= bound, "{name}: {got} in f64 is not {expected} within {bound:.1e}");
+    }
+}
+
 fn full_es_case(name: &str, case: &Value, file: &SafeTensors<'_>, tally: &mut Tally) {
     let loss = match case["loss_type"].as_str().unwrap() {
         "avg" => MetaLoss::Average,
@@ -117,15 +136,16 @@ fn full_es_case(name: &str, case: &Value, file: &SafeTensors<'_>, tally: &mut Ta
     let estimates = estimates_in(Precision::Single);
     let gradient = mean_gradient(&estimates, config.sigma, &none, &epsilons);
     tally.compare(format!("{name}: grad"), &gradient, &expected);
-    // What Paceline itself computes, in f64, lies within what rounding every step's sum to f32 can do.
-    let largest = |values: &[f64]| values.iter().filter(|v| v.is_finite()).fold(0.0_f64, |a, v| a.max(v.abs()));
-    let rounding = 2.0_f64.powi(-24) * (plus.len() / tasks + 2) as f64 * 2.0 * largest(&plus).max(largest(&minus));
-    let sigma = f64::from(config.sigma);
-    let bound = rounding * largest(&epsilons.concat()) / (2.0 * sigma * sigma) + TOLERANCE * largest(&expected);
     let double = mean_gradient(&estimates_in(Precision::Double), config.sigma, &none, &epsilons);
-    for (got, expected) in double.iter().zip(&expected) {
-        assert!((got - expected).abs() <= bound, "{name}: {got} in f64 is not {expected} within {bound:.1e}");
-    }
+    assert_within_rounding(
+        name,
+        &double,
+        &expected,
+        plus.len() / tasks,
+        &[plus, minus].concat(),
+        &epsilons,
+        config.sigma,
+    );
     let expected = values(file, "mean_loss");
     if expected[0].is_finite() {
         tally.compare(format!("{name}: mean_loss"), &[mean_loss(&estimates)], &expected);
@@ -148,7 +168,7 @@ fn windowed_case(name: &str, case: &Value, file: &SafeTensors<'_>, tally: &mut T
         let (live, done) = (values(file, &key("mask")), file.tensor(&key("is_done")).unwrap().data());
         let epsilons = rows(file, &key("perturbation"), tasks);
         accumulators.resize(tasks, vec![0.0; epsilons[0].len()]);
-        let (mut estimates, mut forgetful) = (vec![], vec![]);
+        let (mut estimates, mut forgetful, mut double) = (vec![], vec![], vec![]);
         let mut ended = vec![];
         for task in 0..tasks {
             let live: Vec<bool> = column(&live, tasks, task).into_iter().map(|mask| mask == 1.0).collect();
@@ -157,11 +177,16 @@ fn windowed_case(name: &str, case: &Value, file: &SafeTensors<'_>, tally: &mut T
             ended.push(done.contains(&true));
             let losses = WindowLosses { plus: &plus, minus: &minus, live: &live, done: &done };
             estimates.push(windowed::estimate(&pes, &losses));
-            forgetful.push(windowed::estimate(&truncated, &losses));
+            // The reference forms each sign's mean in f32.
+            forgetful.push(windowed::truncated_in(Precision::Single, &truncated, &losses));
+            double.push(windowed::estimate(&truncated, &losses));
         }
         let gradient = mean_gradient(&forgetful, pes.sigma, &accumulators, &epsilons);
         let expected = expected_gradient(file, &key("truncated_es_grad"));
         tally.compare(format!("{name}: {}", key("truncated_es_grad")), &gradient, &expected);
+        let gradient = mean_gradient(&double, pes.sigma, &accumulators, &epsilons);
+        let losses = [plus.clone(), minus.clone()].concat();
+        assert_within_rounding(name, &gradient, &expected, steps, &losses, &epsilons, pes.sigma);
         let gradient = mean_gradient(&estimates, pes.sigma, &accumulators, &epsilons);
         tally.compare(format!("{name}: {}", key("pes_grad")), &gradient, &expected_gradient(file, &key("pes_grad")));
         let expected = values(file, &key("mean_loss"));

@@ -172,10 +172,11 @@ fn the_last_step_of_a_trajectory_contributes_its_whole_gradient() {
 
 /// Runs slots of the recurrence through real windows; per slot, Σ over windows of gradient times live places, divided by
 /// the trajectories completed: the estimate of the gradient of a trajectory's summed loss.
-fn recurrence_by_pes(horizon: HorizonSchedule, window: u32, outer_steps: u64) -> (f64, f64, f64) {
+fn recurrence_by_windows(kind: EstimatorKind, horizon: HorizonSchedule, outer_steps: u64) -> (f64, f64, f64) {
     let toy = Arc::new(Recurrence::new());
     let families: [Arc<dyn TaskFamily>; 1] = [toy.clone()];
-    let config = EstimatorConfig { horizon, ..estimator(EstimatorKind::Pes { window }, 0.1, 1) };
+    let config = EstimatorConfig { horizon, ..estimator(kind, 0.1, 1) };
+    let window = kind.window().unwrap();
     let (cancelled, progress) = (AtomicBool::new(false), AtomicU64::new(0));
     let context = UnrollContext {
         run: RUN,
@@ -214,16 +215,35 @@ fn recurrence_by_pes(horizon: HorizonSchedule, window: u32, outer_steps: u64) ->
     (mean, error, expected / 400.0)
 }
 
+/// Schedules that put resets first, last and in the middle of a window, and ends of trajectories with it.
+const SCENES: [(HorizonSchedule, u32, u64); 3] = [
+    (HorizonSchedule::Constant { steps: 4 }, 2, 10),
+    (HorizonSchedule::Constant { steps: 5 }, 3, 8),
+    (HorizonSchedule::LogUniform { min: 5, max: 20 }, 4, 15),
+];
+
 #[test]
-fn pes_estimates_the_recurrence_with_resets_anywhere_in_a_window() {
-    for (horizon, window, outer_steps) in [
-        (HorizonSchedule::Constant { steps: 4 }, 2, 10), // reset first and last in a window, trajectory ends with it
-        (HorizonSchedule::Constant { steps: 5 }, 3, 8),  // resets in the middle, last, first
-        (HorizonSchedule::LogUniform { min: 5, max: 20 }, 4, 15),
-    ] {
-        let (mean, error, expected) = recurrence_by_pes(horizon, window, outer_steps);
-        assert!((mean - expected).abs() < 4.5 * error, "{horizon:?}, W = {window}: {mean} ± {error}, not {expected}");
-        assert!(error < 0.1 * expected, "{horizon:?}: too noisy to tell, {error} of {expected}");
+fn pes_gpes_and_nres_estimate_the_recurrence_with_resets_anywhere_in_a_window() {
+    for (horizon, window, outer_steps) in SCENES {
+        for kind in [
+            EstimatorKind::Pes { window },
+            EstimatorKind::Gpes { window, period: 2 * window },
+            EstimatorKind::Nres { window },
+        ] {
+            let (mean, error, expected) = recurrence_by_windows(kind, horizon, outer_steps);
+            assert!((mean - expected).abs() < 4.5 * error, "{horizon:?}, {kind:?}: {mean} ± {error}, not {expected}");
+            assert!(error < 0.1 * expected, "{horizon:?}, {kind:?}: too noisy to tell, {error} of {expected}");
+        }
+    }
+}
+
+/// Truncated ES sees only what theta did within the window: of step t, no more than the steps since the window began.
+#[test]
+fn truncated_es_is_biased_by_what_it_forgets() {
+    for (horizon, window, outer_steps) in SCENES {
+        let kind = EstimatorKind::TruncatedEs { window };
+        let (mean, error, expected) = recurrence_by_windows(kind, horizon, outer_steps);
+        assert!(mean + 4.5 * error < 0.9 * expected, "{horizon:?}: {mean} ± {error} reaches {expected}");
     }
 }
 

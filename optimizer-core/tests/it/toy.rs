@@ -86,8 +86,14 @@ impl TaskLanes for QuadraticLanes<'_> {
         Ok((losses, grads))
     }
 
-    fn evaluate(&mut self, params: &Params, _: Split, batch: u64) -> Result<Vec<Evaluation>> {
-        let loss = |lane| self.lane(lane, params.lane(0, lane), 1_000_000 + batch).0;
+    fn evaluate(&mut self, params: &Params, split: Split, batch: u64) -> Result<Vec<Evaluation>> {
+        let first = match split {
+            Split::Train => 0,
+            Split::InnerValid => 1_000_000,
+            Split::OuterValid => 2_000_000,
+            Split::Test => 3_000_000,
+        };
+        let loss = |lane| self.lane(lane, params.lane(0, lane), first + batch).0;
         Ok((0..params.lanes()).map(|lane| Evaluation { loss: loss(lane), accuracy: None }).collect())
     }
 }

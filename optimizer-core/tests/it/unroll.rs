@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss};
-use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence, Window};
-use paceline_optimizer_core::task::TaskFamily;
+use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss};
+use paceline_optimizer_core::learned::LearnedOptimizer;
+use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence, Window, perturbation_seed, task_seed};
+use paceline_optimizer_core::task::{Split, TaskFamily};
 use paceline_optimizer_core::unroll::{
     PairId, PairOutcome, Particle, UnrollContext, earlier_windows, full_es_pair, replay_pair, window_pair,
 };
-use paceline_optimizer_core::{Error, Seed, Theta};
+use paceline_optimizer_core::{Error, Seed, Theta, noise};
 
 use crate::toy::{Descent, Quadratic};
 
@@ -81,23 +82,40 @@ fn a_rebuilt_particle_is_the_kept_one_to_the_bit() {
         (4, HorizonSchedule::Constant { steps: 9 }),
         (5, HorizonSchedule::LogUniform { min: 6, max: 40 }),
     ] {
-        let setup = Setup::new(EstimatorKind::Pes { window }, horizon);
-        let mut sequence = setup.sequence(2);
-        let mut kept = None;
-        let mut carried = 0;
-        for outer_step in 0..40 {
-            let plan = sequence.window();
-            let (through, particle) = setup.pes(2, outer_step, &plan, kept.take());
-            let (rebuilt, same_particle) = setup.pes(2, outer_step, &plan, setup.rebuild(2, outer_step, &plan));
-            assert_eq!(bits(&through), bits(&rebuilt), "{horizon:?}, outer step {outer_step}");
-            assert_eq!(through, rebuilt);
-            assert_eq!(particle, same_particle, "{horizon:?}, outer step {outer_step}");
-            sequence.advance();
-            assert_eq!(particle.trajectory, sequence.window().current, "the particle stands where the plan says");
-            carried += u32::from(through.report.carried != 0.0);
-            kept = Some(particle);
+        for kind in [
+            EstimatorKind::Pes { window },
+            EstimatorKind::Gpes { window, period: 2 * window },
+            EstimatorKind::Nres { window },
+            EstimatorKind::TruncatedEs { window },
+        ] {
+            let setup = Setup::new(kind, horizon);
+            let mut sequence = setup.sequence(2);
+            let mut kept = None;
+            let mut carried = 0;
+            for outer_step in 0..40 {
+                let plan = sequence.window();
+                let (through, particle) = setup.pes(2, outer_step, &plan, kept.take());
+                let (rebuilt, same_particle) = setup.pes(2, outer_step, &plan, setup.rebuild(2, outer_step, &plan));
+                assert_eq!(bits(&through), bits(&rebuilt), "{horizon:?}, {kind:?}, outer step {outer_step}");
+                assert_eq!(through, rebuilt);
+                assert_eq!(particle, same_particle, "{horizon:?}, outer step {outer_step}");
+                sequence.advance();
+                assert_eq!(particle.trajectory, sequence.window().current, "the particle stands where the plan says");
+                carried += u32::from(through.report.carried != 0.0);
+                if let EstimatorKind::TruncatedEs { .. } = kind {
+                    assert_eq!(
+                        particle.state.select(&[0]),
+                        particle.state.select(&[1]),
+                        "both signs go on from one state"
+                    );
+                }
+                kept = Some(particle);
+            }
+            match kind {
+                EstimatorKind::TruncatedEs { .. } => assert_eq!(carried, 0),
+                _ => assert!(carried > 20, "the windows carry differences: {carried}"),
+            }
         }
-        assert!(carried > 20, "the windows carry differences: {carried}");
     }
 }
 
@@ -217,4 +235,78 @@ fn work_that_does_not_fit_is_refused() {
     window.current.family = 2;
     let result = window_pair(&setup.context(), &setup.theta(0), pair, &window, None);
     assert!(matches!(&result, Err(Error::Setting { field, .. }) if field == "window.family"), "{result:?}");
+}
+
+/// Everything that a pair of the whole unroll is told by a choice of loss.
+fn last_losses(loss: MetaLoss, loss_from: LossFrom) -> [f64; 2] {
+    let mut setup = Setup::new(EstimatorKind::FullEs { loss }, HorizonSchedule::Constant { steps: 6 });
+    setup.estimator.loss_from = loss_from;
+    let pair = PairId { outer_step: 0, slot: 0, pair: 0 };
+    let report = full_es_pair(&setup.context(), &setup.theta(0), pair, &setup.sequence(0).window()).unwrap().report;
+    [report.loss_plus, report.loss_minus]
+}
+
+/// The losses of the last weights on the batches named, from a training by hand.
+fn by_hand(split: Split, batches: impl Iterator<Item = u64>) -> [f64; 2] {
+    let setup = Setup::new(EstimatorKind::Nres { window: 2 }, HorizonSchedule::Constant { steps: 6 });
+    let sequence = setup.sequence(0);
+    let current = sequence.window().current;
+    let mut epsilon = [0.0; 2];
+    noise::normals(perturbation_seed(Seed::new(21), 0, 0, 0), 0, &mut epsilon);
+    let theta = setup.theta(0).antithetic(0.2, &epsilon).unwrap();
+    let optimizer = setup.optimizer.bind(theta).unwrap();
+    let family = &setup.families[current.family];
+    let mut lanes = family.bind(&[task_seed(Seed::new(21), 0, 0, 0); 2]).unwrap();
+    let mut state = optimizer.init(lanes.init_params().unwrap(), &[6; 2]).unwrap();
+    for batch in 0..6 {
+        let (losses, grads) = lanes.loss_and_grads(&state.params, batch).unwrap();
+        state = optimizer.update(state, &grads, &losses).unwrap();
+    }
+    let (mut sums, mut count) = ([0.0; 2], 0.0);
+    for batch in batches {
+        let scores = lanes.evaluate(&state.params, split, batch).unwrap();
+        sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += family.normalise(score.loss.into()));
+        count += 1.0;
+    }
+    sums.map(|sum| sum / count)
+}
+
+const FRESH: u64 = 1 << 40;
+
+#[test]
+fn the_loss_that_counts_is_the_one_asked_for() {
+    let last = |from| last_losses(MetaLoss::Last, from);
+    assert_eq!(last(LossFrom::SameData), by_hand(Split::Train, [5].into_iter()));
+    assert_eq!(last(LossFrom::Train), by_hand(Split::Train, [FRESH + 5].into_iter()));
+    assert_eq!(last(LossFrom::InnerValid), by_hand(Split::InnerValid, [5].into_iter()));
+    assert_eq!(last(LossFrom::OuterValid), by_hand(Split::OuterValid, [5].into_iter()));
+    let different = [LossFrom::TrainingBatch, LossFrom::SameData, LossFrom::Train].map(last);
+    assert!(different[0] != different[1] && different[1] != different[2], "{different:?}");
+}
+
+#[test]
+fn a_recomputed_loss_is_the_mean_over_fresh_batches() {
+    let recomputed = |from| last_losses(MetaLoss::LastRecompute { batches: 7 }, from);
+    assert_eq!(recomputed(LossFrom::TrainingBatch), by_hand(Split::Train, FRESH..FRESH + 7));
+    assert_eq!(recomputed(LossFrom::OuterValid), by_hand(Split::OuterValid, FRESH..FRESH + 7));
+}
+
+#[test]
+fn a_lane_that_diverged_scores_the_ceiling_on_held_out_data_too() {
+    for loss in [MetaLoss::Last, MetaLoss::LastRecompute { batches: 3 }] {
+        let mut setup = Setup::new(EstimatorKind::FullEs { loss }, HorizonSchedule::Constant { steps: 60 });
+        setup.estimator = EstimatorConfig { sigma: 3.0, loss_from: LossFrom::OuterValid, ..setup.estimator };
+        let window = setup.sequence(0).window();
+        let ceiling = setup.families[window.current.family].normalise(f64::NAN);
+        let mut one_lane = 0;
+        for outer_step in 0..20 {
+            let pair = PairId { outer_step, slot: 0, pair: 0 };
+            let outcome = full_es_pair(&setup.context(), &setup.optimizer.theta(0.0), pair, &window).unwrap();
+            let losses = [outcome.report.loss_plus, outcome.report.loss_minus];
+            let at_ceiling = losses.iter().filter(|loss| **loss == ceiling).count();
+            assert!(at_ceiling >= outcome.diverged_lanes as usize, "{outcome:?}");
+            one_lane += u32::from(outcome.diverged_lanes == 1);
+        }
+        assert!(one_lane > 5, "the case is exercised: {one_lane}");
+    }
 }
