@@ -23,6 +23,7 @@
 //! | [`unroll`], [`estimator`] | a pair through its inner loop; from losses to weights of perturbations |
 //! | [`outer`], [`checkpoint`] | from weights to the next theta; theta as bytes |
 //! | [`evaluation`] | training curves on held-out tasks |
+//! | [`work`] | independent pieces of work, for a caller's threads |
 //!
 //! # Meta-training, whole
 //!
@@ -129,6 +130,7 @@ mod seed;
 pub mod task;
 mod theta;
 pub mod unroll;
+pub mod work;
 
 pub use error::{Error, Result};
 pub use params::{Layout, Params, TensorSpec};

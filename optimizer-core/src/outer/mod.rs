@@ -14,6 +14,6 @@ mod state;
 mod variance;
 
 pub use config::{OuterConfig, Report, ThetaOptimizer};
-pub use fold::{Contribution, Folded, SlotResult, fold, slot_gradient};
+pub use fold::{Contribution, Folded, SlotResult, fold, fold_with, slot_gradient};
 pub use state::{OuterState, StepSummary};
 pub use variance::Variance;
