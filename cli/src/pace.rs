@@ -120,6 +120,7 @@ pub(crate) mod tests {
             outer_step,
             meta_loss,
             grad_norm: meta_loss.map(|_| 1.0),
+            variance: Default::default(),
             inner_steps,
             diverged_lanes: 0,
             theta_hash: ThetaHash([0; 32]),

@@ -65,8 +65,7 @@ pub(crate) fn step(
     state: OuterState,
     contributions: &[Arc<Contribution>],
 ) -> Result<OuterState, String> {
-    let size = state.theta.values().len();
-    fold(spec.seed, state.outer_step, &spec.outer, &spec.estimator, size, contributions)
+    fold(spec.seed, state.outer_step, &spec.outer, &spec.estimator, state.theta.layout(), contributions)
         .and_then(|folded| state.apply(&spec.outer, &folded))
         .map_err(|error| error.to_string())
 }

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use paceline_optimizer_core::learned::{AdafacMlpConfig, HyperV2Config, LearnedOptimizerConfig};
-use paceline_optimizer_core::optimizer::{Optimizer, OptimizerConfig};
+use paceline_optimizer_core::optimizer::{Adam, Optimizer, OptimizerConfig};
 use paceline_optimizer_core::{Layout, Params, Result, Seed, TensorSpec, noise};
 
 fn main() -> Result<()> {
@@ -16,7 +16,7 @@ fn main() -> Result<()> {
         ("MLP 64-32-10", mlp(&[64, 32, 10])),
         ("MLP 784-32-10", mlp(&[784, 32, 10])),
     ];
-    let adam = OptimizerConfig::Adam { learning_rate: 1e-3 }.build();
+    let adam = OptimizerConfig::Adam(Adam::new(1e-3)).build()?;
     let learned = |config: LearnedOptimizerConfig| -> Result<Box<dyn Optimizer>> {
         let optimizer = config.build()?;
         optimizer.bind(optimizer.init_theta(Seed::new(1)))

@@ -7,28 +7,26 @@
 //!  F32      theta/<name>                                     the learned optimizer
 //! ```
 //!
-//! Equal checkpoints are equal bytes: all metadata is one JSON text with sorted keys. `digest` is the SHA-256 of that
-//! text (without the digest itself) and of name, type, shape and data of every tensor, so a flipped bit anywhere is
-//! found. Layout, tensors and optimizer are checked against each other when reading, and numbers must be finite.
+//! Equal checkpoints are equal bytes, and a flipped bit anywhere is found: the metadata begins with a digest of all the
+//! rest (`sealed.rs`). Layout, tensors and optimizer are checked against each other when reading, and numbers must be
+//! finite.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::learned::LearnedOptimizerConfig;
 use crate::outer::{OuterState, StepSummary, Variance};
 use crate::params::Layout;
+use crate::sealed::{self, Sealed};
 use crate::{Error, Result, Theta, noise};
 
 /// Newest format this program reads and the one it writes.
 pub const FORMAT: u32 = 1;
 
-/// Key of the metadata in the safetensors header. It is the only one: a header with several has no fixed order.
+/// Key of the metadata in the safetensors header.
 const KEY: &str = "paceline";
-const DIGEST_PREFIX: &str = "{\"digest\":\"";
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,11 +169,7 @@ impl Checkpoint {
             .map(|(name, dtype, shape, data)| Ok((name.clone(), TensorView::new(*dtype, shape.clone(), data)?)))
             .collect::<Result<_, safetensors::SafeTensorError>>()
             .map_err(|error| damaged(error.to_string()))?;
-        let text = document(meta, state)?;
-        let digest = digest(&text, &views);
-        let metadata = format!("{DIGEST_PREFIX}{digest}\",{}", &text[1..]);
-        safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), metadata)])))
-            .map_err(|error| damaged(error.to_string()))
+        sealed::seal(KEY, &document(meta, state)?, views).map_err(damaged)
     }
 
     /// Reads and verifies them.
@@ -184,27 +178,15 @@ impl Checkpoint {
     /// [`Error::Checkpoint`] for damage, saying what differs; [`Error::CheckpointTooNew`]; [`Error::Setting`] if the
     /// optimizer it names has settings out of range.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let unreadable =
-            |error: safetensors::SafeTensorError| damaged(format!("not a whole safetensors file: {error}"));
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
-        let file = SafeTensors::deserialize(bytes).map_err(unreadable)?;
-        let metadata = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
-        let metadata = metadata.ok_or_else(|| damaged(format!("no {KEY:?} metadata: not written by paceline")))?;
-
-        let (stated, text) = split_digest(metadata)?;
+        let sealed = Sealed::read(KEY, bytes).map_err(damaged)?;
         let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| damaged(format!("metadata: {error}")))?;
+            serde_json::from_str(sealed.unverified()).map_err(|error| damaged(format!("metadata: {error}")))?;
         let format = value["meta"]["format"].as_u64().unwrap_or_default();
         if format > u64::from(FORMAT) {
             let found = u32::try_from(format).unwrap_or(u32::MAX);
             return Err(Error::CheckpointTooNew { found, supported: FORMAT });
         }
-        let found = digest(&text, &file.tensors());
-        if found != stated {
-            return Err(damaged(format!(
-                "digest {found} of the content is not the stated {stated}: bytes were changed"
-            )));
-        }
+        let (_, file) = sealed.verified().map_err(damaged)?;
         let document: Document =
             serde_json::from_value(value).map_err(|error| damaged(format!("metadata: {error}")))?;
         document.open(&file)
@@ -305,49 +287,7 @@ fn document(meta: &CheckpointMeta, state: &OuterState) -> Result<String> {
     };
     let theta_hash = state.theta.hash().to_string();
     let document = Document { conventions: Conventions::ours(), counters, meta: meta.clone(), theta_hash };
-    let value = serde_json::to_value(document).map_err(|error| damaged(format!("metadata: {error}")))?;
-    Ok(canonical(&value))
-}
-
-/// JSON without spaces, keys sorted whatever order the map keeps.
-fn canonical(value: &serde_json::Value) -> String {
-    use serde_json::Value;
-    match value {
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by_key(|(key, _)| *key);
-            let entry =
-                |(key, value): &(&String, &Value)| format!("{}:{}", Value::from(key.as_str()), canonical(value));
-            format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(","))
-        }
-        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
-    }
-}
-
-/// The stated digest, and the metadata without it.
-fn split_digest(metadata: &str) -> Result<(&str, String)> {
-    let split = metadata.strip_prefix(DIGEST_PREFIX).and_then(|rest| rest.split_once("\","));
-    let (stated, rest) = split.ok_or_else(|| damaged("metadata does not begin with its digest".into()))?;
-    Ok((stated, format!("{{{rest}")))
-}
-
-/// Hex SHA-256 over the metadata and everything about the tensors, in the order of their names.
-fn digest(text: &str, tensors: &[(String, TensorView<'_>)]) -> String {
-    let mut hasher = Sha256::new();
-    let mut part = |bytes: &[u8]| {
-        hasher.update((bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    part(text.as_bytes());
-    let mut ordered: Vec<_> = tensors.iter().collect();
-    ordered.sort_by(|(a, _), (b, _)| a.cmp(b));
-    for (name, view) in ordered {
-        part(name.as_bytes());
-        part(format!("{:?} {:?}", view.dtype(), view.shape()).as_bytes());
-        part(view.data());
-    }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    sealed::document(&document).map_err(damaged)
 }
 
 /// One group's tensors, in layout order.
@@ -412,8 +352,7 @@ mod tests {
         let text = document(&checkpoint.meta, &checkpoint.state).unwrap().replace("noise/v1", "noise/v2");
         let bytes = checkpoint.encode().unwrap();
         let views = SafeTensors::deserialize(&bytes).unwrap().tensors();
-        let metadata = format!("{DIGEST_PREFIX}{}\",{}", digest(&text, &views), &text[1..]);
-        let sealed = safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), metadata)]))).unwrap();
+        let sealed = sealed::seal(KEY, &text, views).unwrap();
         let error = Checkpoint::from_bytes(&sealed).unwrap_err().to_string();
         assert!(error.contains("noise/v2") && error.contains("noise/v1"), "{error}");
     }

@@ -77,6 +77,63 @@ pub enum Error {
         /// Newest version understood.
         supported: u32,
     },
+    /// Bytes that should be the state of an optimizer are not, or are damaged; or a state cannot be written.
+    #[error("saved optimizer state: {reason}")]
+    SavedState {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A saved state is whole, but belongs to another optimizer, theta or plan.
+    #[error("this optimizer cannot continue the saved state: its {what} is {expected}, the state's {got}")]
+    ForeignState {
+        /// What was compared.
+        what: &'static str,
+        /// What the optimizer has.
+        expected: String,
+        /// What the state has.
+        got: String,
+    },
+    /// An earlier step failed inside the optimizer, which had taken the state.
+    #[error("the state of {optimizer} was lost when a step failed: load a saved one")]
+    StateLost {
+        /// The optimizer.
+        optimizer: &'static str,
+    },
+    /// The loss moves the parameters of this optimizer, and none was given.
+    #[error("{optimizer} needs the training loss of each step: call backward_step(loss) or step(loss, grads)")]
+    NeedsLoss {
+        /// The optimizer.
+        optimizer: &'static str,
+    },
+    /// A variable of a candle model cannot be trained as it is.
+    #[error("variable {name:?}: {reason}")]
+    Variable {
+        /// Its name in the `VarMap`, or its place in the list.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A variable of a candle model has no gradient.
+    #[error(
+        "variable {name:?} has no gradient: either the loss does not depend on it (retain() leaves it out, \
+         MissingGradients::Zeros takes zeros), or the graph is cut: candle's fused layer_norm, rms_norm, softmax_last_dim \
+         and rope pass no gradient on (their _slow forms and ops::softmax do)"
+    )]
+    MissingGradient {
+        /// Its name in the `VarMap`, or its place in the list.
+        name: String,
+    },
+    /// A file cannot be read or written.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// candle failed.
+    #[error(transparent)]
+    Candle(Box<candle_core::Error>),
     /// An inner task failed to compute.
     #[error("task {family}: {reason}")]
     Task {
@@ -94,5 +151,21 @@ impl Error {
     /// A setting that is out of range: `field` as in a recipe, `reason` what it must satisfy.
     pub fn setting(field: impl Into<String>, reason: impl Into<String>, got: impl ToString) -> Self {
         Self::Setting { field: field.into(), reason: reason.into(), got: got.to_string() }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Candle(Box::new(error))
+    }
+}
+
+/// So that a function of candle's `Result` may use `?` on this crate's.
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Candle(error) => *error,
+            error => Self::wrap(error),
+        }
     }
 }

@@ -94,7 +94,7 @@
 //! let mut meta_losses = vec![];
 //! for outer_step in 0..outer.steps {
 //!     let slots = (0..outer.slots).map(|slot| {
-//!         let mut sequence = SlotSequence::new(run, slot, horizon, None, &[1.0])?;
+//!         let mut sequence = SlotSequence::new(run, slot, &estimator, outer.steps, &[1.0])?;
 //!         sequence.advance_to(outer_step);
 //!         let window = sequence.window();
 //!         // What a worker computes …
@@ -114,6 +114,7 @@
 //! # }
 //! ```
 
+pub mod candle;
 pub mod checkpoint;
 mod error;
 pub mod estimator;
@@ -126,6 +127,7 @@ pub mod outer;
 pub mod params;
 pub mod perturbation;
 pub mod schedule;
+mod sealed;
 mod seed;
 pub mod task;
 mod theta;

@@ -38,6 +38,8 @@ pub enum Purpose {
     Data = 8,
     /// Held-out evaluation: never used while meta-training.
     Evaluation = 9,
+    /// By how much a slot's first trajectory ends early.
+    Offset = 10,
 }
 
 impl Seed {

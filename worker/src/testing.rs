@@ -256,7 +256,7 @@ impl Compute for FakeCompute {
 
 /// A lease of one slot.
 pub(crate) fn lease(slot: u32) -> Lease {
-    let trajectory = Trajectory { index: 0, family: 0, horizon: 10, began: 0, inner_step: 0 };
+    let trajectory = Trajectory { horizon: 10, ..Trajectory::default() };
     Lease {
         key: LeaseKey { run: "run-1".parse().unwrap(), outer_step: 0, slot, token: Token([slot as u8; 16]) },
         attempt: 1,

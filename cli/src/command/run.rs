@@ -83,6 +83,8 @@ fn show(state: &RunState, console: Console) {
     console.say(format!("outer step         {} of {}", state.outer_step, state.spec.outer.steps));
     console.say(format!("meta-loss          {}", number(state.meta_loss)));
     console.say(format!("meta-gradient norm {}", number(state.grad_norm)));
+    console.say(format!("signal to noise    {}", number(state.variance.signal_to_noise)));
+    console.say(format!("antithetic corr.   {}", number(state.variance.antithetic_correlation)));
     console.say(format!("inner steps        {}", state.inner_steps));
     console.say(format!("diverged lanes     {}", state.diverged_lanes));
     console.say(format!("newest checkpoint  {}@{}", state.run, state.durable_checkpoint));
@@ -172,6 +174,8 @@ fn object(state: &RunState) -> Value {
         "steps": state.spec.outer.steps,
         "meta_loss": state.meta_loss,
         "grad_norm": state.grad_norm,
+        "signal_to_noise": state.variance.signal_to_noise,
+        "antithetic_correlation": state.variance.antithetic_correlation,
         "inner_steps": state.inner_steps,
         "diverged_lanes": state.diverged_lanes,
         "durable_checkpoint": state.durable_checkpoint,

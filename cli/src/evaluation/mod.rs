@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::ProgressBar;
 use paceline_optimizer_core::evaluation::{Curve, CurveSettings, curves};
-use paceline_optimizer_core::optimizer::{Optimizer, OptimizerConfig};
+use paceline_optimizer_core::optimizer::{Adam, Optimizer, OptimizerConfig};
 use paceline_optimizer_core::{Purpose, Seed, Theta};
 use paceline_proto::model::{EvaluationSpec, RunSpec};
 
@@ -80,11 +80,11 @@ pub(crate) fn contenders(built: &Built, run: Seed, theta: &Theta) -> Result<Vec<
         Contender { name: "learned".into(), role: Role::Learned, optimizer: built.optimizer.bind(theta.clone())? },
         Contender { name: "learned, untrained".into(), role: Role::Initial, optimizer: built.optimizer.bind(initial)? },
     ];
-    all.extend(adam_learning_rates().into_iter().map(|learning_rate| Contender {
-        name: format!("adam {learning_rate:e}"),
-        role: Role::Adam { learning_rate },
-        optimizer: OptimizerConfig::Adam { learning_rate }.build(),
-    }));
+    for learning_rate in adam_learning_rates() {
+        let name = format!("adam {learning_rate:e}");
+        let optimizer = OptimizerConfig::Adam(Adam::new(learning_rate)).build()?;
+        all.push(Contender { name, role: Role::Adam { learning_rate }, optimizer });
+    }
     Ok(all)
 }
 

@@ -439,6 +439,7 @@ impl MetaRun {
             outer_step: self.outer_step,
             meta_loss: self.last.map(|last| last.meta_loss),
             grad_norm: self.last.map(|last| last.grad_norm),
+            variance: self.last.map(|last| last.variance).unwrap_or_default(),
             inner_steps: self.inner_steps,
             diverged_lanes: self.diverged_lanes,
             theta_hash: self.theta_hash,

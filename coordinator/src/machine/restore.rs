@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paceline_optimizer_core::estimator::EstimatorKind;
 use paceline_optimizer_core::outer::Contribution;
 use paceline_optimizer_core::schedule::SlotSequence;
 use paceline_proto::model::{Ledger, RunStatus};
@@ -73,14 +72,10 @@ pub fn replay<S>(
 /// What every slot of a run does, standing at `outer_step`.
 fn sequences(record: &RunRecord, outer_step: u64) -> Result<Vec<SlotSequence>, String> {
     let spec = &record.spec;
-    let window = match spec.estimator.kind {
-        EstimatorKind::FullEs { .. } => None,
-        EstimatorKind::Pes { window } => Some(window),
-    };
     let weights: Vec<f64> = spec.tasks.iter().map(|task| task.weight).collect();
     (0..spec.outer.slots)
         .map(|slot| {
-            let mut sequence = SlotSequence::new(spec.seed, slot, spec.estimator.horizon, window, &weights)
+            let mut sequence = SlotSequence::new(spec.seed, slot, &spec.estimator, spec.outer.steps, &weights)
                 .map_err(|error| error.to_string())?;
             sequence.advance_to(outer_step);
             Ok(sequence)

@@ -3,7 +3,7 @@
 
 use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::estimator::PairReport;
-use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary};
+use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary, Variance};
 use paceline_optimizer_core::schedule::{Trajectory, Window};
 use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunStatus, Token};
 use prost::Message;
@@ -150,7 +150,13 @@ pub(super) fn encode_standing(standing: &Standing) -> Vec<u8> {
         reason: reason.to_owned(),
         outer_step: standing.outer_step,
         theta_hash: standing.theta_hash.0.to_vec(),
-        last: standing.last.map_or(Vec::new(), |last| vec![last.meta_loss.to_bits(), last.grad_norm.to_bits()]),
+        last: standing.last.map_or(Vec::new(), |last| {
+            let StepSummary { meta_loss, grad_norm, variance } = last;
+            let Variance { signal_to_noise, antithetic_correlation } = variance;
+            // Numbers of a step are finite, so NaN is free to mean that there is none.
+            let or_nan = |number: Option<f64>| number.unwrap_or(f64::NAN);
+            [meta_loss, grad_norm, or_nan(signal_to_noise), or_nan(antithetic_correlation)].map(f64::to_bits).to_vec()
+        }),
         inner_steps: standing.inner_steps,
         diverged_lanes: standing.diverged_lanes,
         ledger: vec![
@@ -183,8 +189,13 @@ pub(super) fn decode_standing(bytes: &[u8]) -> Result<Standing, StoreError> {
     };
     let last = match message.last[..] {
         [] => None,
-        [loss, norm] => Some(StepSummary { meta_loss: f64::from_bits(loss), grad_norm: f64::from_bits(norm) }),
-        _ => return Err(damaged("the step's summary does not have two numbers")),
+        [loss, norm, signal_to_noise, correlation] => {
+            let number = |bits: u64| Some(f64::from_bits(bits)).filter(|number| !number.is_nan());
+            let (signal_to_noise, antithetic_correlation) = (number(signal_to_noise), number(correlation));
+            let variance = Variance { signal_to_noise, antithetic_correlation };
+            Some(StepSummary { meta_loss: f64::from_bits(loss), grad_norm: f64::from_bits(norm), variance })
+        }
+        _ => return Err(damaged("the step's summary does not have four numbers")),
     };
     Ok(Standing {
         status,
@@ -248,7 +259,7 @@ pub(super) fn decode_lease(bytes: &[u8]) -> Result<LeaseRecord, StoreError> {
 pub(super) fn encode_contribution(contribution: &Contribution) -> Vec<u8> {
     let trajectories = std::iter::once(&contribution.window.current).chain(&contribution.window.next);
     let window = trajectories
-        .flat_map(|t| [t.index, t.family as u64, u64::from(t.horizon), t.began, u64::from(t.inner_step)])
+        .flat_map(|t| [t.index, t.family as u64, t.horizon.into(), t.offset.into(), t.began, t.inner_step.into()])
         .collect();
     let (pairs, gradient, loss) = match &contribution.result {
         SlotResult::SeedCoded(pairs) => {
@@ -277,16 +288,19 @@ pub(super) fn decode_contribution(bytes: &[u8]) -> Result<Contribution, StoreErr
     let message = ResultMessage::decode(bytes).map_err(|error| damaged(&error.to_string()))?;
     let trajectory = |n: &[u64]| -> Result<Trajectory, StoreError> {
         let narrow = |number: u64| u32::try_from(number).map_err(|_| damaged("a number of its window is too large"));
-        let &[index, family, horizon, began, inner_step] = n else { return Err(damaged("its window is cut short")) };
+        let &[index, family, horizon, offset, began, inner_step] = n else {
+            return Err(damaged("its window is cut short"));
+        };
         Ok(Trajectory {
             index,
             family: narrow(family)? as usize,
             horizon: narrow(horizon)?,
+            offset: narrow(offset)?,
             began,
             inner_step: narrow(inner_step)?,
         })
     };
-    let window = match message.window.split_at_checked(5) {
+    let window = match message.window.split_at_checked(6) {
         Some((current, [])) => Window { current: trajectory(current)?, next: None },
         Some((current, next)) => Window { current: trajectory(current)?, next: Some(trajectory(next)?) },
         None => return Err(damaged("its window is cut short")),
@@ -377,7 +391,7 @@ mod tests {
 
     #[test]
     fn results_come_back_bit_by_bit() {
-        let trajectory = Trajectory { index: 3, family: 1, horizon: 90, began: 7, inner_step: 60 };
+        let trajectory = Trajectory { index: 3, family: 1, horizon: 90, offset: 11, began: 7, inner_step: 60 };
         let pair = PairReport { fresh: -0.0, carried: f64::MIN_POSITIVE / 8.0, loss_plus: 0.1, loss_minus: -1e300 };
         let seed_coded = Contribution {
             slot: 9,

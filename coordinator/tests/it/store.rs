@@ -9,7 +9,7 @@ use paceline_coordinator::store::{
     Change, FORMAT, Journal, MemoryStore, SledStore, Store, StoreError, Stored, read_checkpoint,
 };
 use paceline_optimizer_core::ThetaHash;
-use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary};
+use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary, Variance};
 use paceline_optimizer_core::schedule::{Trajectory, Window};
 use paceline_proto::fault::Fault;
 use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunStatus, Token};
@@ -57,7 +57,11 @@ fn standing() -> Standing {
         status: RunStatus::Failed { reason: "näh".into() },
         outer_step: 7,
         theta_hash: ThetaHash([9; 32]),
-        last: Some(StepSummary { meta_loss: -0.0, grad_norm: 0.1 }),
+        last: Some(StepSummary {
+            meta_loss: -0.0,
+            grad_norm: 0.1,
+            variance: Variance { signal_to_noise: Some(-0.5), antithetic_correlation: None },
+        }),
         inner_steps: 70,
         diverged_lanes: 1,
         ledger: Ledger { issued: 9, accepted: 3, superseded: 1, expired: 1, released: 1, rejected: 1, outstanding: 2 },
@@ -83,7 +87,7 @@ fn large_result() -> Arc<Contribution> {
     Arc::new(Contribution {
         slot: 1,
         window: Window {
-            current: Trajectory { index: 2, family: 1, horizon: 30, began: 5, inner_step: 5 },
+            current: Trajectory { index: 2, family: 1, horizon: 30, offset: 4, began: 5, inner_step: 5 },
             next: None,
         },
         result: SlotResult::Dense { gradient, loss: 0.25 },

@@ -16,7 +16,7 @@ use crate::task::Split;
 use crate::{Error, Result};
 
 /// How meta-gradients are estimated.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RecipeForm", into = "RecipeForm")]
 pub struct EstimatorConfig {
     /// The estimator.
@@ -27,6 +27,9 @@ pub struct EstimatorConfig {
     pub noise: Noise,
     /// Planned lengths of trajectories.
     pub horizon: HorizonSchedule,
+    /// Random initial offset: the first trajectory of each slot ends up to this many inner steps early (less one), so that
+    /// slots do not all begin anew in the same outer step. The reference recommends the longest horizon; 0 is none.
+    pub initial_offset: u32,
     /// Which loss of an inner step counts.
     pub loss_from: LossFrom,
     /// Bound on `|l+ − l−|`, applied after non-finite differences became 0.
@@ -143,7 +146,7 @@ impl EstimatorConfig {
     /// neither clipped nor replaced by their sign.
     pub fn new(kind: EstimatorKind, sigma: f32, horizon: HorizonSchedule) -> Self {
         let (noise, loss_from) = Default::default();
-        Self { kind, sigma, noise, horizon, loss_from, clip_delta: None, sign_delta: None }
+        Self { kind, sigma, noise, horizon, initial_offset: 0, loss_from, clip_delta: None, sign_delta: None }
     }
 
     /// Inner steps of a window; `None` when every outer step is a whole trajectory.
@@ -170,6 +173,10 @@ impl EstimatorConfig {
                 let reason = format!("must be shorter than the shortest horizon, {}", self.horizon.min());
                 return Err(Error::setting("estimator.window", reason, window));
             }
+        }
+        if self.window().is_none() && self.initial_offset > 0 {
+            let reason = "must be 0 with full_es: every outer step is a whole trajectory";
+            return Err(Error::setting("estimator.initial_offset", reason, self.initial_offset));
         }
         match self.kind {
             EstimatorKind::Gpes { window, period } if period == 0 || period % window != 0 => {
@@ -209,6 +216,8 @@ struct RecipeForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     recompute_batches: Option<u32>,
     sigma: f32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    initial_offset: u32,
     #[serde(default, skip_serializing_if = "is_default")]
     loss_from: LossFrom,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -308,8 +317,8 @@ impl TryFrom<RecipeForm> for EstimatorConfig {
 
     fn try_from(form: RecipeForm) -> Result<Self, String> {
         let kind = form.kind()?;
-        let RecipeForm { sigma, noise, horizon, loss_from, clip_delta, sign_delta, .. } = form;
-        Ok(Self { kind, sigma, noise, horizon, loss_from, clip_delta, sign_delta })
+        let RecipeForm { sigma, noise, horizon, initial_offset, loss_from, clip_delta, sign_delta, .. } = form;
+        Ok(Self { kind, sigma, noise, horizon, initial_offset, loss_from, clip_delta, sign_delta })
     }
 }
 
@@ -330,8 +339,21 @@ impl From<EstimatorConfig> for RecipeForm {
             Some(MetaLoss::LastRecompute { batches }) => (Some(LossName::LastRecompute), Some(batches)),
         };
         let window = config.window();
-        let EstimatorConfig { sigma, noise, horizon, loss_from, clip_delta, sign_delta, .. } = config;
-        Self { kind, window, period, loss, recompute_batches, sigma, loss_from, clip_delta, sign_delta, noise, horizon }
+        let EstimatorConfig { sigma, noise, horizon, initial_offset, loss_from, clip_delta, sign_delta, .. } = config;
+        Self {
+            kind,
+            window,
+            period,
+            loss,
+            recompute_batches,
+            sigma,
+            initial_offset,
+            loss_from,
+            clip_delta,
+            sign_delta,
+            noise,
+            horizon,
+        }
     }
 }
 
@@ -359,7 +381,8 @@ mod tests {
                 clip_delta: Some(0.5),
                 noise: Noise::LowRank { rank: 2 },
                 loss_from: LossFrom::OuterValid,
-                ..EstimatorConfig::new(kind, 0.01, horizon)
+                initial_offset: if kind.window().is_some() { 500 } else { 0 },
+                ..EstimatorConfig::new(kind, 0.01, horizon.clone())
             };
             let text = serde_json::to_string(&config).unwrap();
             assert_eq!(serde_json::from_str::<EstimatorConfig>(&text).unwrap(), config, "{text}");
@@ -399,23 +422,37 @@ mod tests {
         let horizon = HorizonSchedule::Constant { steps: 10 };
         let good = EstimatorConfig::new(EstimatorKind::Pes { window: 5 }, 0.01, horizon);
         for (config, expected) in [
-            (EstimatorConfig { sigma: 0.0, ..good }, "estimator.sigma"),
-            (EstimatorConfig { sigma: f32::NAN, ..good }, "estimator.sigma"),
-            (EstimatorConfig { noise: Noise::LowRank { rank: 0 }, ..good }, "estimator.noise.rank"),
-            (EstimatorConfig { horizon: HorizonSchedule::Constant { steps: 0 }, ..good }, "estimator.horizon"),
-            (EstimatorConfig { kind: EstimatorKind::Pes { window: 1 }, ..good }, "estimator.window"),
-            (EstimatorConfig { kind: EstimatorKind::Pes { window: 10 }, ..good }, "estimator.window"),
-            (EstimatorConfig { kind: EstimatorKind::Gpes { window: 4, period: 6 }, ..good }, "estimator.period"),
-            (EstimatorConfig { kind: EstimatorKind::Gpes { window: 4, period: 0 }, ..good }, "estimator.period"),
+            (EstimatorConfig { sigma: 0.0, ..good.clone() }, "estimator.sigma"),
+            (EstimatorConfig { sigma: f32::NAN, ..good.clone() }, "estimator.sigma"),
+            (EstimatorConfig { noise: Noise::LowRank { rank: 0 }, ..good.clone() }, "estimator.noise.rank"),
+            (EstimatorConfig { horizon: HorizonSchedule::Constant { steps: 0 }, ..good.clone() }, "estimator.horizon"),
+            (EstimatorConfig { kind: EstimatorKind::Pes { window: 1 }, ..good.clone() }, "estimator.window"),
+            (EstimatorConfig { kind: EstimatorKind::Pes { window: 10 }, ..good.clone() }, "estimator.window"),
+            (
+                EstimatorConfig { kind: EstimatorKind::Gpes { window: 4, period: 6 }, ..good.clone() },
+                "estimator.period",
+            ),
+            (
+                EstimatorConfig { kind: EstimatorKind::Gpes { window: 4, period: 0 }, ..good.clone() },
+                "estimator.period",
+            ),
             (
                 EstimatorConfig {
                     kind: EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { batches: 0 } },
-                    ..good
+                    ..good.clone()
                 },
                 "estimator.recompute_batches",
             ),
-            (EstimatorConfig { clip_delta: Some(0.0), ..good }, "estimator.clip_delta"),
-            (EstimatorConfig { sign_delta: Some(f64::INFINITY), ..good }, "estimator.sign_delta"),
+            (
+                EstimatorConfig {
+                    kind: EstimatorKind::FullEs { loss: MetaLoss::Last },
+                    initial_offset: 3,
+                    ..good.clone()
+                },
+                "estimator.initial_offset",
+            ),
+            (EstimatorConfig { clip_delta: Some(0.0), ..good.clone() }, "estimator.clip_delta"),
+            (EstimatorConfig { sign_delta: Some(f64::INFINITY), ..good.clone() }, "estimator.sign_delta"),
         ] {
             let Err(Error::Setting { field, .. }) = config.validate() else { panic!("{config:?} was accepted") };
             assert_eq!(field, expected);

@@ -21,6 +21,15 @@ use crate::params::Layout;
 /// Timescales of the momenta, and of the factored second moments.
 pub(super) const TIMESCALES: usize = 3;
 
+/// Gradients of HyperV2 and the Celo family are clipped to this, element by element, before anything sees them.
+const GRADIENT_BOUND: f32 = 1000.0;
+
+/// Replaces `clipped` by the elements of a gradient, each between ±1000; NaN stays.
+pub(super) fn clip_gradient(clipped: &mut Vec<f32>, g: &[f32]) {
+    clipped.clear();
+    clipped.extend(g.iter().map(|g| g.clamp(-GRADIENT_BOUND, GRADIENT_BOUND)));
+}
+
 /// Decays of all accumulators.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Decays {
@@ -150,7 +159,39 @@ pub(super) enum SecondMoment<'a> {
     },
 }
 
+/// One tensor's accumulators in one lane, divided by what they have collected: without the bias towards their initial 0.
+#[derive(Debug)]
+pub(super) struct Corrected {
+    /// Momenta, `[3, size]`.
+    pub(super) m: Vec<f32>,
+    /// Second moment, `[size]`.
+    pub(super) rms: Vec<f32>,
+    /// `v_row`, `[3, rows]`; empty below rank 2.
+    pub(super) row: Vec<f32>,
+    /// `v_col`, `[3, columns]`; empty below rank 2.
+    pub(super) col: Vec<f32>,
+}
+
 impl Accumulators<'_> {
+    /// The accumulators after `count` gradients, divided by `1 − decay^count`; full second moments are left out.
+    pub(super) fn corrected(&self, decays: &Decays, count: u32) -> Corrected {
+        let divided = |values: &[f32], decays: &[Decay]| {
+            let size = (values.len() / decays.len()).max(1);
+            let timescales = values.chunks_exact(size).zip(decays);
+            timescales.flat_map(|(v, decay)| v.iter().map(|v| v / decay.collected(count))).collect()
+        };
+        let (row, col): (&[f32], &[f32]) = match &self.second {
+            SecondMoment::Factored { row, col, .. } => (row, col),
+            SecondMoment::Full { .. } => (&[], &[]),
+        };
+        Corrected {
+            m: divided(self.m, &decays.momentum),
+            rms: divided(self.rms, &[decays.rms]),
+            row: divided(row, &decays.second),
+            col: divided(col, &decays.second),
+        }
+    }
+
     /// One gradient enters.
     pub(super) fn update(&mut self, g: &[f32], decays: &Decays) {
         if g.is_empty() {

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::accumulators::{Decays, check_slots, new_slots, plans};
-use super::channels::{Channels, InputRows, PLAIN};
+use super::channels::{Channels, Guards, InputRows, PLAIN};
 use super::decays::{TIME_CHANNELS, moved_decay, time_embedding};
 use super::initial::{Initial, ThetaTensors, draw, sorted};
 use super::network::{Layer, Network, StepRule, apply};
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_range, check_theta, lane_of};
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::{Layout, Params, TensorSpec};
-use crate::{Result, Seed, Theta};
+use crate::{Result, Seed, Theta, ThetaHash};
 
 /// Settings of [`AdafacMlp`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,13 +52,19 @@ const INPUTS: usize = NORMALISED + TIME_CHANNELS;
 const OUTPUTS: usize = 2;
 
 /// Where each channel stands among the inputs: g, p, m, rms, m·q, q, fac_g, row, col, 1/√row, 1/√col, fac_m.
-const ROWS: InputRows<PLAIN> = InputRows {
-    element: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 25, 26, 27],
-    row: 13,
-    col: 16,
-    rsqrt_row: 19,
-    rsqrt_col: 22,
+const ROWS: InputRows<PLAIN> = {
+    let mut element = [Some(0); PLAIN];
+    let mut channel = 0;
+    while channel < PLAIN {
+        // fac_m stands behind the separable channels.
+        element[channel] = Some(if channel < 13 { channel } else { channel + 12 });
+        channel += 1;
+    }
+    InputRows { element, row: Some(13), col: Some(16), rsqrt_row: Some(19), rsqrt_col: Some(22) }
 };
+
+/// What is added inside roots.
+const GUARDS: Guards = Guards { q: 1e-6, fac_m: 1e-6, normaliser: Some(1e-5) };
 
 /// Decays of momenta and of factored second moments at offset 0.
 const DECAYS: [f32; 3] = [0.9, 0.99, 0.999];
@@ -203,11 +209,15 @@ impl Optimizer for Bound {
                 let g = grads.lane(index, lane);
                 let mut accumulators = plan.accumulators(&mut state.slots, lane);
                 accumulators.update(g, &self.decays[theta_lane]);
-                let channels = Channels::new(g, &accumulators, 1e-6);
+                let channels = Channels::new(g, &accumulators, GUARDS);
                 apply(state.params.lane_mut(index, lane), &channels, &ROWS, &network, self.rule);
             }
         }
         state.count_step();
         Ok(state)
+    }
+
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        Some(self.theta.hash())
     }
 }

@@ -13,39 +13,41 @@
 //! counts up, and so does a column index: such a stretch is a [`Run`]. Blocks of elements that lie inside a run are read
 //! without gathering.
 
+use std::ops::Range;
+
 use super::float::{BLOCK, Block};
 
 /// The factored axes of one tensor of rank ≥ 2.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Factored {
+pub(crate) struct Factored {
     shape: Vec<usize>,
     row_strides: Vec<usize>,
     col_strides: Vec<usize>,
     /// Shape of `v_row`: without the largest axis.
-    pub(super) row_shape: Vec<usize>,
+    pub(crate) row_shape: Vec<usize>,
     /// Shape of `v_col`: without the second largest axis.
-    pub(super) col_shape: Vec<usize>,
+    pub(crate) col_shape: Vec<usize>,
     /// Number of elements behind one row value: the size of d0.
-    pub(super) row_count: usize,
+    pub(crate) row_count: usize,
     /// Number of elements behind one column value: the size of d1.
-    pub(super) col_count: usize,
+    pub(crate) col_count: usize,
     /// Where d1 lies within `v_row`: entries before, along and after it.
-    pub(super) row_split: [usize; 3],
+    pub(crate) row_split: [usize; 3],
 }
 
 /// Elements along the last axis, with the row and column index of the first one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Row index of the first element.
-    pub(super) row: usize,
+    pub(crate) row: usize,
     /// Column index of the first element.
-    pub(super) col: usize,
+    pub(crate) col: usize,
 }
 
 impl Factored {
     /// The factored axes of `shape`, `None` below rank 2. Ties go to the later axis (a stable ascending sort); there is
     /// no least size.
-    pub(super) fn of(shape: &[usize]) -> Option<Self> {
+    pub(crate) fn of(shape: &[usize]) -> Option<Self> {
         if shape.len() < 2 {
             return None;
         }
@@ -84,20 +86,42 @@ impl Factored {
     }
 
     /// Length of every run.
-    pub(super) fn run_length(&self) -> usize {
+    pub(crate) fn run_length(&self) -> usize {
         self.shape[self.shape.len() - 1]
     }
 
     /// What one element further along a run adds to the row and to the column index: 0 or 1.
-    pub(super) fn run_steps(&self) -> (usize, usize) {
+    pub(crate) fn run_steps(&self) -> (usize, usize) {
         (self.row_strides[self.shape.len() - 1], self.col_strides[self.shape.len() - 1])
     }
 
     /// The runs of the tensor in row-major order.
-    pub(super) fn runs(&self) -> Runs<'_> {
+    pub(crate) fn runs(&self) -> Runs<'_> {
         let outer = self.shape.len() - 1;
         let left = self.shape[..outer].iter().product();
         Runs { axes: self, index: vec![0; outer], next: Run { row: 0, col: 0 }, left }
+    }
+
+    /// The tensor as one slice.
+    pub(super) fn whole(&self) -> Slice {
+        Slice { elements: 0..self.shape.iter().product(), rows: 0..self.rows(), cols: 0..self.cols() }
+    }
+
+    /// The matrices of the last two axes, in row-major order.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = Slice> + '_ {
+        let last = self.shape.len() - 2..self.shape.len();
+        let size: usize = self.shape[last.clone()].iter().product();
+        // The axes that stay in the rows (or columns) of second moments are their last ones, so their values lie together.
+        let count = |strides: &[usize]| -> usize {
+            last.clone().filter(|&axis| strides[axis] > 0).map(|axis| self.shape[axis]).product()
+        };
+        let (rows, cols) = (count(&self.row_strides), count(&self.col_strides));
+        let firsts = self.runs().step_by(self.shape[last.start].max(1)).enumerate();
+        firsts.map(move |(index, first)| Slice {
+            elements: index * size..(index + 1) * size,
+            rows: first.row..first.row + rows,
+            cols: first.col..first.col + cols,
+        })
     }
 
     /// The places of the tensor's blocks, in row-major order.
@@ -106,6 +130,18 @@ impl Factored {
         let run = runs.next().unwrap_or(Run { row: 0, col: 0 });
         Places { axes: self, runs, run, done: 0, places: (Place::Same(0), Place::Same(0)) }
     }
+}
+
+/// Consecutive elements, and the rows and columns of second moments they meet. Each of those stands behind equally many
+/// of the elements.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Slice {
+    /// The elements.
+    pub(super) elements: Range<usize>,
+    /// Row values.
+    pub(super) rows: Range<usize>,
+    /// Column values.
+    pub(super) cols: Range<usize>,
 }
 
 /// The shape without `axis`, and the strides of its row-major layout seen from the full shape (0 along `axis`).
@@ -122,7 +158,7 @@ fn without(shape: &[usize], axis: usize) -> (Vec<usize>, Vec<usize>) {
 
 /// Iterator over [`Run`]s: an odometer over all axes but the last.
 #[derive(Debug)]
-pub(super) struct Runs<'a> {
+pub(crate) struct Runs<'a> {
     axes: &'a Factored,
     index: Vec<usize>,
     next: Run,
@@ -194,10 +230,12 @@ pub(super) struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// Row and column places of the next `len` elements (at most a block; less only at the tensor's end, where the
-    /// unused indices are 0).
+    /// Row and column places of the next `len` elements: at most a block; the unused indices of a shorter one are 0.
     #[inline]
     pub(super) fn next_block(&mut self, len: usize) -> &(Place, Place) {
+        if self.done == self.axes.run_length() {
+            self.next_run();
+        }
         if len == BLOCK && self.done + BLOCK <= self.axes.run_length() {
             let (row_step, col_step) = self.axes.run_steps();
             let place = |step: usize, first: usize| if step == 0 { Place::Same(first) } else { Place::Range(first) };
@@ -210,6 +248,12 @@ impl Places<'_> {
         &self.places
     }
 
+    #[inline(always)]
+    fn next_run(&mut self) {
+        self.run = self.runs.next().unwrap_or(self.run);
+        self.done = 0;
+    }
+
     /// Places of elements that do not lie in one run.
     #[inline(never)]
     fn gather(&mut self, len: usize) -> (Place, Place) {
@@ -217,8 +261,7 @@ impl Places<'_> {
         let (mut rows, mut cols) = ([0; BLOCK], [0; BLOCK]);
         for (row, col) in rows[..len].iter_mut().zip(&mut cols[..len]) {
             if self.done == self.axes.run_length() {
-                self.run = self.runs.next().unwrap_or(self.run);
-                self.done = 0;
+                self.next_run();
             }
             *row = (self.run.row + self.done * row_step) as u32;
             *col = (self.run.col + self.done * col_step) as u32;
@@ -285,6 +328,30 @@ mod tests {
             assert_eq!((axes.row_count, axes.col_count), (shape[d0], shape[d1]));
             assert_eq!(axes.row_split.iter().product::<usize>(), axes.rows());
             assert_eq!(axes.row_split[1], shape[d1]);
+        }
+    }
+
+    #[test]
+    fn matrices_meet_the_rows_and_columns_of_their_elements() {
+        for shape in [vec![6, 5], vec![3, 3, 2, 4], vec![64, 8, 3], vec![5, 2, 3], vec![2, 40, 3, 40], vec![1, 1, 1]] {
+            let axes = Factored::of(&shape).unwrap();
+            let size: usize = shape.iter().product();
+            let places = by_blocks(&axes, size);
+            let mut next = 0;
+            for slice in axes.matrices() {
+                assert_eq!(slice.elements.start, next, "shape {shape:?}");
+                next = slice.elements.end;
+                let places = &places[slice.elements.clone()];
+                for row in slice.rows.clone() {
+                    let behind = places.iter().filter(|place| place.0 == row).count();
+                    assert_eq!(behind * slice.rows.len(), places.len(), "shape {shape:?}, row {row}");
+                }
+                for col in slice.cols.clone() {
+                    let behind = places.iter().filter(|place| place.1 == col).count();
+                    assert_eq!(behind * slice.cols.len(), places.len(), "shape {shape:?}, column {col}");
+                }
+            }
+            assert_eq!(next, size, "shape {shape:?}");
         }
     }
 

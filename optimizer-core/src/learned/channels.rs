@@ -5,14 +5,16 @@
 //! enter the network as a sum of two looked-up numbers.
 //!
 //! ```text
-//!  element channels    g │ p │ m ×3 │ rms │ m·q ×3 │ q │ fac_g ×3 │ fac_m ×3 │ [clip(g) │ g·q]        q = 1/√(rms + 1e-6)
+//!  element channels    g │ p │ m ×3 │ rms │ m·q ×3 │ q │ fac_g ×3 │ fac_m ×3 │ [clip(g) │ g·q]        q = 1/√(rms + ε)
 //!  separable channels  row ×3 │ 1/√(row + 1e-8) ×3 │ col ×3 │ 1/√(col + 1e-8) ×3
 //! ```
 //!
 //! `fac_g` and `fac_m` are the gradient and the momenta divided by the root of the factored second moment.
 
-use super::accumulators::{Accumulators, SecondMoment, TIMESCALES};
-use super::axes::{Factored, Place, Places};
+use std::ops::Range;
+
+use super::accumulators::{Accumulators, Corrected, SecondMoment, TIMESCALES};
+use super::axes::{Factored, Place, Places, Slice};
 use super::float::{BLOCK, Block, block_sum, each, load, mean, rsqrt, safe_rsqrt};
 
 /// Number of element channels without the two in brackets.
@@ -24,19 +26,38 @@ pub(super) const CLIPPED: usize = 18;
 /// Index of `q` among the element channels.
 pub(super) const Q: usize = 9;
 
-/// Which input row of the network's first layer belongs to which channel.
+/// Index of the parameter among the element channels.
+pub(super) const P: usize = 1;
+
+/// Which input row of the network's first layer belongs to which channel; `None` for a channel that is no input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InputRows<const E: usize> {
-    /// One a element channel, in the order of the module's picture.
-    pub(super) element: [usize; E],
+    /// One an element channel, in the order of the module's picture.
+    pub(super) element: [Option<usize>; E],
     /// First of the three rows of `row`.
-    pub(super) row: usize,
+    pub(super) row: Option<usize>,
     /// First of the three rows of `col`.
-    pub(super) col: usize,
+    pub(super) col: Option<usize>,
     /// First of the three rows of `1/√(row + 1e-8)`.
-    pub(super) rsqrt_row: usize,
+    pub(super) rsqrt_row: Option<usize>,
     /// First of the three rows of `1/√(col + 1e-8)`.
-    pub(super) rsqrt_col: usize,
+    pub(super) rsqrt_col: Option<usize>,
+}
+
+/// What is added inside roots so that nothing is divided by zero; the optimizers differ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Guards {
+    /// In `q`.
+    pub(super) q: f32,
+    /// In `fac_m` below rank 2.
+    pub(super) fac_m: f32,
+    /// In the normalisers of channels; without it channels are not normalised.
+    pub(super) normaliser: Option<f32>,
+}
+
+impl Guards {
+    /// Those of HyperV2 and Celo.
+    pub(super) const HYPER_V2: Self = Self { q: 1e-6, fac_m: 0.0, normaliser: Some(1e-5) };
 }
 
 /// One tensor in one lane: what its channels are computed from.
@@ -46,6 +67,7 @@ pub(super) struct Channels<'a> {
     m: &'a [f32],
     rms: &'a [f32],
     factors: Factors<'a>,
+    guards: Guards,
 }
 
 /// What divides `fac_g` and `fac_m`.
@@ -63,17 +85,17 @@ pub(super) enum Factors<'a> {
         row_factor: Vec<f32>,
         /// `1/√v_col`, guarded.
         col_factor: Vec<f32>,
+        /// The two factors of `fac_m`, if they are not those of `fac_g`.
+        for_momentum: Option<[Vec<f32>; 2]>,
     },
     /// Rank < 2: from the full second moment.
     Full {
         /// `v_diag`, `[3, size]`.
         v: &'a [f32],
-        /// Added inside the root of `fac_m`: 0 in HyperV2, 1e-6 in AdafacMLPLOpt.
-        momentum_eps: f32,
     },
 }
 
-/// Normalisers `1/√(1e-5 + mean x²)` of all channels of a tensor.
+/// Normalisers `1/√(ε + mean x²)` of all channels of a slice.
 #[derive(Clone, Debug)]
 pub(super) struct Normalisers<const E: usize> {
     /// One an element channel.
@@ -84,11 +106,6 @@ pub(super) struct Normalisers<const E: usize> {
     pub(super) col: [f32; 2 * TIMESCALES],
 }
 
-/// `1/√(1e-5 + mean x²)`.
-fn normaliser(mean_square: f32) -> f32 {
-    rsqrt(1e-5 + mean_square)
-}
-
 /// `1/√(v + 1e-8)`: the separable channel of a second moment.
 #[inline(always)]
 pub(super) fn rsqrt_moment(v: f32) -> f32 {
@@ -97,16 +114,29 @@ pub(super) fn rsqrt_moment(v: f32) -> f32 {
 
 impl<'a> Channels<'a> {
     /// From a gradient and accumulators that it has already entered.
-    pub(super) fn new(g: &'a [f32], accumulators: &'a Accumulators<'_>, momentum_eps: f32) -> Self {
+    pub(super) fn new(g: &'a [f32], accumulators: &'a Accumulators<'_>, guards: Guards) -> Self {
         let factors = match &accumulators.second {
-            SecondMoment::Full { v } => Factors::Full { v, momentum_eps },
+            SecondMoment::Full { v } => Factors::Full { v },
             SecondMoment::Factored { axes, row, col } => {
-                let row_factor = row_factors(axes, row);
-                let col_factor = col.iter().copied().map(safe_rsqrt).collect();
-                Factors::Factored { axes, row, col, row_factor, col_factor }
+                let [row_factor, col_factor] = factors(axes, row, col);
+                Factors::Factored { axes, row, col, row_factor, col_factor, for_momentum: None }
             }
         };
-        Self { g, m: accumulators.m, rms: accumulators.rms, factors }
+        Self { g, m: accumulators.m, rms: accumulators.rms, factors, guards }
+    }
+
+    /// The same channels from accumulators whose bias is corrected. The gradient is still divided by the uncorrected
+    /// ones, and so is everything below rank 2.
+    pub(super) fn with_corrected(self, corrected: &'a Corrected) -> Self {
+        let factors = match self.factors {
+            Factors::Factored { axes, row_factor, col_factor, .. } => {
+                let (row, col) = (&corrected.row, &corrected.col);
+                let for_momentum = Some(factors(axes, row, col));
+                Factors::Factored { axes, row, col, row_factor, col_factor, for_momentum }
+            }
+            full @ Factors::Full { .. } => full,
+        };
+        Self { m: &corrected.m, rms: &corrected.rms, factors, ..self }
     }
 
     /// What divides the factored channels.
@@ -119,16 +149,19 @@ impl<'a> Channels<'a> {
         self.g.len()
     }
 
-    /// Calls `visit(start, length, places)` for each block in order; `places` is `None` below rank 2.
-    pub(super) fn for_each_block(&self, mut visit: impl FnMut(usize, usize, Option<&(Place, Place)>)) {
-        let mut places = match &self.factors {
-            Factors::Factored { axes, .. } => Some(axes.places()),
-            Factors::Full { .. } => None,
-        };
-        for start in (0..self.len()).step_by(BLOCK) {
-            let length = BLOCK.min(self.len() - start);
-            let place = places.as_mut().map(|places: &mut Places<'_>| places.next_block(length));
-            visit(start, length, place);
+    /// The whole tensor as one slice.
+    pub(super) fn whole(&self) -> Slice {
+        match &self.factors {
+            Factors::Factored { axes, .. } => axes.whole(),
+            Factors::Full { .. } => Slice { elements: 0..self.len(), rows: 0..0, cols: 0..0 },
+        }
+    }
+
+    /// A walk over the blocks of slices, from the first element of the tensor on.
+    pub(super) fn walk(&self) -> Walk<'_> {
+        match &self.factors {
+            Factors::Factored { axes, .. } => Walk(Some(axes.places())),
+            Factors::Full { .. } => Walk(None),
         }
     }
 
@@ -145,8 +178,8 @@ impl<'a> Channels<'a> {
         let mut x = [[0.0; BLOCK]; E];
         let g = load(self.g, start, length);
         let rms = load(self.rms, start, length);
-        let q = each(rms, |rms| rsqrt(rms + 1e-6));
-        (x[0], x[1], x[5], x[Q]) = (g, *p, rms, q);
+        let q = each(rms, |rms| rsqrt(rms + self.guards.q));
+        (x[0], x[P], x[5], x[Q]) = (g, *p, rms, q);
         for a in 0..TIMESCALES {
             let m = load(self.m, a * size + start, length);
             x[2 + a] = m;
@@ -172,26 +205,35 @@ impl<'a> Channels<'a> {
     #[inline(always)]
     fn factor(&self, a: usize, start: usize, length: usize, places: Option<&(Place, Place)>) -> (Block, Block) {
         match (&self.factors, places) {
-            (Factors::Factored { axes, row_factor, col_factor, .. }, Some((row, col))) => {
-                let mut factor = row.load(&row_factor[a * axes.rows()..]);
-                let col = col.load(&col_factor[a * axes.cols()..]);
-                for j in 0..BLOCK {
-                    factor[j] *= col[j];
-                }
-                (factor, factor)
+            (Factors::Factored { axes, row_factor, col_factor, for_momentum, .. }, Some((row, col))) => {
+                let product = |row_factor: &[f32], col_factor: &[f32]| {
+                    let mut factor = row.load(&row_factor[a * axes.rows()..]);
+                    let col = col.load(&col_factor[a * axes.cols()..]);
+                    for j in 0..BLOCK {
+                        factor[j] *= col[j];
+                    }
+                    factor
+                };
+                let for_gradient = product(row_factor, col_factor);
+                let for_momentum = for_momentum.as_ref().map_or(for_gradient, |[row, col]| product(row, col));
+                (for_gradient, for_momentum)
             }
-            (Factors::Full { v, momentum_eps }, _) => {
+            (Factors::Full { v }, _) => {
                 let v = load(v, a * self.len() + start, length);
-                (each(v, |v| safe_rsqrt(v + 1e-9)), each(v, |v| rsqrt(v + momentum_eps)))
+                (each(v, |v| safe_rsqrt(v + 1e-9)), each(v, |v| rsqrt(v + self.guards.fac_m)))
             }
             (Factors::Factored { .. }, None) => unreachable!("factored tensors have places"),
         }
     }
 
-    /// Normalisers of all channels over the whole tensor, whose parameters are `p`.
-    pub(super) fn normalisers<const E: usize>(&self, p: &[f32]) -> Normalisers<E> {
+    /// Normalisers of all channels over the next slice of a walk; `p` are the parameters of the whole tensor.
+    pub(super) fn normalisers<const E: usize>(&self, p: &[f32], slice: &Slice, walk: &mut Walk<'_>) -> Normalisers<E> {
+        let Some(guard) = self.guards.normaliser else {
+            return Normalisers { element: [1.0; E], row: [1.0; 2 * TIMESCALES], col: [1.0; 2 * TIMESCALES] };
+        };
+        let normaliser = |mean_square: f32| rsqrt(guard + mean_square);
         let mut sums = [0.0_f64; E];
-        self.for_each_block(|start, length, places| {
+        walk.for_each_block(slice, |start, length, places| {
             let mut x: [Block; E] = self.element(&load(p, start, length), start, length, places);
             for (sum, x) in sums.iter_mut().zip(&mut x) {
                 if length < BLOCK {
@@ -200,22 +242,48 @@ impl<'a> Channels<'a> {
                 *sum += f64::from(block_sum(each(*x, |x| x * x)));
             }
         });
-        let element = sums.map(|sum| normaliser((sum / self.len() as f64) as f32));
+        let element = sums.map(|sum| normaliser((sum / slice.elements.len() as f64) as f32));
         // A row value stands behind equally many elements as every other, so its mean over rows is that over elements.
-        let separable = |v: &[f32]| {
+        let separable = |v: &[f32], range: &Range<usize>| {
             let mut normalisers = [0.0; 2 * TIMESCALES];
             for (a, v) in v.chunks_exact(v.len() / TIMESCALES).enumerate() {
+                let v = &v[range.clone()];
                 normalisers[a] = normaliser(mean(v, |v| v * v));
                 normalisers[TIMESCALES + a] = normaliser(mean(v, |v| rsqrt_moment(v) * rsqrt_moment(v)));
             }
             normalisers
         };
         let (row, col) = match &self.factors {
-            Factors::Factored { row, col, .. } => (separable(row), separable(col)),
-            Factors::Full { v, .. } => (separable(v), separable(v)),
+            Factors::Factored { row, col, .. } => (separable(row, &slice.rows), separable(col, &slice.cols)),
+            Factors::Full { v } => (separable(v, &slice.elements), separable(v, &slice.elements)),
         };
         Normalisers { element, row, col }
     }
+}
+
+/// Where a walk over a tensor stands: the places of its next block, for rank ≥ 2.
+#[derive(Debug)]
+pub(super) struct Walk<'a>(Option<Places<'a>>);
+
+impl Walk<'_> {
+    /// Calls `visit(start, length, places)` for each block of the next slice, in order; `places` is `None` below rank 2.
+    #[inline(always)]
+    pub(super) fn for_each_block(
+        &mut self,
+        slice: &Slice,
+        mut visit: impl FnMut(usize, usize, Option<&(Place, Place)>),
+    ) {
+        for start in slice.elements.clone().step_by(BLOCK) {
+            let length = BLOCK.min(slice.elements.end - start);
+            let places = self.0.as_mut().map(|places| places.next_block(length));
+            visit(start, length, places);
+        }
+    }
+}
+
+/// The two tables whose product divides `fac_g` and `fac_m`: `[3, rows]` and `[3, columns]`.
+fn factors(axes: &Factored, row: &[f32], col: &[f32]) -> [Vec<f32>; 2] {
+    [row_factors(axes, row), col.iter().copied().map(safe_rsqrt).collect()]
 }
 
 /// `1/√(v_row / (mean over d1 of v_row + 1e-9))`, guarded, `[3, rows]`.

@@ -11,7 +11,7 @@ use super::initial::{Initial, draw};
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_lanes, check_theta, lane_of};
 use crate::optimizer::{AdamRule, Decay, MOMENTS, OptState, Optimizer};
 use crate::params::{Layout, Params, TensorSpec};
-use crate::{Result, Seed, Theta};
+use crate::{Result, Seed, Theta, ThetaHash};
 
 /// The learnable settings in the order of theta (sorted by name).
 const SETTINGS: [&str; 4] = ["log_epsilon", "log_lr", "one_minus_beta1", "one_minus_beta2"];
@@ -54,7 +54,7 @@ impl LearnedOptimizer for LearnableAdam {
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(&self.layout, &theta)?;
         let rules = (0..theta.lanes()).map(|lane| rule(theta.lane(lane))).collect();
-        Ok(Box::new(Bound { rules }))
+        Ok(Box::new(Bound { theta, rules }))
     }
 }
 
@@ -67,6 +67,7 @@ fn rule(theta: &[f32]) -> AdamRule {
 
 #[derive(Debug)]
 struct Bound {
+    theta: Theta,
     /// One a theta lane.
     rules: Vec<AdamRule>,
 }
@@ -91,6 +92,10 @@ impl Optimizer for Bound {
         }
         state.count_step();
         Ok(state)
+    }
+
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        Some(self.theta.hash())
     }
 }
 

@@ -19,14 +19,20 @@ use crate::{Error, Result, Seed, Theta};
 
 mod accumulators;
 mod adafac_mlp;
-mod axes;
+pub(crate) mod axes;
+mod bank;
 mod channels;
+mod course;
 mod decays;
 mod dense;
 mod float;
+mod hyper_theta;
 mod hyper_v2;
+mod hypernetwork;
 mod initial;
+mod inputs;
 mod learnable_adam;
+mod loss_buffer;
 mod lstm;
 mod network;
 
@@ -116,12 +122,31 @@ fn lane_of(theta_lanes: usize, lane: usize) -> usize {
     if theta_lanes == 1 { 0 } else { lane }
 }
 
+/// Checks that there is one horizon a lane, of at least one step: it sets the timescales of the loss.
+fn check_horizons(lanes: usize, horizon: &[u32]) -> Result<()> {
+    if horizon.len() != lanes {
+        return Err(Error::Lanes { what: "horizon".into(), expected: lanes, got: horizon.len() });
+    }
+    if horizon.contains(&0) {
+        return Err(Error::setting("horizon", "must be at least 1: it sets the timescales of the loss", 0));
+    }
+    Ok(())
+}
+
 /// Checks that a whole-number setting lies in its range.
 fn check_range(field: &str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
     if range.contains(&value) {
         return Ok(());
     }
     Err(Error::setting(field, format!("must lie between {} and {}", range.start(), range.end()), value))
+}
+
+/// Checks that decays lie in `[0, 1)`: a decay of 1 remembers nothing.
+fn check_decays(field: &str, decays: &[f32]) -> Result<()> {
+    match decays.iter().find(|decay| !(0.0..1.0).contains(*decay)) {
+        Some(decay) => Err(Error::setting(field, "must be at least 0 and below 1", decay)),
+        None => Ok(()),
+    }
 }
 
 /// Checks that a setting is a finite number.

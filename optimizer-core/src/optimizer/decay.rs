@@ -24,6 +24,12 @@ impl Decay {
         Self { keep: decay, take: 1.0 - decay }
     }
 
+    /// The average after one more value.
+    #[inline(always)]
+    pub(crate) fn mix(self, average: f32, new: f32) -> f32 {
+        self.take * new + self.keep * average
+    }
+
     /// `average ← keep · average + take · new`, element by element; `new` is computed from `source`.
     pub(crate) fn accumulate(self, average: &mut [f32], source: &[f32], new: impl Fn(f32) -> f32) {
         for (average, &source) in average.iter_mut().zip(source) {

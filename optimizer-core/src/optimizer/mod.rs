@@ -8,22 +8,59 @@
 //! Hand-designed and learned optimizers share this trait, so an evaluation cannot tell them apart. An optimizer is a
 //! value without hidden variables: all that changes is in [`OptState`], which can be saved, split by lane and restored.
 
-use serde::{Deserialize, Serialize};
-
 use crate::params::{Params, TensorSpec};
-use crate::{Error, Result};
+use crate::{Error, Result, ThetaHash};
 
+mod adabelief;
+mod adafactor;
+mod adagrad;
 mod adam;
+mod config;
 mod decay;
+mod fromage;
+mod lamb;
+mod lars;
+mod moments;
+mod muon;
+mod nadamw;
 mod newton_schulz;
+mod norm;
+mod power;
+mod radam;
+mod rmsprop;
+mod rule;
+mod saved;
 mod schedule;
+mod scheduled_adam;
+mod settings;
 mod sgd;
+mod sm3;
+pub mod wrapper;
+mod yogi;
 
+pub use adabelief::AdaBelief;
+pub use adafactor::Adafactor;
+pub use adagrad::AdaGrad;
 pub use adam::{Adam, AdamW};
 pub(crate) use adam::{AdamRule, MOMENTS};
+pub use config::{
+    ExtendTimeConfig, GlobalNormClipConfig, GradientAccumulationConfig, GradientClipConfig, GraftConfig,
+    OptimizerConfig, WeightDecayConfig,
+};
 pub(crate) use decay::Decay;
+pub use fromage::Fromage;
+pub use lamb::Lamb;
+pub use lars::Lars;
+pub use muon::{Muon, MuonKernels, MuonScale, NormGuard};
+pub use nadamw::NAdamW;
+pub use radam::RAdam;
+pub use rmsprop::RmsProp;
+pub use saved::FORMAT as STATE_FORMAT;
 pub use schedule::Schedule;
+pub use scheduled_adam::{AdamExpDecayLr, AdamSqrtDecayLr, PiecewiseLinearAdam};
 pub use sgd::{Sgd, Sgdm};
+pub use sm3::Sm3;
+pub use yogi::Yogi;
 
 /// Updates the parameters of some lanes from their gradients.
 pub trait Optimizer: Send + Sync + std::fmt::Debug {
@@ -42,6 +79,37 @@ pub trait Optimizer: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`Error::LayoutMismatch`] or [`Error::Lanes`] if the gradients do not belong to these parameters.
     fn update(&self, state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState>;
+
+    /// The optimizers that this one wraps: none, or those whose steps it changes.
+    fn inner(&self) -> Vec<&dyn Optimizer> {
+        Vec::new()
+    }
+
+    /// Whether the losses move the parameters. Where they do not, a training loop may leave them out (as NaN).
+    fn needs_loss(&self) -> bool {
+        self.inner().into_iter().any(Optimizer::needs_loss)
+    }
+
+    /// The hash of the theta that made this optimizer; `None` for a hand-designed one. A saved state remembers it
+    /// ([`OptState::to_bytes`]).
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        None
+    }
+
+    /// The learning rate at `step` of `horizon`, where the user sets one: `None` where theta does, or where there are
+    /// several.
+    fn learning_rate(&self, step: u32, horizon: u32) -> Option<f64> {
+        match self.inner()[..] {
+            [inner] => inner.learning_rate(step, horizon),
+            _ => None,
+        }
+    }
+
+    /// The same optimizer with a constant learning rate; it continues the same states. `None` where
+    /// [`Optimizer::learning_rate`] is.
+    fn with_learning_rate(&self, _learning_rate: f64) -> Option<Box<dyn Optimizer>> {
+        None
+    }
 }
 
 /// One named buffer of optimizer state: `[lanes, shape…]`, row-major.
@@ -163,7 +231,19 @@ impl OptState {
     /// One more update was applied, to every lane.
     pub(crate) fn count_step(&mut self) {
         for step in &mut self.step {
-            *step += 1;
+            *step = step.saturating_add(1);
+        }
+    }
+
+    /// Makes one lane what it is in `other`, a state of the same optimizer.
+    fn copy_lane(&mut self, other: &Self, lane: usize) {
+        for index in 0..self.params.layout().len() {
+            self.params.lane_mut(index, lane).copy_from_slice(other.params.lane(index, lane));
+        }
+        self.step[lane] = other.step[lane];
+        self.horizon[lane] = other.horizon[lane];
+        for (slot, other) in self.slots.iter_mut().zip(&other.slots) {
+            slot.lane_mut(lane).copy_from_slice(other.lane(lane));
         }
     }
 
@@ -200,47 +280,5 @@ impl OptState {
             return Err(Error::Lanes { what: "losses".into(), expected: self.lanes(), got: losses.len() });
         }
         Ok(())
-    }
-}
-
-/// A hand-designed optimizer and its settings, as in a recipe or a baseline sweep.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum OptimizerConfig {
-    /// Gradient descent.
-    Sgd {
-        /// Step size.
-        learning_rate: f32,
-    },
-    /// Gradient descent with heavy-ball momentum.
-    Sgdm {
-        /// Step size.
-        learning_rate: f32,
-        /// Decay of the momentum trace.
-        momentum: f32,
-    },
-    /// Adam with the reference's defaults (`eps_root` 1e-8 inside the root).
-    Adam {
-        /// Step size.
-        learning_rate: f32,
-    },
-    /// Adam with decoupled weight decay.
-    AdamW {
-        /// Step size.
-        learning_rate: f32,
-        /// Decay a step, times the learning rate.
-        weight_decay: f32,
-    },
-}
-
-impl OptimizerConfig {
-    /// The optimizer these settings describe.
-    pub fn build(&self) -> Box<dyn Optimizer> {
-        match *self {
-            Self::Sgd { learning_rate } => Box::new(Sgd { learning_rate }),
-            Self::Sgdm { learning_rate, momentum } => Box::new(Sgdm { learning_rate, momentum }),
-            Self::Adam { learning_rate } => Box::new(Adam::new(learning_rate)),
-            Self::AdamW { learning_rate, weight_decay } => Box::new(AdamW::new(learning_rate, weight_decay)),
-        }
     }
 }

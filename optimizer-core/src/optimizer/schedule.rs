@@ -18,6 +18,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::power::{fractional_power, whole_power};
 use crate::{Error, Result};
 
 /// A value for every step, from 0.
@@ -181,11 +182,6 @@ impl Schedule {
         }
     }
 
-    /// The value of one lane of inner training, in the precision of its parameters.
-    pub(crate) fn inner(&self, step: u32, horizon: u32) -> f32 {
-        self.value(step.into(), horizon.into()) as f32
-    }
-
     /// Checks the settings; `field` is what the schedule is called where it stands, for example `learning_rate`.
     ///
     /// # Errors
@@ -305,33 +301,6 @@ fn cosine_series(angle: f64) -> f64 {
 fn sine_series(angle: f64) -> f64 {
     let square = angle * angle;
     angle * (1..=9).rev().fold(1.0, |sum, k| 1.0 - square / f64::from(2 * k * (2 * k + 1)) * sum)
-}
-
-/// `base^exponent` by repeated squaring.
-pub(crate) fn whole_power(mut base: f64, mut exponent: u64) -> f64 {
-    let mut power = 1.0;
-    while exponent > 0 {
-        if exponent & 1 == 1 {
-            power *= base;
-        }
-        base *= base;
-        exponent >>= 1;
-    }
-    power
-}
-
-/// `base^u` for a positive base and `u` in `[0, 1)`: each binary digit of `u` is a square root of the one before.
-fn fractional_power(mut base: f64, mut u: f64) -> f64 {
-    let mut power = 1.0;
-    while u > 0.0 {
-        base = base.sqrt();
-        u *= 2.0;
-        if u >= 1.0 {
-            u -= 1.0;
-            power *= base;
-        }
-    }
-    power
 }
 
 impl From<f64> for Schedule {
@@ -481,17 +450,6 @@ mod tests {
             assert!(error.abs() < 3e-16, "{x}: {error:e}");
         }
         assert_eq!([0.0, 0.5, 1.0].map(half_cosine), [1.0, 0.5, 0.0]);
-    }
-
-    #[test]
-    fn powers_are_powers() {
-        for (base, exponent) in [(0.3, 0), (0.3, 1), (0.9, 37), (1.01, 1000), (2.0, 63)] {
-            let exact = f64::powi(base, exponent);
-            assert!((whole_power(base, exponent as u64) / exact - 1.0).abs() < 1e-13, "{base}^{exponent}");
-        }
-        for (base, exponent) in [(0.3, 0.0), (0.3, 0.7), (7.0, 0.999), (1e-9, 1.0 / 3.0)] {
-            assert!((fractional_power(base, exponent) / base.powf(exponent) - 1.0).abs() < 1e-14, "{base}^{exponent}");
-        }
     }
 
     #[test]

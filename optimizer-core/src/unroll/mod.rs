@@ -97,7 +97,7 @@ pub fn full_es_pair(context: &UnrollContext<'_>, theta: &Theta, pair: PairId, wi
     };
     let optimizer = context.perturbed(theta, pair, pair.outer_step)?;
     let mut lanes = context.begin(&window.current, &*optimizer, pair)?;
-    let (steps, loss_from) = (window.current.horizon, context.estimator.loss_from);
+    let (steps, loss_from) = (window.current.length(), context.estimator.loss_from);
     let mut trace = WindowTrace::default();
     match loss {
         MetaLoss::Average | MetaLoss::Min => {
@@ -136,7 +136,7 @@ pub fn window_pair(
     particle: Option<Particle>,
 ) -> Result<(PairOutcome, Particle)> {
     let plan = Plan::new(context.estimator, window)?;
-    let EstimatorConfig { kind, loss_from, .. } = *context.estimator;
+    let &EstimatorConfig { kind, loss_from, .. } = context.estimator;
     let mut trace = WindowTrace::default();
     let mut lanes = None;
     if plan.before_reset > 0 {

@@ -18,8 +18,8 @@ impl Plan {
     pub(super) fn new(estimator: &EstimatorConfig, window: &Window) -> Result<Self> {
         let width = width(estimator)?;
         let Window { current, next } = *window;
-        let left = current.horizon.checked_sub(current.inner_step).ok_or_else(|| {
-            let reason = format!("must not exceed the horizon {}", current.horizon);
+        let left = current.length().checked_sub(current.inner_step).ok_or_else(|| {
+            let reason = format!("must not exceed the trajectory's length {}", current.length());
             Error::setting("window.current.inner_step", reason, current.inner_step)
         })?;
         if width <= left {
@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn earlier_windows_are_those_the_sequence_ran() {
         for width in [2, 3, 7] {
-            let estimator = estimator(width);
-            let mut sequence = SlotSequence::new(Seed::new(8), 1, estimator.horizon, Some(width), &[1.0]).unwrap();
+            let estimator = EstimatorConfig { initial_offset: 60, ..estimator(width) };
+            let mut sequence = SlotSequence::new(Seed::new(8), 1, &estimator, 200, &[1.0]).unwrap();
             // What each outer step trained, by trajectory.
             let mut ran: Vec<(u64, u64, u32)> = vec![];
             for outer_step in 0..200 {
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn windows_that_do_not_fit_are_refused() {
-        let current = Trajectory { index: 0, family: 0, horizon: 10, began: 3, inner_step: 8 };
+        let current = Trajectory { horizon: 10, began: 3, inner_step: 8, ..Trajectory::default() };
         let window = |current| Window { current, next: None };
         assert!(Plan::new(&estimator(2), &window(current)).is_ok());
         for (estimator, current) in

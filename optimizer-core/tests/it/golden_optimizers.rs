@@ -4,16 +4,12 @@
 //! and sizes come from the files. `DIR` is `tests/golden` or what `PACELINE_GOLDEN` says. An optimizer that is not built
 //! yet is skipped by its name and counted.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use paceline_optimizer_core::learned::LearnedOptimizerConfig;
-use paceline_optimizer_core::optimizer::{OptState, Optimizer, OptimizerConfig};
-use paceline_optimizer_core::{Layout, Params, TensorSpec, Theta};
-use safetensors::{Dtype, SafeTensors};
+use paceline_optimizer_core::optimizer::{Optimizer, OptimizerConfig};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+use crate::golden::{self, Tensors, Worst, below};
 
 /// Largest difference between a parameter and the reference's, at any step.
 const PARAMETER_TOLERANCE: f32 = 5e-7;
@@ -29,106 +25,49 @@ struct Case {
     steps: usize,
 }
 
-/// Shape and values of one stored tensor; integers are converted.
-#[derive(Clone, Debug)]
-struct Tensor {
-    shape: Vec<usize>,
-    values: Vec<f32>,
-}
+/// What the reference calls an optimizer, and what we call it, where the two differ.
+const NAMES: [(&str, &str); 3] =
+    [("LearnableAdam", "learnable_adam"), ("AdafacMLPLOpt", "adafac_mlp"), ("HyperV2", "hyper_v2")];
 
-type Tensors = BTreeMap<String, Tensor>;
-
-fn read(path: &PathBuf) -> Tensors {
-    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let words = |data: &[u8]| data.as_chunks::<4>().0.to_vec();
-    file.iter()
-        .map(|(name, view)| {
-            let values = match view.dtype() {
-                Dtype::F32 => words(view.data()).into_iter().map(f32::from_le_bytes).collect(),
-                Dtype::I32 => words(view.data()).into_iter().map(|word| i32::from_le_bytes(word) as f32).collect(),
-                other => panic!("{name}: unexpected dtype {other:?}"),
-            };
-            (name.to_owned(), Tensor { shape: view.shape().to_vec(), values })
-        })
-        .collect()
-}
-
-/// The tensors below a prefix, named without it, in sorted order.
-fn below(tensors: &Tensors, prefix: &str) -> Tensors {
-    let named =
-        tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone())));
-    named.collect()
-}
-
-fn layout_of(tensors: &Tensors) -> Arc<Layout> {
-    let specs = tensors.iter().map(|(name, tensor)| TensorSpec::new(name, tensor.shape.clone()));
-    Layout::new(specs.collect()).unwrap()
-}
-
-fn params_of(layout: &Arc<Layout>, tensors: &Tensors) -> Params {
-    let values = layout.tensors().iter().map(|spec| tensors[spec.name()].values.clone()).collect();
-    Params::from_tensors(layout, 1, values).unwrap()
-}
-
-/// What the reference calls an optimizer, and what we call it.
-const NAMES: [(&str, &str); 7] = [
-    ("sgd", "sgd"),
-    ("sgdm", "sgdm"),
-    ("adam", "adam"),
-    ("adamw", "adam_w"),
-    ("LearnableAdam", "learnable_adam"),
-    ("AdafacMLPLOpt", "adafac_mlp"),
-    ("HyperV2", "hyper_v2"),
+/// The hand-designed optimizers; the reference calls them so too.
+const HAND_DESIGNED: [&str; 15] = [
+    "sgd",
+    "sgdm",
+    "adam",
+    "adamw",
+    "rmsprop",
+    "nadamw",
+    "lamb",
+    "lars",
+    "radam",
+    "yogi",
+    "adabelief",
+    "adagrad",
+    "adafactor",
+    "sm3",
+    "fromage",
 ];
 
 /// The case's optimizer with its theta, `None` if it is not built yet.
 fn optimizer(case: &Case, theta: &Tensors) -> Option<Box<dyn Optimizer>> {
     let name = case.config["optimizer"].as_str().expect("a name");
-    let (_, kind) = NAMES.iter().find(|(reference, _)| *reference == name)?;
+    let same = HAND_DESIGNED.iter().map(|name| (*name, *name));
+    let (_, kind) = same.chain(NAMES).find(|(reference, _)| *reference == name)?;
     let mut settings = case.config.clone();
     settings.remove("optimizer");
-    settings.insert("kind".into(), (*kind).into());
+    settings.insert("kind".into(), kind.into());
     if theta.is_empty() {
         let config: OptimizerConfig = serde_json::from_value(settings.into()).unwrap();
-        return Some(config.build());
+        return Some(config.build().unwrap());
     }
     let config: LearnedOptimizerConfig = serde_json::from_value(settings.into()).unwrap();
     let learned = config.build().unwrap();
-    let mut values = Theta::zeros(learned.layout(), 1);
-    assert_eq!(learned.layout().len(), theta.len(), "{}: theta has other tensors", case.file);
-    for (index, spec) in learned.layout().tensors().iter().enumerate() {
-        let stored = theta.get(spec.name()).unwrap_or_else(|| panic!("{}: no theta/{}", case.file, spec.name()));
-        assert_eq!(spec.shape(), stored.shape, "{}: shape of {}", case.file, spec.name());
-        values.tensor_mut(0, index).copy_from_slice(&stored.values);
-    }
-    Some(learned.bind(values).unwrap())
+    Some(learned.bind(golden::theta_of(learned.as_ref(), theta, &case.file)).unwrap())
 }
 
-/// Differences found so far, and where.
-#[derive(Default)]
-struct Worst {
-    value: f32,
-    place: String,
-}
-
-impl Worst {
-    /// A difference that is not a number is the worst of all.
-    fn see(&mut self, value: f32, place: impl FnOnce() -> String) {
-        if value > self.value || (value.is_nan() && !self.value.is_nan()) {
-            *self = Self { value, place: place() };
-        }
-    }
-}
-
-/// Distance from `x` to its neighbour.
-fn ulp(x: f32) -> f32 {
-    f32::from_bits(x.abs().to_bits() + 1) - x.abs()
-}
-
-/// Which slot, and how, a key below `state/final/` of the reference corresponds to.
-fn slot_name(key: &str) -> Option<String> {
-    const PREFIXES: [(&str, &str); 12] = [
+/// Which slot a key below `state/final/` of the reference corresponds to, under an optimizer.
+fn slot_name(optimizer: &str, key: &str) -> Option<String> {
+    const PREFIXES: [(&str, &str); 17] = [
         ("mom_rolling/m/", "m/"),
         ("rms_rolling/rms/", "rms/"),
         ("fac_rolling/", ""),
@@ -140,85 +79,52 @@ fn slot_name(key: &str) -> Option<String> {
         ("optax_opt_state/0/mu/", "m/"),
         ("optax_opt_state/0/nu/", "v/"),
         ("optax_opt_state/0/trace/", "trace/"),
-        ("optax_opt_state/0/velocity/", "trace/"),
+        ("optax_opt_state/2/trace/", "trace/"),
+        ("optax_opt_state/3/trace/", "trace/"),
+        ("optax_opt_state/0/sum_of_squares/", "sum/"),
+        ("optax_opt_state/0/v/", "v/"),
+        ("grad_acc/", "m/"),
+        ("grad_sqr_acc/", "v/"),
     ];
+    if optimizer == "sm3" {
+        // Here `mu` are the accumulators, an axis each, and `nu` is the momentum.
+        if let Some(tensor) = key.strip_prefix("optax_opt_state/0/nu/") {
+            return Some(format!("m/{tensor}"));
+        }
+        let (tensor, axis) = key.strip_prefix("optax_opt_state/0/mu/")?.rsplit_once('/')?;
+        return Some(format!("axis_{axis}/{tensor}"));
+    }
     let (prefix, ours) = PREFIXES.iter().find(|(prefix, _)| key.starts_with(prefix))?;
     Some(format!("{ours}{}", &key[prefix.len()..]))
-}
-
-/// Difference between a final state and the reference's, relative to the largest entry of each tensor. The reference
-/// puts the timescales of an accumulator last, we put them first. Returns how many tensors were compared.
-fn compare_state(state: &OptState, expected: &Tensors, place: &str, worst: &mut Worst) -> usize {
-    let mut compared = 0;
-    for (key, tensor) in expected {
-        match key.rsplit('/').next() {
-            Some("iteration" | "count") => {
-                assert_eq!(tensor.values, [state.step[0] as f32], "{place}: {key}");
-                continue;
-            }
-            Some("num_steps") => {
-                assert_eq!(tensor.values, [state.horizon[0] as f32], "{place}: {key}");
-                continue;
-            }
-            _ => {}
-        }
-        let Some(name) = slot_name(key) else { continue };
-        let slot = state.slots.iter().find(|slot| slot.name == name);
-        let slot = slot.unwrap_or_else(|| panic!("{place}: no slot {name} for {key}"));
-        let values = slot.lane(0);
-        assert_eq!(values.len(), tensor.values.len(), "{place}: size of {key}");
-        let timescales = if slot.shape == tensor.shape { 1 } else { tensor.shape[tensor.shape.len() - 1] };
-        let size = values.len() / timescales;
-        let largest = tensor.values.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
-        for (index, expected) in tensor.values.iter().enumerate() {
-            let got = values[index % timescales * size + index / timescales];
-            worst.see((got - expected).abs() / largest, || format!("{place} {key}[{index}]: {got} for {expected}"));
-        }
-        compared += 1;
-    }
-    compared
 }
 
 #[test]
 fn golden_trajectories_of_optimizers() {
     let folder = crate::golden_folder("optimizers");
-    let manifest = std::fs::read(folder.join("manifest.json")).expect("a manifest");
-    let cases: Vec<Case> = serde_json::from_slice(&manifest).unwrap();
+    let cases: Vec<Case> = golden::cases(&folder);
     let (mut ran, mut compared, mut skipped) = (0, 0, 0);
     let (mut parameter, mut change, mut state_worst) = (Worst::default(), Worst::default(), Worst::default());
     for case in &cases {
-        let stored = read(&folder.join(&case.file));
+        let stored = golden::read(&folder.join(&case.file));
         let Some(optimizer) = optimizer(case, &below(&stored, "theta/")) else {
             let name = case.config["optimizer"].as_str().expect("a name");
             crate::announce(&format!("SKIPPED golden optimizers/{}: {name} is not built", case.file));
             skipped += 1;
             continue;
         };
-        let mut before = below(&stored, "params/0/");
-        let layout = layout_of(&before);
-        let mut state = optimizer.init(params_of(&layout, &before), &[case.num_steps]).unwrap();
-        let mut case_worst = Worst::default();
-        for step in 0..case.steps {
-            let grads = params_of(&layout, &below(&stored, &format!("grads/{step}/")));
-            let after = below(&stored, &format!("params/{}/", step + 1));
-            let old = state.params.clone();
-            state = optimizer.update(state, &grads, &stored["losses"].values[step..=step]).unwrap();
-            for (index, spec) in layout.tensors().iter().enumerate() {
-                let (before, after) = (&before[spec.name()].values, &after[spec.name()].values);
-                for (i, (got, old)) in state.params.tensor(index).iter().zip(old.tensor(index)).enumerate() {
-                    let place = || format!("{} step {step} {}[{i}]: {got} for {}", case.file, spec.name(), after[i]);
-                    case_worst.see((got - after[i]).abs(), place);
-                    let expected = after[i] - before[i];
-                    let excess = ((got - old) - expected).abs() - 3.0 * ulp(after[i].abs().max(before[i].abs()));
-                    change.see(excess.max(0.0) / expected.abs().max(f32::MIN_POSITIVE), place);
-                }
-            }
-            before = after;
-        }
+        let name = case.config["optimizer"].as_str().expect("a name");
+        let followed = golden::follow(optimizer.as_ref(), &stored, case.num_steps, case.steps, &case.file);
         let expected = below(&stored, "state/final/");
-        compared += compare_state(&state, &expected, &case.file, &mut state_worst);
-        println!("{:32} worst parameter difference {:.1e}", case.file, case_worst.value);
-        parameter.see(case_worst.value, || case_worst.place.clone());
+        let mut case_state = Worst::default();
+        let slot_of = |key: &str| slot_name(name, key);
+        compared += golden::compare_state(&followed.state, &expected, slot_of, &case.file, &mut case_state);
+        println!(
+            "{:32} worst difference: parameter {:.1e}, change {:.1e}, state {:.1e}",
+            case.file, followed.parameter.value, followed.change.value, case_state.value
+        );
+        state_worst.merge(case_state);
+        parameter.merge(followed.parameter);
+        change.merge(followed.change);
         ran += 1;
     }
     crate::announce(&format!(

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use paceline_optimizer_core::learned::{AdafacMlpConfig, HyperV2Config, LearnedOptimizer, LearnedOptimizerConfig};
-use paceline_optimizer_core::optimizer::{OptState, Optimizer, OptimizerConfig};
+use paceline_optimizer_core::optimizer::{Adam, AdamW, OptState, Optimizer, OptimizerConfig, Sgd, Sgdm};
 use paceline_optimizer_core::{Error, Layout, Params, Seed, TensorSpec, Theta, noise};
 
 fn layout() -> Arc<Layout> {
@@ -13,7 +13,7 @@ fn layout() -> Arc<Layout> {
     Layout::new(shapes.iter().map(|&(name, shape)| TensorSpec::new(name, shape)).collect()).unwrap()
 }
 
-fn random(seed: u64, lanes: usize) -> Params {
+pub(crate) fn random(seed: u64, lanes: usize) -> Params {
     let mut params = Params::zeros(&layout(), lanes);
     for index in 0..params.layout().len() {
         noise::normals(Seed::new(seed).fold_in(index as u64), 0, params.tensor_mut(index));
@@ -21,7 +21,7 @@ fn random(seed: u64, lanes: usize) -> Params {
     params
 }
 
-fn learned() -> [Arc<dyn LearnedOptimizer>; 4] {
+pub(crate) fn learned() -> [Arc<dyn LearnedOptimizer>; 4] {
     let small = HyperV2Config { lstm_hidden_size: 9, param_inits: 5, ..HyperV2Config::default() };
     let other = HyperV2Config {
         use_bugged_loss_features: false,
@@ -42,7 +42,7 @@ fn learned() -> [Arc<dyn LearnedOptimizer>; 4] {
 }
 
 /// One theta a lane: the initial one, moved.
-fn thetas(optimizer: &dyn LearnedOptimizer, lanes: usize) -> Theta {
+pub(crate) fn thetas(optimizer: &dyn LearnedOptimizer, lanes: usize) -> Theta {
     let size = optimizer.layout().size();
     let initial = optimizer.init_theta(Seed::new(3));
     let mut values = vec![0.0; lanes * size];
@@ -57,18 +57,24 @@ fn lane_of(theta: &Theta, lane: usize) -> Theta {
     Theta::new(theta.layout(), 1, theta.lane(lane).to_vec()).unwrap()
 }
 
-fn hand_designed() -> [Box<dyn Optimizer>; 4] {
+pub(crate) fn hand_designed() -> [Box<dyn Optimizer>; 4] {
     [
-        OptimizerConfig::Sgd { learning_rate: 0.1 },
-        OptimizerConfig::Sgdm { learning_rate: 0.1, momentum: 0.9 },
-        OptimizerConfig::Adam { learning_rate: 0.1 },
-        OptimizerConfig::AdamW { learning_rate: 0.1, weight_decay: 0.1 },
+        OptimizerConfig::Sgd(Sgd { learning_rate: 0.1.into() }),
+        OptimizerConfig::Sgdm(Sgdm { learning_rate: 0.1.into(), momentum: 0.9 }),
+        OptimizerConfig::Adam(Adam::new(0.1)),
+        OptimizerConfig::AdamW(AdamW { learning_rate: 0.1.into(), weight_decay: 0.1, ..AdamW::default() }),
     ]
-    .map(|config| config.build())
+    .map(|config| config.build().unwrap())
 }
 
 /// Some updates with gradients of all `lanes`, of which `chosen` are taken.
-fn train(optimizer: &dyn Optimizer, mut state: OptState, first: u64, steps: u64, chosen: &[usize]) -> OptState {
+pub(crate) fn train(
+    optimizer: &dyn Optimizer,
+    mut state: OptState,
+    first: u64,
+    steps: u64,
+    chosen: &[usize],
+) -> OptState {
     for step in first..first + steps {
         let mut grads = random(100 + step, 3);
         if step == 1 {
@@ -82,12 +88,12 @@ fn train(optimizer: &dyn Optimizer, mut state: OptState, first: u64, steps: u64,
 }
 
 /// Bits of parameters and slots, so that NaN equals itself.
-fn bits(state: &OptState) -> Vec<u32> {
+pub(crate) fn bits(state: &OptState) -> Vec<u32> {
     let params = (0..state.params.layout().len()).flat_map(|index| state.params.tensor(index));
     params.chain(state.slots.iter().flat_map(|slot| &slot.values)).map(|value| value.to_bits()).collect()
 }
 
-const HORIZONS: [u32; 3] = [7, 100, 2000];
+pub(crate) const HORIZONS: [u32; 3] = [7, 100, 2000];
 
 /// Runs three lanes together (the third becomes NaN) and each alone, with the optimizer that `bound` gives for them.
 fn assert_lanes_are_independent(name: &str, bound: impl Fn(&[usize]) -> Box<dyn Optimizer>) {

@@ -45,8 +45,7 @@ impl Setup {
     }
 
     fn sequence(&self, slot: u32) -> SlotSequence {
-        let estimator = &self.estimator;
-        SlotSequence::new(Seed::new(21), slot, estimator.horizon, estimator.window(), &[1.0, 1.0]).unwrap()
+        SlotSequence::new(Seed::new(21), slot, &self.estimator, 100, &[1.0, 1.0]).unwrap()
     }
 
     /// A theta that moves from outer step to outer step, as it does while meta-training.
@@ -88,7 +87,8 @@ fn a_rebuilt_particle_is_the_kept_one_to_the_bit() {
             EstimatorKind::Nres { window },
             EstimatorKind::TruncatedEs { window },
         ] {
-            let setup = Setup::new(kind, horizon);
+            let mut setup = Setup::new(kind, horizon.clone());
+            setup.estimator.initial_offset = 3;
             let mut sequence = setup.sequence(2);
             let mut kept = None;
             let mut carried = 0;

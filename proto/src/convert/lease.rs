@@ -48,14 +48,20 @@ impl TryFrom<pb::Trajectory> for Wire<Trajectory> {
         if trajectory.horizon == 0 {
             return Err(ProtocolError::invalid("horizon", "is at least 1 inner step, got 0"));
         }
-        if trajectory.inner_step > trajectory.horizon {
-            let reason = format!("is at most the horizon {}, got {}", trajectory.horizon, trajectory.inner_step);
+        if trajectory.offset >= trajectory.horizon {
+            let reason = format!("is below the horizon {}, got {}", trajectory.horizon, trajectory.offset);
+            return Err(ProtocolError::invalid("offset", reason));
+        }
+        let length = trajectory.horizon - trajectory.offset;
+        if trajectory.inner_step > length {
+            let reason = format!("is at most the trajectory's length {length}, got {}", trajectory.inner_step);
             return Err(ProtocolError::invalid("inner_step", reason));
         }
         Ok(Self(Trajectory {
             index: trajectory.index,
             family: trajectory.family as usize,
             horizon: trajectory.horizon,
+            offset: trajectory.offset,
             began: trajectory.began,
             inner_step: trajectory.inner_step,
         }))
@@ -68,6 +74,7 @@ impl From<Wire<Trajectory>> for pb::Trajectory {
             index: trajectory.index,
             family: u32::try_from(trajectory.family).unwrap_or(u32::MAX),
             horizon: trajectory.horizon,
+            offset: trajectory.offset,
             began: trajectory.began,
             inner_step: trajectory.inner_step,
         }

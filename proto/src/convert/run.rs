@@ -1,6 +1,7 @@
 //! Where a run stands, and the wish for one.
 
 use bytes::Bytes;
+use paceline_optimizer_core::outer::Variance;
 
 use super::{Converted, ProtocolError, from_nan, nested, run_id, theta_hash, to_nan};
 use crate::model::{CreateRequest, Ledger, RunState, RunStatus};
@@ -32,6 +33,10 @@ impl TryFrom<pb::RunState> for RunState {
             outer_step: state.outer_step,
             meta_loss: from_nan(state.meta_loss),
             grad_norm: from_nan(state.grad_norm),
+            variance: Variance {
+                signal_to_noise: state.signal_to_noise,
+                antithetic_correlation: state.antithetic_correlation,
+            },
             inner_steps: state.inner_steps,
             diverged_lanes: state.diverged_lanes,
             theta_hash: theta_hash(&state.theta_hash, "theta_hash")?,
@@ -65,6 +70,8 @@ impl From<RunState> for pb::RunState {
             durable_checkpoint: state.durable_checkpoint,
             workers: state.workers,
             ledger: Some(state.ledger.into()),
+            signal_to_noise: state.variance.signal_to_noise,
+            antithetic_correlation: state.variance.antithetic_correlation,
         }
     }
 }

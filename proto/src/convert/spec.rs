@@ -2,7 +2,8 @@
 //! made, by [`RunSpec::validate`].
 
 use paceline_optimizer_core::Seed;
-use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss};
+use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss};
+use paceline_optimizer_core::optimizer::Schedule;
 use paceline_optimizer_core::outer::{OuterConfig, Report, ThetaOptimizer};
 use paceline_optimizer_core::schedule::HorizonSchedule;
 use serde::de::DeserializeOwned;
@@ -66,24 +67,43 @@ impl TryFrom<pb::Estimator> for Wire<EstimatorConfig> {
 
     fn try_from(estimator: pb::Estimator) -> Converted<Self> {
         let kind = match estimator.kind.ok_or_else(|| ProtocolError::Missing { field: "kind".into() })? {
-            pb::estimator::Kind::FullEs(full) => EstimatorKind::FullEs {
-                loss: match known(full.loss, "full_es.loss")? {
-                    pb::MetaLoss::Unspecified => return Err(unspecified("full_es.loss")),
-                    pb::MetaLoss::Average => MetaLoss::Average,
-                    pb::MetaLoss::Min => MetaLoss::Min,
-                    pb::MetaLoss::Last => MetaLoss::Last,
-                },
-            },
-            pb::estimator::Kind::Pes(pes) => EstimatorKind::Pes { window: pes.window },
+            pb::estimator::Kind::FullEs(full) => EstimatorKind::FullEs { loss: meta_loss(&full)? },
+            pb::estimator::Kind::Pes(pb::Pes { window }) => EstimatorKind::Pes { window },
+            pb::estimator::Kind::Gpes(pb::Gpes { window, period }) => EstimatorKind::Gpes { window, period },
+            pb::estimator::Kind::Nres(pb::Nres { window }) => EstimatorKind::Nres { window },
+            pb::estimator::Kind::TruncatedEs(pb::TruncatedEs { window }) => EstimatorKind::TruncatedEs { window },
         };
+        let loss_from = match known(estimator.loss_from, "loss_from")? {
+            pb::LossFrom::Unspecified | pb::LossFrom::TrainingBatch => LossFrom::TrainingBatch,
+            pb::LossFrom::SameData => LossFrom::SameData,
+            pb::LossFrom::Train => LossFrom::Train,
+            pb::LossFrom::InnerValid => LossFrom::InnerValid,
+            pb::LossFrom::OuterValid => LossFrom::OuterValid,
+        };
+        let horizon = nested::<_, Wire<_>>(estimator.horizon, "horizon")?.0;
         Ok(Self(EstimatorConfig {
-            kind,
-            // Half of the f64 digits are dropped here; a value beyond f32 becomes infinite or 0 and fails validation.
-            sigma: estimator.sigma as f32,
-            horizon: nested::<_, Wire<_>>(estimator.horizon, "horizon")?.0,
+            loss_from,
+            initial_offset: estimator.initial_offset,
             clip_delta: estimator.clip_delta,
             sign_delta: estimator.sign_delta,
+            // Half of the f64 digits are dropped here; a value beyond f32 becomes infinite or 0 and fails validation.
+            ..EstimatorConfig::new(kind, estimator.sigma as f32, horizon)
         }))
+    }
+}
+
+fn meta_loss(full: &pb::FullEs) -> Converted<MetaLoss> {
+    let batches = full.recompute_batches;
+    let loss = match known(full.loss, "full_es.loss")? {
+        pb::MetaLoss::Unspecified => return Err(unspecified("full_es.loss")),
+        pb::MetaLoss::Average => MetaLoss::Average,
+        pb::MetaLoss::Min => MetaLoss::Min,
+        pb::MetaLoss::Last => MetaLoss::Last,
+        pb::MetaLoss::LastRecompute => return Ok(MetaLoss::LastRecompute { batches }),
+    };
+    match batches {
+        0 => Ok(loss),
+        got => Err(ProtocolError::invalid("full_es.recompute_batches", format!("is 0 with this loss, got {got}"))),
     }
 }
 
@@ -91,14 +111,25 @@ impl From<Wire<EstimatorConfig>> for pb::Estimator {
     fn from(Wire(estimator): Wire<EstimatorConfig>) -> Self {
         let kind = match estimator.kind {
             EstimatorKind::FullEs { loss } => {
-                let loss = match loss {
-                    MetaLoss::Average => pb::MetaLoss::Average,
-                    MetaLoss::Min => pb::MetaLoss::Min,
-                    MetaLoss::Last => pb::MetaLoss::Last,
+                let (loss, recompute_batches) = match loss {
+                    MetaLoss::Average => (pb::MetaLoss::Average, 0),
+                    MetaLoss::Min => (pb::MetaLoss::Min, 0),
+                    MetaLoss::Last => (pb::MetaLoss::Last, 0),
+                    MetaLoss::LastRecompute { batches } => (pb::MetaLoss::LastRecompute, batches),
                 };
-                pb::estimator::Kind::FullEs(pb::FullEs { loss: loss.into() })
+                pb::estimator::Kind::FullEs(pb::FullEs { loss: loss.into(), recompute_batches })
             }
             EstimatorKind::Pes { window } => pb::estimator::Kind::Pes(pb::Pes { window }),
+            EstimatorKind::Gpes { window, period } => pb::estimator::Kind::Gpes(pb::Gpes { window, period }),
+            EstimatorKind::Nres { window } => pb::estimator::Kind::Nres(pb::Nres { window }),
+            EstimatorKind::TruncatedEs { window } => pb::estimator::Kind::TruncatedEs(pb::TruncatedEs { window }),
+        };
+        let loss_from = match estimator.loss_from {
+            LossFrom::TrainingBatch => pb::LossFrom::TrainingBatch,
+            LossFrom::SameData => pb::LossFrom::SameData,
+            LossFrom::Train => pb::LossFrom::Train,
+            LossFrom::InnerValid => pb::LossFrom::InnerValid,
+            LossFrom::OuterValid => pb::LossFrom::OuterValid,
         };
         Self {
             sigma: estimator.sigma.into(),
@@ -106,6 +137,8 @@ impl From<Wire<EstimatorConfig>> for pb::Estimator {
             clip_delta: estimator.clip_delta,
             sign_delta: estimator.sign_delta,
             kind: Some(kind),
+            loss_from: loss_from.into(),
+            initial_offset: estimator.initial_offset,
         }
     }
 }
@@ -114,17 +147,39 @@ impl TryFrom<pb::Horizon> for Wire<HorizonSchedule> {
     type Error = ProtocolError;
 
     fn try_from(horizon: pb::Horizon) -> Converted<Self> {
-        let pb::Horizon { min_steps: min, max_steps: max } = horizon;
-        Ok(Self(match min == max {
-            true => HorizonSchedule::Constant { steps: min },
-            false => HorizonSchedule::LogUniform { min, max },
+        let pb::Horizon { min_steps: min, max_steps: max, curriculum } = horizon;
+        Ok(Self(match curriculum {
+            None if min == max => HorizonSchedule::Constant { steps: min },
+            None => HorizonSchedule::LogUniform { min, max },
+            Some(pb::horizon::Curriculum::Scheduled(pb::ScheduledLength { length_json, deviation })) => {
+                let length = json(&length_json, "scheduled.length_json")?;
+                HorizonSchedule::Scheduled { length, deviation, min, max }
+            }
+            Some(pb::horizon::Curriculum::ScheduledLogUniform(bounds)) => {
+                let shortest = json(&bounds.shortest_json, "scheduled_log_uniform.shortest_json")?;
+                let longest = json(&bounds.longest_json, "scheduled_log_uniform.longest_json")?;
+                HorizonSchedule::ScheduledLogUniform { shortest, longest, min, max }
+            }
         }))
     }
 }
 
 impl From<Wire<HorizonSchedule>> for pb::Horizon {
     fn from(Wire(horizon): Wire<HorizonSchedule>) -> Self {
-        Self { min_steps: horizon.min(), max_steps: horizon.max() }
+        let (min_steps, max_steps) = (horizon.min(), horizon.max());
+        let text = |schedule: &Schedule| serde_json::to_string(schedule).expect("a schedule is plain numbers");
+        let curriculum = match &horizon {
+            HorizonSchedule::Constant { .. } | HorizonSchedule::LogUniform { .. } => None,
+            HorizonSchedule::Scheduled { length, deviation, .. } => {
+                let scheduled = pb::ScheduledLength { length_json: text(length), deviation: *deviation };
+                Some(pb::horizon::Curriculum::Scheduled(scheduled))
+            }
+            HorizonSchedule::ScheduledLogUniform { shortest, longest, .. } => {
+                let bounds = pb::ScheduledLogUniform { shortest_json: text(shortest), longest_json: text(longest) };
+                Some(pb::horizon::Curriculum::ScheduledLogUniform(bounds))
+            }
+        };
+        Self { min_steps, max_steps, curriculum }
     }
 }
 

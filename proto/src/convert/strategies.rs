@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss, PairReport};
+use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss, PairReport};
 use paceline_optimizer_core::learned::LearnedOptimizerConfig;
-use paceline_optimizer_core::outer::{OuterConfig, Report, ThetaOptimizer};
+use paceline_optimizer_core::optimizer::Schedule;
+use paceline_optimizer_core::outer::{OuterConfig, Report, ThetaOptimizer, Variance};
 use paceline_optimizer_core::schedule::{HorizonSchedule, Trajectory, Window};
 use paceline_optimizer_core::{Seed, ThetaHash};
 use proptest::collection::vec;
@@ -47,27 +48,70 @@ fn holdings() -> impl Strategy<Value = Vec<Holdings>> {
     vec(one, 0..3)
 }
 
-fn estimator() -> impl Strategy<Value = EstimatorConfig> {
-    let kind = prop_oneof![
+fn schedule() -> impl Strategy<Value = Schedule> {
+    prop_oneof![
+        finite().prop_map(|value| Schedule::Constant { value }),
+        (finite(), finite(), any::<u64>()).prop_map(|(init_value, end_value, steps)| Schedule::Linear {
+            init_value,
+            end_value,
+            steps
+        }),
+        vec((any::<u64>(), finite()), 1..4).prop_map(|points| {
+            let (times, values) = points.into_iter().unzip();
+            Schedule::PiecewiseLinear { times, values }
+        }),
+    ]
+}
+
+fn horizon() -> impl Strategy<Value = HorizonSchedule> {
+    let bounds = || (any::<u32>(), any::<u32>());
+    prop_oneof![
+        any::<u32>().prop_map(|steps| HorizonSchedule::Constant { steps }),
+        bounds()
+            .prop_filter("equal bounds mean a constant", |(min, max)| min != max)
+            .prop_map(|(min, max)| HorizonSchedule::LogUniform { min, max }),
+        (schedule(), finite(), bounds()).prop_map(|(length, deviation, (min, max))| HorizonSchedule::Scheduled {
+            length,
+            deviation,
+            min,
+            max
+        }),
+        (schedule(), schedule(), bounds()).prop_map(|(shortest, longest, (min, max))| {
+            HorizonSchedule::ScheduledLogUniform { shortest, longest, min, max }
+        }),
+    ]
+}
+
+fn estimator_kind() -> impl Strategy<Value = EstimatorKind> {
+    prop_oneof![
         Just(EstimatorKind::FullEs { loss: MetaLoss::Average }),
         Just(EstimatorKind::FullEs { loss: MetaLoss::Min }),
         Just(EstimatorKind::FullEs { loss: MetaLoss::Last }),
+        any::<u32>().prop_map(|batches| EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { batches } }),
         any::<u32>().prop_map(|window| EstimatorKind::Pes { window }),
-    ];
-    let horizon = prop_oneof![
-        any::<u32>().prop_map(|steps| HorizonSchedule::Constant { steps }),
-        (any::<u32>(), any::<u32>())
-            .prop_filter("equal bounds mean a constant", |(min, max)| min != max)
-            .prop_map(|(min, max)| HorizonSchedule::LogUniform { min, max }),
+        (any::<u32>(), any::<u32>()).prop_map(|(window, period)| EstimatorKind::Gpes { window, period }),
+        any::<u32>().prop_map(|window| EstimatorKind::Nres { window }),
+        any::<u32>().prop_map(|window| EstimatorKind::TruncatedEs { window }),
+    ]
+}
+
+fn estimator() -> impl Strategy<Value = EstimatorConfig> {
+    let loss_from = prop_oneof![
+        Just(LossFrom::TrainingBatch),
+        Just(LossFrom::SameData),
+        Just(LossFrom::Train),
+        Just(LossFrom::InnerValid),
+        Just(LossFrom::OuterValid),
     ];
     let sigma = any::<f32>().prop_filter("finite", |sigma| sigma.is_finite());
-    (kind, horizon, sigma, option::of(finite()), option::of(finite())).prop_map(
-        |(kind, horizon, sigma, clip_delta, sign_delta)| EstimatorConfig {
-            kind,
-            sigma,
-            horizon,
+    let deltas = (option::of(finite()), option::of(finite()));
+    (estimator_kind(), horizon(), sigma, loss_from, any::<u32>(), deltas).prop_map(
+        |(kind, horizon, sigma, loss_from, initial_offset, (clip_delta, sign_delta))| EstimatorConfig {
+            loss_from,
+            initial_offset,
             clip_delta,
             sign_delta,
+            ..EstimatorConfig::new(kind, sigma, horizon)
         },
     )
 }
@@ -133,12 +177,13 @@ pub(crate) fn spec() -> impl Strategy<Value = RunSpec> {
 }
 
 fn trajectory() -> impl Strategy<Value = Trajectory> {
-    (any::<u64>(), 1..=u32::MAX, any::<u64>(), any::<prop::sample::Index>()).prop_map(
-        |(index, horizon, began, place)| {
-            // Family 0 is in every mixture.
-            Trajectory { index, family: 0, horizon, began, inner_step: place.index(horizon as usize) as u32 }
-        },
-    )
+    let place = any::<prop::sample::Index>;
+    (any::<u64>(), 1..=u32::MAX, any::<u64>(), place(), place()).prop_map(|(index, horizon, began, end, place)| {
+        let offset = end.index(horizon as usize) as u32;
+        let inner_step = place.index((horizon - offset) as usize) as u32;
+        // Family 0 is in every mixture.
+        Trajectory { index, family: 0, horizon, offset, began, inner_step }
+    })
 }
 
 pub(crate) fn lease() -> impl Strategy<Value = Lease> {
@@ -212,9 +257,10 @@ pub(crate) fn run_state() -> impl Strategy<Value = RunState> {
             outstanding,
         });
     let counts = (any::<[u64; 4]>(), any::<u32>());
-    let numbers = (option::of(finite()), option::of(finite()));
+    let numbers = (option::of(finite()), option::of(finite()), option::of(finite()), option::of(finite()));
     (id::<RunId>(), spec(), status, ".{0,20}", counts, numbers, hash(), ledger).prop_map(
-        |(run, spec, status, reason, counts, (meta_loss, grad_norm), theta_hash, ledger)| {
+        |(run, spec, status, reason, counts, numbers, theta_hash, ledger)| {
+            let (meta_loss, grad_norm, signal_to_noise, antithetic_correlation) = numbers;
             let ([outer_step, inner_steps, diverged_lanes, durable_checkpoint], workers) = counts;
             // A failed run does not wait: its reason is in its status.
             let reason = if matches!(status, RunStatus::Failed { .. }) { String::new() } else { reason };
@@ -226,6 +272,7 @@ pub(crate) fn run_state() -> impl Strategy<Value = RunState> {
                 outer_step,
                 meta_loss,
                 grad_norm,
+                variance: Variance { signal_to_noise, antithetic_correlation },
                 inner_steps,
                 diverged_lanes,
                 theta_hash,

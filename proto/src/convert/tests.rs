@@ -138,6 +138,20 @@ fn every_wrong_field_is_named() {
         (many_holdings.try_into().map(|_: Submission| ()).unwrap_err(), "holdings: holds at most 64 entries, got 65"),
         (leased(|l| l.current = None), "current: is required"),
         (leased(|l| l.current.as_mut().unwrap().horizon = 0), "current.horizon: is at least 1"),
+        (
+            leased(|l| {
+                let current = l.current.as_mut().unwrap();
+                (current.horizon, current.offset) = (7, 7);
+            }),
+            "current.offset: is below the horizon 7",
+        ),
+        (
+            leased(|l| {
+                let current = l.current.as_mut().unwrap();
+                (current.horizon, current.offset, current.inner_step) = (7, 3, 5);
+            }),
+            "current.inner_step: is at most the trajectory's length 4, got 5",
+        ),
         (leased(|l| l.theta = Some(vec![0; 6].into())), "theta: holds little-endian f32 values"),
         (leased(|l| l.theta_hash.clear()), "theta_hash: is required"),
         (
@@ -157,10 +171,26 @@ fn every_wrong_field_is_named() {
         (planned(|s| s.estimator.as_mut().unwrap().horizon = None), "estimator.horizon: is required"),
         (
             planned(|s| {
-                let kind = pb::estimator::Kind::FullEs(pb::FullEs { loss: 9 });
+                let kind = pb::estimator::Kind::FullEs(pb::FullEs { loss: 9, recompute_batches: 0 });
                 s.estimator.as_mut().unwrap().kind = Some(kind);
             }),
             "estimator.full_es.loss: no value 9 is known",
+        ),
+        (
+            planned(|s| {
+                let kind = pb::estimator::Kind::FullEs(pb::FullEs { loss: 1, recompute_batches: 5 });
+                s.estimator.as_mut().unwrap().kind = Some(kind);
+            }),
+            "estimator.full_es.recompute_batches: is 0 with this loss, got 5",
+        ),
+        (planned(|s| s.estimator.as_mut().unwrap().loss_from = 6), "estimator.loss_from: no value 6 is known"),
+        (
+            planned(|s| {
+                let scheduled = pb::ScheduledLength { length_json: "[]".into(), deviation: 0.0 };
+                let horizon = s.estimator.as_mut().unwrap().horizon.as_mut().unwrap();
+                horizon.curriculum = Some(pb::horizon::Curriculum::Scheduled(scheduled));
+            }),
+            "estimator.horizon.scheduled.length_json: is no valid JSON",
         ),
         (planned(|s| s.outer.as_mut().unwrap().report = 0), "outer.report: is required"),
         (planned(|s| s.outer.as_mut().unwrap().optimizer = None), "outer.optimizer: is required"),
@@ -227,7 +257,8 @@ fn nothing_yet_travels_as_nan() {
 fn equal_bounds_of_a_horizon_are_a_constant() {
     use paceline_optimizer_core::schedule::HorizonSchedule;
     let horizon = |min_steps, max_steps| {
-        let wire: Converted<super::spec::Wire<HorizonSchedule>> = pb::Horizon { min_steps, max_steps }.try_into();
+        let wire: Converted<super::spec::Wire<HorizonSchedule>> =
+            pb::Horizon { min_steps, max_steps, curriculum: None }.try_into();
         wire.unwrap().0
     };
     assert_eq!(horizon(7, 7), HorizonSchedule::Constant { steps: 7 });

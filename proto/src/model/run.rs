@@ -1,6 +1,7 @@
 //! Where a run stands.
 
 use paceline_optimizer_core::ThetaHash;
+use paceline_optimizer_core::outer::Variance;
 
 use super::{RunId, RunSpec};
 
@@ -75,6 +76,8 @@ pub struct RunState {
     pub meta_loss: Option<f64>,
     /// Euclidean norm of the last meta-gradient before clipping; `None` before the first.
     pub grad_norm: Option<f64>,
+    /// How noisy the last meta-gradient was.
+    pub variance: Variance,
     /// Inner steps trained so far, all lanes.
     pub inner_steps: u64,
     /// Lanes that ended non-finite so far.

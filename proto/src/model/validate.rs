@@ -5,7 +5,7 @@
 //! refusal at a time.
 
 use paceline_optimizer_core::Error;
-use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind};
+use paceline_optimizer_core::estimator::EstimatorConfig;
 use paceline_optimizer_core::outer::OuterConfig;
 
 use super::{RunSpec, TaskSpec};
@@ -115,14 +115,11 @@ fn estimator(faults: &mut Faults, estimator: &EstimatorConfig) {
     faults.at_least_one(shortest, "estimator.horizon");
     let must = format!("at least the shortest, {shortest}");
     faults.check(longest >= shortest, "estimator.horizon.max", &must, longest);
-    match estimator.kind {
-        EstimatorKind::FullEs { .. } => {}
-        EstimatorKind::Pes { window } => {
-            faults.check(window >= 2, "estimator.window", "at least 2", window);
-            // At most one reset fits a window, so a window must not outlast a whole trajectory.
-            let must = format!("shorter than the shortest horizon, {shortest}");
-            faults.check(window < shortest, "estimator.window", &must, window);
-        }
+    if let Some(window) = estimator.window() {
+        faults.check(window >= 2, "estimator.window", "at least 2", window);
+        // At most one reset fits a window, so a window must not outlast a whole trajectory.
+        let must = format!("shorter than the shortest horizon, {shortest}");
+        faults.check(window < shortest, "estimator.window", &must, window);
     }
 }
 

@@ -18,7 +18,7 @@ use paceline_optimizer_core::learned::LearnedOptimizer;
 use paceline_optimizer_core::outer::slot_gradient;
 use paceline_optimizer_core::schedule::Window;
 use paceline_optimizer_core::unroll::{
-    PairId, PairOutcome, Particle, UnrollContext, full_es_pair, pes_pair, replay_pair,
+    PairId, PairOutcome, Particle, UnrollContext, full_es_pair, replay_pair, window_pair,
 };
 use paceline_optimizer_core::{Error as CoreError, Theta};
 use paceline_proto::model::{Holdings, Lease, ResultBody, RunId, RunSpec, SeedCoded};
@@ -300,7 +300,10 @@ impl SlotWork {
             EstimatorKind::FullEs { .. } => {
                 full_es_pair(&self.context(), theta, id, &self.window).map(|outcome| (outcome, None))
             }
-            EstimatorKind::Pes { .. } => pes_pair(&self.context(), theta, id, &self.window, particle)
+            EstimatorKind::Pes { .. }
+            | EstimatorKind::Gpes { .. }
+            | EstimatorKind::Nres { .. }
+            | EstimatorKind::TruncatedEs { .. } => window_pair(&self.context(), theta, id, &self.window, particle)
                 .map(|(outcome, particle)| (outcome, Some(particle))),
         }
     }
@@ -314,7 +317,7 @@ impl SlotWork {
             &self.window,
             &self.spec.estimator,
             reports,
-            self.optimizer.layout().size(),
+            self.optimizer.layout(),
         );
         let losses: f64 = reports.iter().map(|report| report.loss_plus + report.loss_minus).sum();
         ResultBody::Dense {

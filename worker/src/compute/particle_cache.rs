@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn at(inner_step: u32) -> Trajectory {
-        Trajectory { index: 0, family: 0, horizon: 100, began: 0, inner_step }
+        Trajectory { horizon: 100, inner_step, ..Trajectory::default() }
     }
 
     /// 80 bytes: ten f32 in each of two lanes.

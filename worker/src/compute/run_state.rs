@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use paceline_optimizer_core::estimator::EstimatorKind;
 use paceline_optimizer_core::learned::LearnedOptimizer;
 use paceline_optimizer_core::schedule::Trajectory;
 use paceline_optimizer_core::task::TaskFamily;
@@ -92,7 +91,7 @@ impl RunState {
     /// # Errors
     /// [`ComputeError::Failed`] if the window does not fit the run.
     pub(super) fn start(&self, slot: u32, outer_step: u64, current: &Trajectory) -> Result<Start, ComputeError> {
-        if matches!(self.spec.estimator.kind, EstimatorKind::FullEs { .. }) || current.inner_step == 0 {
+        if self.spec.estimator.window().is_none() || current.inner_step == 0 {
             return Ok(Start::Fresh);
         }
         if let Some(particles) = self.particles.at(slot, outer_step, current) {

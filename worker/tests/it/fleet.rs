@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use paceline_coordinator::{Config as CoordinatorConfig, serve};
 use paceline_optimizer_core::Seed;
-use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss};
+use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss};
 use paceline_optimizer_core::learned::LearnedOptimizerConfig;
+use paceline_optimizer_core::optimizer::Schedule;
 use paceline_optimizer_core::outer::{OuterConfig, Report, ThetaOptimizer};
 use paceline_optimizer_core::schedule::HorizonSchedule;
 use paceline_proto::client::{RunClient, endpoint};
@@ -30,13 +31,7 @@ fn spec(kind: EstimatorKind, report: Report, steps: u64) -> RunSpec {
         name: "tiny".into(),
         seed: Seed::new(5),
         optimizer: LearnedOptimizerConfig::LearnableAdam,
-        estimator: EstimatorConfig {
-            kind,
-            sigma: 0.1,
-            horizon: HorizonSchedule::LogUniform { min: 5, max: 12 },
-            clip_delta: None,
-            sign_delta: None,
-        },
+        estimator: EstimatorConfig::new(kind, 0.1, HorizonSchedule::LogUniform { min: 5, max: 12 }),
         outer: OuterConfig {
             steps,
             slots: 3,
@@ -136,13 +131,34 @@ async fn trained(spec: &RunSpec, fleet: &[usize]) -> RunState {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_worker_and_two_end_with_the_same_theta() {
     let full_es = EstimatorKind::FullEs { loss: MetaLoss::Average };
-    for spec in [pes(), spec(full_es, Report::Dense, 3)] {
+    let seeds = |kind| spec(kind, Report::SeedCoded, STEPS / 4);
+    let mut staggered = seeds(EstimatorKind::Gpes { window: 3, period: 6 });
+    staggered.estimator = EstimatorConfig {
+        initial_offset: 12,
+        loss_from: LossFrom::OuterValid,
+        horizon: HorizonSchedule::Scheduled {
+            length: Schedule::Linear { init_value: 6.0, end_value: 12.0, steps: 10 },
+            deviation: 1.0,
+            min: 5,
+            max: 14,
+        },
+        ..staggered.estimator
+    };
+    for spec in [
+        pes(),
+        spec(full_es, Report::Dense, 3),
+        seeds(EstimatorKind::Nres { window: 3 }),
+        seeds(EstimatorKind::TruncatedEs { window: 3 }),
+        staggered,
+    ] {
         let alone = trained(&spec, &[1]).await;
         let together = trained(&spec, &[2, 1]).await;
         assert_eq!(together.theta_hash, alone.theta_hash);
         assert_eq!(together.meta_loss, alone.meta_loss);
         assert_eq!(together.inner_steps, alone.inner_steps);
+        assert_eq!(together.variance, alone.variance);
         assert!(alone.inner_steps > 0 && alone.grad_norm.is_some_and(|norm| norm > 0.0), "{alone:?}");
+        assert!(alone.variance.signal_to_noise.is_some(), "three slots can be split: {alone:?}");
     }
 }
 

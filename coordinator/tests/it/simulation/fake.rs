@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use paceline_coordinator::machine::StepResult;
 use paceline_optimizer_core::ThetaHash;
-use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary};
+use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary, Variance};
 use paceline_proto::model::{CheckpointInfo, RunId};
 use sha2::{Digest, Sha256};
 
@@ -41,7 +41,11 @@ impl FakeWeights {
     pub(super) fn result(&self) -> StepResult {
         StepResult {
             theta_hash: self.hash(),
-            summary: StepSummary { meta_loss: f64::from(self.theta[0]), grad_norm: f64::from(self.theta[1]) },
+            summary: StepSummary {
+                meta_loss: f64::from(self.theta[0]),
+                grad_norm: f64::from(self.theta[1]),
+                variance: Variance::default(),
+            },
             inner_steps: self.inner_steps,
             diverged_lanes: 0,
         }

@@ -17,19 +17,20 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::initial::{Initial, ThetaTensors, draw, sorted};
-use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_range, check_theta};
+use super::accumulators::Decays;
+use super::bank::NetworkShape;
+use super::hyper_theta::HyperShape;
+use super::initial::{Initial, draw, sorted};
+use super::inputs::InputGroups;
+use super::network::StepSettings;
+use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta};
 use crate::optimizer::Optimizer;
-use crate::params::{Layout, TensorSpec};
+use crate::params::Layout;
 use crate::{Error, Result, Seed, Theta};
 
-mod bank;
-mod hypernetwork;
-mod loss_buffer;
 mod tensor_features;
 mod update;
 
-use bank::{INPUT_GROUPS, INPUTS, OUTPUTS};
 use tensor_features::FEATURES;
 
 /// Settings of [`HyperV2`]. A key that is absent takes the default of the reference's constructor, which for
@@ -69,6 +70,48 @@ pub struct HyperV2Config {
     pub precondition_output: bool,
     /// Pretend that every loss is 1.
     pub constant_loss: bool,
+    /// Factor of the mean over the bank. It is 100 in the reference, and 1 in the smaller VeLO of `amoudgl/celo` @ 66d9761
+    /// (`velo.py`).
+    pub ff_mult: f32,
+    /// Decays of the momenta, each at least 0 and below 1. Here and below the values may vary but not their number, which
+    /// fixes the channels of the network: every published theta has three, one and three.
+    pub initial_momentum_decays: [f32; 3],
+    /// Decay of the second moment.
+    pub initial_rms_decays: [f32; 1],
+    /// Decays of the factored second moments.
+    pub initial_adafactor_decays: [f32; 3],
+    /// Input `g`: the gradient. This and all flags below are ablations: without a group of inputs theta lacks its
+    /// weights, and `w0__i` of the others are numbered consecutively.
+    pub with_g: bool,
+    /// Input `clip(g, ±0.1)`.
+    pub with_grad_clip_feat: bool,
+    /// Input `p`: the parameter.
+    pub with_p: bool,
+    /// Input `m`: the momenta; needs `with_m_feat` too. (The inputs derived from momenta have flags of their own.)
+    pub with_m: bool,
+    /// As `with_m`.
+    pub with_m_feat: bool,
+    /// Input `rms`: the second moment; needs `with_rms_feat` too.
+    pub with_rms: bool,
+    /// As `with_rms`.
+    pub with_rms_feat: bool,
+    /// Inputs `m·q` with `q = 1/√(rms + 1e-6)`. (Without them the reference forgets to compute `q` for the next two
+    /// unless both are on, and fails; here each flag stands for itself.)
+    pub with_rms_norm_g: bool,
+    /// Input `q`.
+    pub with_rsqrt_rms: bool,
+    /// Input `g·q`.
+    pub with_rms_only_norm_g: bool,
+    /// Inputs `fac_g`: the gradient divided by the root of the factored second moments.
+    pub with_fac_norm_g: bool,
+    /// Inputs `row` and `col`: the factored second moments.
+    pub with_fac_rms: bool,
+    /// Inputs `1/√(row + 1e-8)` and `1/√(col + 1e-8)`.
+    pub with_fac_rsqrt: bool,
+    /// Inputs `fac_m`: the momenta divided by the root of the factored second moments.
+    pub with_fac_mom_mult: bool,
+    /// All inputs of the three flags above.
+    pub adafactor_accumulator: bool,
 }
 
 impl Default for HyperV2Config {
@@ -90,37 +133,102 @@ impl Default for HyperV2Config {
             rnn_state_decay: 0.0,
             precondition_output: false,
             constant_loss: false,
+            ff_mult: 100.0,
+            initial_momentum_decays: [0.9, 0.99, 0.999],
+            initial_rms_decays: [0.999],
+            initial_adafactor_decays: [0.9, 0.99, 0.999],
+            with_g: true,
+            with_grad_clip_feat: true,
+            with_p: true,
+            with_m: true,
+            with_m_feat: true,
+            with_rms: true,
+            with_rms_feat: true,
+            with_rms_norm_g: true,
+            with_rsqrt_rms: true,
+            with_rms_only_norm_g: true,
+            with_fac_norm_g: true,
+            with_fac_rms: true,
+            with_fac_rsqrt: true,
+            with_fac_mom_mult: true,
+            adafactor_accumulator: true,
         }
     }
 }
 
 impl HyperV2Config {
-    fn check(&self) -> Result<()> {
+    /// The shape of theta.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if a setting is out of its range.
+    fn check(&self) -> Result<HyperShape> {
         check_range("lstm_hidden_size", self.lstm_hidden_size, 1..=4096)?;
         check_range("param_inits", self.param_inits, 1..=4096)?;
         check_range("ff_hidden_size", self.ff_hidden_size, 1..=256)?;
         check_range("ff_hidden_layers", self.ff_hidden_layers, 1..=8)?;
         check_finite("exp_mult", self.exp_mult)?;
         check_finite("step_mult", self.step_mult)?;
+        check_finite("ff_mult", self.ff_mult)?;
+        check_decays("initial_momentum_decays", &self.initial_momentum_decays)?;
+        check_decays("initial_rms_decays", &self.initial_rms_decays)?;
+        check_decays("initial_adafactor_decays", &self.initial_adafactor_decays)?;
         if !(0.0..1.0).contains(&self.rnn_state_decay) {
             return Err(Error::setting("rnn_state_decay", "must be at least 0 and below 1", self.rnn_state_decay));
         }
-        match self.clip_param_scale_amount {
-            Some(amount) if !(amount > 0.0 && amount.is_finite()) => {
-                Err(Error::setting("clip_param_scale_amount", "must be a positive number", amount))
-            }
-            _ => Ok(()),
+        if let Some(amount) = self.clip_param_scale_amount.filter(|amount| !(*amount > 0.0 && amount.is_finite())) {
+            return Err(Error::setting("clip_param_scale_amount", "must be a positive number", amount));
+        }
+        let network =
+            NetworkShape { inputs: self.inputs()?, units: self.ff_hidden_size, hidden_layers: self.ff_hidden_layers };
+        Ok(HyperShape {
+            features: FEATURES + usize::from(self.with_validation_feature_dim),
+            hidden: self.lstm_hidden_size,
+            mix: self.mix_layers,
+            banks: self.param_inits,
+            network,
+        })
+    }
+
+    /// The input groups that the ablation flags leave.
+    fn inputs(&self) -> Result<InputGroups> {
+        let factored = |flag: bool| self.adafactor_accumulator && flag;
+        InputGroups::new([
+            self.with_g,
+            self.with_grad_clip_feat,
+            self.with_p,
+            self.with_m && self.with_m_feat,
+            self.with_rms && self.with_rms_feat,
+            self.with_rms_norm_g,
+            self.with_rsqrt_rms,
+            self.with_fac_norm_g,
+            self.with_rms_only_norm_g,
+            factored(self.with_fac_rms),
+            factored(self.with_fac_rms),
+            factored(self.with_fac_rsqrt),
+            factored(self.with_fac_rsqrt),
+            factored(self.with_fac_mom_mult),
+        ])
+    }
+
+    /// Decays of all accumulators; HyperV2 does not learn them.
+    fn decays(&self) -> Decays {
+        Decays::new(self.initial_momentum_decays, self.initial_rms_decays[0], self.initial_adafactor_decays)
+    }
+
+    /// How the outputs of a network become a step.
+    fn step(&self) -> StepSettings {
+        StepSettings {
+            exp_mult: self.exp_mult,
+            step_mult: self.step_mult,
+            param_scale_mult: self.param_scale_mult,
+            clip_param_scale_amount: self.clip_param_scale_amount,
+            precondition: self.precondition_output,
         }
     }
 
-    /// Number of LSTM features of a tensor.
-    fn features(&self) -> usize {
-        FEATURES + usize::from(self.with_validation_feature_dim)
-    }
-
-    /// Number of inputs of the LSTM.
-    fn lstm_inputs(&self) -> usize {
-        if self.mix_layers { self.lstm_hidden_size } else { self.features() }
+    /// The value of the validation feature, if there is one.
+    fn validation(&self) -> Option<f32> {
+        self.with_validation_feature_dim.then_some(if self.validation_mode { 1.0 } else { 0.0 })
     }
 }
 
@@ -128,6 +236,7 @@ impl HyperV2Config {
 #[derive(Clone, Debug)]
 pub struct HyperV2 {
     config: HyperV2Config,
+    shape: HyperShape,
     layout: Arc<Layout>,
     initial: Vec<Initial>,
 }
@@ -138,45 +247,10 @@ impl HyperV2 {
     /// # Errors
     /// [`Error::Setting`] if a setting is out of its range.
     pub fn new(config: HyperV2Config) -> Result<Self> {
-        config.check()?;
-        let (specs, initial): (Vec<_>, Vec<_>) = sorted(tensors(&config)).into_iter().unzip();
-        Ok(Self { config, layout: Layout::new(specs)?, initial })
+        let shape = config.check()?;
+        let (specs, initial): (Vec<_>, Vec<_>) = sorted(shape.tensors()).into_iter().unzip();
+        Ok(Self { config, shape, layout: Layout::new(specs)?, initial })
     }
-}
-
-/// All tensors of theta. `rnn_params/linear` is dead: the reference computes it and then overwrites the result. It is
-/// kept so that checkpoints go in and out unchanged.
-fn tensors(config: &HyperV2Config) -> ThetaTensors {
-    let (hidden, banks, units) = (config.lstm_hidden_size, config.param_inits, config.ff_hidden_size);
-    let zeros = |name: &str, shape: &[usize]| (TensorSpec::new(name, shape), Initial::Constant(0.0));
-    let mut tensors = vec![zeros("lstm_init_state/hidden", &[1, hidden]), zeros("lstm_init_state/cell", &[1, hidden])];
-    let mut weights = |name: String, shape: &[usize], fan_in| {
-        tensors.push((TensorSpec::new(name, shape), Initial::TruncatedNormal { fan_in }));
-    };
-    let mut biases = Vec::new();
-    let mut dense = |name: &str, inputs: usize, outputs: usize| {
-        weights(format!("rnn_params/{name}/w"), &[inputs, outputs], inputs);
-        biases.push(zeros(&format!("rnn_params/{name}/b"), &[outputs]));
-    };
-    if config.mix_layers {
-        for name in ["linear", "linear_1", "linear_2"] {
-            dense(name, config.features(), hidden);
-        }
-    }
-    dense("rnn/linear", config.lstm_inputs() + hidden, 4 * hidden);
-    dense("rnn_to_controls", hidden, banks);
-    dense("step_size", hidden, 1);
-    for (group, channels) in INPUT_GROUPS.into_iter().enumerate() {
-        weights(format!("ff_mod_stack/~/w0__{group}"), &[banks, channels, units], INPUTS);
-    }
-    biases.push(zeros("ff_mod_stack/~/b0", &[banks, units]));
-    for layer in 1..=config.ff_hidden_layers {
-        let outputs = if layer == config.ff_hidden_layers { OUTPUTS } else { units };
-        weights(format!("ff_mod_stack/~/w{layer}"), &[banks, units, outputs], units);
-        biases.push(zeros(&format!("ff_mod_stack/~/b{layer}"), &[banks, outputs]));
-    }
-    tensors.extend(biases);
-    tensors
 }
 
 impl LearnedOptimizer for HyperV2 {
@@ -194,6 +268,6 @@ impl LearnedOptimizer for HyperV2 {
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(&self.layout, &theta)?;
-        Ok(Box::new(update::Bound::new(self.config.clone(), theta)))
+        Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta)))
     }
 }

@@ -2,21 +2,18 @@
 //!
 //! ```text
 //!  index   0 … 8           9 … 17          18         19 … 23   24 … 26   27 … 29    (30)
-//!          fraction_left   loss features   mean_rms   rank      var_m     var_rms    validation
+//!          time            loss features   mean_rms   rank      var_m     var_rms    validation
 //! ```
 //!
 //! All statistics are of the parameters and accumulators *before* this step's gradient enters. With
 //! `s = 1/√max(1e-9, mean p²)`, momenta and the second moment are multiplied by `s` (the second moment too, although it
 //! is a square), and `var_rms` is centred on the means of the momenta: quirks of the reference that its weights rely on.
 
-use super::loss_buffer::LOSS_FEATURES;
-use crate::learned::float::{ln, mean, safe_rsqrt, tanh};
+use crate::learned::course::Course;
+use crate::learned::float::{ln, mean, safe_rsqrt};
 
 /// Number of features without the validation flag.
 pub(super) const FEATURES: usize = 30;
-
-/// Offsets of the time features, in fractions of the horizon.
-const FRACTIONS: [f32; 9] = [0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1];
 
 /// Axes longer than one that are told apart; more give no signal at all.
 const RANKS: usize = 5;
@@ -24,10 +21,8 @@ const RANKS: usize = 5;
 /// Features that all tensors of a lane share.
 #[derive(Debug)]
 pub(super) struct SharedFeatures {
-    /// Steps done over steps planned.
-    pub(super) fraction: f32,
-    /// The loss's.
-    pub(super) loss: [f32; LOSS_FEATURES],
+    /// Of time and loss.
+    pub(super) course: Course,
     /// The validation flag, where there is one.
     pub(super) validation: Option<f32>,
 }
@@ -49,8 +44,7 @@ pub(super) fn append(
     let scale = safe_rsqrt(mean(p, |p| p * p));
     let size = p.len().max(1);
     let momentum_means: Vec<f32> = m.chunks_exact(size).map(|m| mean(m, |m| m * scale)).collect();
-    features.extend(FRACTIONS.map(|offset| tanh(10.0 * (shared.fraction - offset))));
-    features.extend(shared.loss);
+    features.extend(shared.course);
     features.push(log_size(mean(rms, |rms| rms * scale)));
     let rank = shape.iter().filter(|&&axis| axis > 1).count();
     features.extend((0..RANKS).map(|candidate| if candidate == rank { 1.0 } else { 0.0 }));

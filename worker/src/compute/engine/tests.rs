@@ -14,6 +14,14 @@ const PES: EstimatorKind = EstimatorKind::Pes { window: 3 };
 const FULL_ES: EstimatorKind = EstimatorKind::FullEs { loss: MetaLoss::Average };
 const PAIRS: u32 = 3;
 
+/// Every estimator that runs windows.
+const WINDOWED: [EstimatorKind; 4] = [
+    PES,
+    EstimatorKind::Gpes { window: 3, period: 6 },
+    EstimatorKind::Nres { window: 3 },
+    EstimatorKind::TruncatedEs { window: 3 },
+];
+
 /// A coordinator's side of a run whose theta drifts by a fixed rule.
 struct Run {
     spec: RunSpec,
@@ -32,13 +40,7 @@ impl Run {
             name: "tiny".into(),
             seed: Seed::new(5),
             optimizer: LearnedOptimizerConfig::LearnableAdam,
-            estimator: EstimatorConfig {
-                kind,
-                sigma: 0.1,
-                horizon: HorizonSchedule::LogUniform { min: 5, max: 9 },
-                clip_delta: None,
-                sign_delta: None,
-            },
+            estimator: EstimatorConfig::new(kind, 0.1, HorizonSchedule::LogUniform { min: 5, max: 9 }),
             outer: OuterConfig {
                 steps: 100,
                 slots: 2,
@@ -68,9 +70,7 @@ impl Run {
     }
 
     fn lease(&self, outer_step: u64, slot: u32) -> Lease {
-        let EstimatorConfig { horizon, .. } = self.spec.estimator;
-        let mut sequence =
-            SlotSequence::new(self.spec.seed, slot, horizon, self.spec.estimator.window(), &[1.0, 1.0]).unwrap();
+        let mut sequence = SlotSequence::new(self.spec.seed, slot, &self.spec.estimator, 100, &[1.0, 1.0]).unwrap();
         sequence.advance_to(outer_step);
         Lease {
             key: LeaseKey { run: "tiny-1".parse().unwrap(), outer_step, slot, token: Token([0; 16]) },
@@ -127,7 +127,8 @@ fn reports(computed: &Computed) -> &[PairReport] {
 
 #[tokio::test]
 async fn the_number_of_threads_does_not_change_a_bit() {
-    for (kind, steps) in [(PES, 5), (FULL_ES, 2)] {
+    let last = EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { batches: 2 } };
+    for (kind, steps) in WINDOWED.map(|kind| (kind, 5)).into_iter().chain([(FULL_ES, 2), (last, 2)]) {
         let run = Run::new(kind, Report::SeedCoded);
         let alone = run.results(1, steps).await;
         assert!(
@@ -144,7 +145,15 @@ async fn the_number_of_threads_does_not_change_a_bit() {
 
 #[tokio::test]
 async fn a_lost_particle_is_rebuilt_to_the_bit() {
-    let run = Run::new(PES, Report::SeedCoded);
+    for kind in WINDOWED {
+        assert!(rebuilt(kind).await > 5, "the schedule must make trajectories longer than one window");
+    }
+}
+
+/// Compares an engine that keeps its particles with one that forgets them; returns how many thetas were pulled to
+/// replay.
+async fn rebuilt(kind: EstimatorKind) -> usize {
+    let run = Run::new(kind, Report::SeedCoded);
     let (mut keeps, mut forgets) = (engine(2), engine(2));
     let mut replayed = 0;
     for outer_step in 0..10 {
@@ -159,10 +168,10 @@ async fn a_lost_particle_is_rebuilt_to_the_bit() {
             if lease.window.current.inner_step == 0 { vec![] } else { (began..outer_step).collect() };
         assert_eq!(pulled, expected);
         replayed += pulled.len();
-        assert_eq!(rebuilt, kept, "outer step {outer_step}");
+        assert_eq!(rebuilt, kept, "{kind:?}, outer step {outer_step}");
         assert_eq!(keeps.holdings()[0].slots, [0]);
     }
-    assert!(replayed > 5, "the schedule must make trajectories longer than one window, replayed {replayed}");
+    replayed
 }
 
 #[tokio::test]
@@ -209,9 +218,9 @@ async fn a_dense_result_is_the_sum_of_the_seed_coded_one() {
         let coded = seeds.compute(&mut one, &lease).await;
         let summed = dense.compute(&mut other, &dense.lease(outer_step, 1)).await;
         let ResultBody::Dense { gradient, loss } = &summed.body else { panic!("expected a dense result") };
-        let size = seeds.optimizer.layout().size();
+        let layout = seeds.optimizer.layout();
         let (spec, pairs) = (&seeds.spec, reports(&coded));
-        let expected = slot_gradient(spec.seed, outer_step, 1, &lease.window, &spec.estimator, pairs, size);
+        let expected = slot_gradient(spec.seed, outer_step, 1, &lease.window, &spec.estimator, pairs, layout);
         assert_eq!(*gradient, expected.iter().map(|value| *value as f32).collect::<Vec<_>>());
         let mean: f64 = pairs.iter().map(|pair| pair.loss_plus + pair.loss_minus).sum::<f64>() / f64::from(2 * PAIRS);
         assert_eq!(*loss, mean);

@@ -9,8 +9,8 @@
 //! For nearly constant losses the features are quotients of rounding errors, so the place of each rounding matters:
 //! powers are taken in f64 and rounded before the subtraction, everything else is f32 (`spec/optimizers.md` §1.3).
 
-use crate::learned::float::{maximum, minimum};
-use crate::optimizer::Decay;
+use super::float::{maximum, minimum};
+use crate::optimizer::{Decay, Slot};
 
 /// Number of moving averages.
 pub(super) const TIMESCALES: usize = 10;
@@ -19,10 +19,10 @@ pub(super) const TIMESCALES: usize = 10;
 pub(super) const LOSS_FEATURES: usize = TIMESCALES - 1;
 
 /// Initial running minimum: larger than any loss.
-pub(super) const NO_MINIMUM: f32 = 999_999_999_999.0;
+const NO_MINIMUM: f32 = 999_999_999_999.0;
 
 /// Decays `exp(−1/τ_j)`, τ spaced logarithmically from 10 steps to `horizon` (downwards, if that is shorter).
-pub(super) fn decays(horizon: u32) -> [f32; TIMESCALES] {
+fn decays(horizon: u32) -> [f32; TIMESCALES] {
     let longest = f64::from(horizon).log10();
     std::array::from_fn(|j| {
         let exponent = 1.0 + (longest - 1.0) * j as f64 / (TIMESCALES - 1) as f64;
@@ -30,18 +30,35 @@ pub(super) fn decays(horizon: u32) -> [f32; TIMESCALES] {
     })
 }
 
+/// The slots of the buffers before the first loss, `loss/decays`, `loss/means` and `loss/running_min`, `[10]` each:
+/// `longest` is the longest timescale of each lane.
+pub(super) fn new_slots(longest: &[u32]) -> Vec<Slot> {
+    let slot = |name: &str, initial: f32| Slot::filled(name, [TIMESCALES], longest.len(), initial);
+    let mut slots = vec![slot("loss/decays", 0.0), slot("loss/means", 0.0), slot("loss/running_min", NO_MINIMUM)];
+    for (lane, &longest) in longest.iter().enumerate() {
+        slots[0].lane_mut(lane).copy_from_slice(&decays(longest));
+    }
+    slots
+}
+
 /// One lane's buffer.
 #[derive(Debug)]
 pub(super) struct LossBuffer<'a> {
     /// Decays, fixed at the start of the trajectory.
-    pub(super) decays: &'a [f32],
+    decays: &'a [f32],
     /// Moving averages of clipped losses.
-    pub(super) means: &'a mut [f32],
+    means: &'a mut [f32],
     /// Least corrected mean so far.
-    pub(super) running_min: &'a mut [f32],
+    running_min: &'a mut [f32],
 }
 
-impl LossBuffer<'_> {
+impl<'a> LossBuffer<'a> {
+    /// The buffer of one lane in slots that begin with [`new_slots`].
+    pub(super) fn of(slots: &'a mut [Slot], lane: usize) -> Self {
+        let [decays, means, running_min, ..] = slots else { unreachable!("checked to be at least three slots") };
+        Self { decays: decays.lane(lane), means: means.lane_mut(lane), running_min: running_min.lane_mut(lane) }
+    }
+
     /// Mean `j` corrected as if it had collected `count` losses.
     fn corrected(&self, j: usize, count: u32) -> f32 {
         self.means[j] / Decay::traced(self.decays[j]).collected(count)

@@ -1,0 +1,109 @@
+//! Theta of an LSTM that controls per-parameter networks, as HyperV2 and Celo have it.
+//!
+//! ```text
+//!  lstm_init_state/{hidden, cell} [1, H]
+//!  rnn_params/{linear, linear_1, linear_2} [F, H]    rnn/linear [F or H, + H, 4H]    rnn_to_controls [H, K]    step_size [H, 1]
+//!  ff_mod_stack/~/{w0__i, b0, w1, b1, …} [K, …]
+//! ```
+//!
+//! `rnn_params/linear` is dead: the reference computes it and then overwrites the result. It is kept so that checkpoints
+//! go in and out unchanged.
+
+use super::bank::{Bank, NetworkShape};
+use super::hypernetwork::Hypernetwork;
+use super::initial::{Initial, ThetaTensors};
+use super::network::Layer;
+use super::{lane_of, loss_buffer};
+use crate::Theta;
+use crate::optimizer::Slot;
+use crate::params::TensorSpec;
+
+/// The sizes that decide the shapes of theta.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct HyperShape {
+    /// Features a row, F.
+    pub(super) features: usize,
+    /// Units of the LSTM, H.
+    pub(super) hidden: usize,
+    /// Whether rows are mixed before the LSTM.
+    pub(super) mix: bool,
+    /// Networks in the bank, K.
+    pub(super) banks: usize,
+    /// Each of them.
+    pub(super) network: NetworkShape,
+}
+
+impl HyperShape {
+    /// All tensors of theta.
+    pub(super) fn tensors(&self) -> ThetaTensors {
+        let zeros = |name: String, shape: &[usize]| (TensorSpec::new(name, shape), Initial::Constant(0.0));
+        let mut tensors = self.network.tensors(Some(self.banks));
+        for part in ["hidden", "cell"] {
+            tensors.push(zeros(format!("lstm_init_state/{part}"), &[1, self.hidden]));
+        }
+        let mut dense = |name: &str, inputs: usize, outputs: usize| {
+            let weights = TensorSpec::new(format!("rnn_params/{name}/w"), [inputs, outputs]);
+            tensors.push((weights, Initial::TruncatedNormal { fan_in: inputs }));
+            tensors.push(zeros(format!("rnn_params/{name}/b"), &[outputs]));
+        };
+        if self.mix {
+            for name in ["linear", "linear_1", "linear_2"] {
+                dense(name, self.features, self.hidden);
+            }
+        }
+        let inputs = if self.mix { self.hidden } else { self.features };
+        dense("rnn/linear", inputs + self.hidden, 4 * self.hidden);
+        dense("rnn_to_controls", self.hidden, self.banks);
+        dense("step_size", self.hidden, 1);
+        tensors
+    }
+
+    /// The banks of all lanes of theta.
+    pub(super) fn banks(&self, theta: &Theta) -> Vec<Bank> {
+        (0..theta.lanes()).map(|lane| Bank::gather(&self.network, self.banks, theta, lane)).collect()
+    }
+
+    /// The LSTM, its inputs and its heads in one lane of theta.
+    pub(super) fn hypernetwork<'t>(&self, theta: &'t Theta, lane: usize) -> Hypernetwork<'t> {
+        let layer = |name: &str| Layer {
+            w: tensor(theta, lane, &format!("rnn_params/{name}/w")),
+            b: tensor(theta, lane, &format!("rnn_params/{name}/b")),
+        };
+        Hypernetwork {
+            mixing: self.mix.then(|| [layer("linear_1"), layer("linear_2")]),
+            lstm: layer("rnn/linear"),
+            controls: layer("rnn_to_controls"),
+            step_size: layer("step_size"),
+        }
+    }
+
+    /// The slots beside the accumulators, before the first step: the loss buffer with a longest timescale a lane, and the
+    /// LSTM's state in `rows` rows, each theta's initial one.
+    pub(super) fn slots(&self, theta: &Theta, longest: &[u32], rows: usize) -> Vec<Slot> {
+        let mut slots = loss_buffer::new_slots(longest);
+        for part in ["hidden", "cell"] {
+            let mut slot = Slot::filled(format!("lstm/{part}"), [rows, self.hidden], longest.len(), 0.0);
+            for lane in 0..longest.len() {
+                let initial = tensor(theta, lane_of(theta.lanes(), lane), &format!("lstm_init_state/{part}"));
+                slot.lane_mut(lane).chunks_exact_mut(self.hidden).for_each(|row| row.copy_from_slice(initial));
+            }
+            slots.push(slot);
+        }
+        slots
+    }
+
+    /// Sizes of those slots, in one lane.
+    pub(super) fn slot_sizes(&self, rows: usize) -> [usize; OWN_SLOTS] {
+        let [decays, means, minima] = [loss_buffer::TIMESCALES; 3];
+        [decays, means, minima, rows * self.hidden, rows * self.hidden]
+    }
+}
+
+/// Number of slots beside the accumulators.
+pub(super) const OWN_SLOTS: usize = 5;
+
+/// A tensor of theta, by a name of its layout.
+fn tensor<'t>(theta: &'t Theta, lane: usize, name: &str) -> &'t [f32] {
+    let index = theta.layout().index_of(name).expect("the layout was made from these names");
+    theta.tensor(lane, index)
+}

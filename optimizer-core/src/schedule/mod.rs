@@ -1,0 +1,68 @@
+//! When trajectories begin and end: pure functions of seeds, so that the coordinator can plan what workers will run.
+//!
+//! A *slot* is one place in every outer step. Under PES its lanes live through a sequence of trajectories, cut into
+//! windows of `W` inner steps, one window an outer step. A trajectory that has run its horizon is reset; the reset itself
+//! takes one place in the window and trains nothing (its mask is 0). If the last step is the window's last place, the
+//! reset opens the next window:
+//!
+//! ```text
+//!  outer step      0            1            2
+//!  window      │t t t t t t│t t t R t t│t t t t t t│      W = 6, horizon 9: t trains, R resets
+//!  trajectory   0 ─────────────── ┘1 ───────────────
+//! ```
+//!
+//! Under Full ES every outer step is one whole trajectory.
+
+mod horizon;
+mod sequence;
+
+pub use horizon::HorizonSchedule;
+pub use sequence::SlotSequence;
+
+use crate::Seed;
+use crate::seed::Purpose;
+
+/// One trajectory of a slot: what is trained, for how long, and since when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trajectory {
+    /// Number of this trajectory in its slot, from 0.
+    pub index: u64,
+    /// Place of its task family in the run's mixture.
+    pub family: usize,
+    /// Planned length in inner steps, an input of some learned optimizers.
+    pub horizon: u32,
+    /// Inner steps by which it ends before its horizon: 0, but for the first trajectory of a slot where an estimator asks
+    /// for a random initial offset.
+    pub offset: u32,
+    /// Outer step whose window trained its first inner step (the one after the reset's, if the reset was the last place
+    /// of its window): the perturbations of outer steps `began..now` are what its state has been through.
+    pub began: u64,
+    /// Inner steps already trained when the window begins.
+    pub inner_step: u32,
+}
+
+/// What a slot runs in one outer step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The trajectory running when the window begins.
+    pub current: Trajectory,
+    /// The trajectory that replaces it, at its first step, if the reset falls in this window.
+    pub next: Option<Trajectory>,
+}
+
+impl Trajectory {
+    /// Inner steps after which it ends.
+    pub fn length(&self) -> u32 {
+        self.horizon.saturating_sub(self.offset)
+    }
+}
+
+/// Seed of the perturbation of one pair in one outer step.
+pub fn perturbation_seed(run: Seed, outer_step: u64, slot: u32, pair: u32) -> Seed {
+    run.purpose(Purpose::Perturbation).fold_in(outer_step).fold_in(u64::from(slot)).fold_in(u64::from(pair))
+}
+
+/// Seed of the task instance that one pair trains on during one trajectory of its slot.
+pub fn task_seed(run: Seed, slot: u32, trajectory: u64, pair: u32) -> Seed {
+    run.purpose(Purpose::Task).fold_in(u64::from(slot)).fold_in(trajectory).fold_in(u64::from(pair))
+}
