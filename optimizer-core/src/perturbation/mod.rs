@@ -11,8 +11,6 @@
 //! Nobody stores ε. A [`Perturbation`] tells any part of one; a [`Term`] names one and its weight, and [`weighted_sum`]
 //! adds up thousands without ever making a vector of them. How ε is drawn is a [`Noise`].
 
-use crate::params::Layout;
-
 mod epsilon;
 mod kind;
 mod orthogonal;

@@ -11,6 +11,7 @@ mod golden_optimizers;
 mod laws;
 mod noise;
 mod optimizers;
+mod perturbation;
 mod saved_state;
 mod self_check;
 mod toy;
