@@ -1,6 +1,34 @@
-//! Learned optimizers and how they are meta-trained, without network, disk, clock or threads.
+//! Learned optimizers: how to train with them, and how they are meta-trained. Without network, clock or threads, and
+//! without disk until [`candle`] is told to save a training.
 //!
-//! Two nested loops. Inside, an optimizer trains a small task; outside, evolution strategies train the optimizer:
+//! A learned optimizer is made by its meta-parameters, theta. Here four of them say "Adam", one of these "learning rate
+//! 0.1"; those of a real one are the weights of networks, and come from a [`checkpoint`].
+//!
+//! ```
+//! use candle_core::{Device, Result, Var};
+//! use paceline_optimizer_core::{Seed, candle::LearnedOptimizer, learned::LearnedOptimizerConfig};
+//!
+//! fn main() -> Result<()> {
+//!     let learnable_adam = LearnedOptimizerConfig::LearnableAdam.build()?;
+//!     let mut theta = learnable_adam.init_theta(Seed::new(0));
+//!     let log_lr = theta.layout().index_of("log_lr").expect("a tensor of its theta");
+//!     theta.tensor_mut(0, log_lr)[0] = 0.1_f32.ln();
+//!
+//!     let x = Var::new(&[3_f32, -2., 1., 0.5], &Device::Cpu)?;
+//!     let mut optimizer = LearnedOptimizer::new(learnable_adam.bind(theta)?, vec![x.clone()], 100)?;
+//!     for _ in 0..100 {
+//!         let loss = (x.as_tensor() - 1.)?.sqr()?.sum_all()?;
+//!         optimizer.backward_step(&loss)?;
+//!     }
+//!     let furthest = (x.as_tensor() - 1.)?.abs()?.max_all()?.to_scalar::<f32>()?;
+//!     assert!(furthest < 0.1, "{x} should be near 1");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Two nested loops
+//!
+//! Meta-training has two nested loops. Inside, an optimizer trains a small task; outside, evolution strategies train the optimizer:
 //!
 //! ```text
 //!   theta ──► theta ± sigma ε ──► inner loop: params ← optimizer(params, grads)  ──► losses l+, l−
@@ -17,7 +45,8 @@
 //! | module | is |
 //! |---|---|
 //! | [`params`], [`task`] | inner parameters with a lane axis; the inner problem as the unroll sees it |
-//! | [`optimizer`], [`learned`] | optimizers, hand-designed and made by a theta |
+//! | [`optimizer`], [`learned`] | optimizers, hand-designed and made by a theta; their states as bytes |
+//! | [`candle`] | any of them in the place of candle's AdamW |
 //! | [`noise`], [`perturbation`] | random numbers that are the same everywhere; directions of theta made of them |
 //! | [`schedule`] | when trajectories begin and end |
 //! | [`unroll`], [`estimator`] | a pair through its inner loop; from losses to weights of perturbations |

@@ -13,8 +13,11 @@
 //! - [`windowed`]: a window of a longer trajectory; the part before a reset is weighed by the perturbations since the
 //!   trajectory began, the part after it by this window's alone. PES, GPES, NRES and truncated ES are this.
 //!
+//! - [`backprop`]: the exact gradient of a tiny problem, to check the others with.
+//!
 //! Which perturbations a weight meets is told by [`EstimatorKind::terms`].
 
+pub mod backprop;
 mod config;
 pub mod full_es;
 mod terms;

@@ -9,11 +9,11 @@
 //!  v_diag/NAME   [3, shape]       v_a ← d_a v_a + (1−d_a) G                                (rank < 2)
 //! ```
 //!
-//! There is no bias correction. The decay axis comes first (the reference puts it last), so that a channel of a block of
-//! parameters is one contiguous read.
+//! How an average takes up a value is told in [`rolling`].
 
 use super::axes::Factored;
 use super::float::{BLOCK, block_sum, each};
+use super::rolling::{self, roll};
 use crate::Result;
 use crate::optimizer::{Decay, OptState, Slot};
 use crate::params::Layout;
@@ -74,8 +74,7 @@ pub(super) fn new_slots(layout: &Layout, lanes: usize) -> Vec<Slot> {
     let mut slots = Vec::new();
     for tensor in layout.tensors() {
         let mut add = |prefix: &str, timescales: usize, shape: &[usize]| {
-            let shape: Vec<usize> = std::iter::once(timescales).chain(shape.iter().copied()).collect();
-            slots.push(Slot::filled(format!("{prefix}/{}", tensor.name()), shape, lanes, 0.0));
+            slots.push(rolling::slot(prefix, tensor.name(), timescales, shape, lanes));
         };
         add("m", TIMESCALES, tensor.shape());
         add("rms", 1, tensor.shape());
@@ -197,24 +196,14 @@ impl Accumulators<'_> {
         if g.is_empty() {
             return;
         }
-        for (m, decay) in self.m.chunks_exact_mut(g.len()).zip(decays.momentum) {
-            decay.accumulate(m, g, |g| g);
-        }
+        roll(self.m, &decays.momentum, g, |g| g);
         decays.rms.accumulate(self.rms, g, |g| g * g);
         match &mut self.second {
-            SecondMoment::Full { v } => {
-                for (v, decay) in v.chunks_exact_mut(g.len()).zip(decays.second) {
-                    decay.accumulate(v, g, padded_square);
-                }
-            }
+            SecondMoment::Full { v } => roll(v, &decays.second, g, padded_square),
             SecondMoment::Factored { axes, row, col } => {
                 let (row_means, col_means) = means_of_squares(axes, g);
-                for (row, decay) in row.chunks_exact_mut(row_means.len()).zip(decays.second) {
-                    decay.accumulate(row, &row_means, |mean| mean);
-                }
-                for (col, decay) in col.chunks_exact_mut(col_means.len()).zip(decays.second) {
-                    decay.accumulate(col, &col_means, |mean| mean);
-                }
+                roll(row, &decays.second, &row_means, |mean| mean);
+                roll(col, &decays.second, &col_means, |mean| mean);
             }
         }
     }

@@ -6,7 +6,8 @@
 use super::dense::affine;
 use super::initial::{Initial, ThetaTensors};
 use super::inputs::InputGroups;
-use super::network::{Layer, Network};
+use super::network::{Activation, Layer, Network};
+use super::theta_tensor;
 use crate::Theta;
 use crate::params::TensorSpec;
 
@@ -22,6 +23,8 @@ pub(super) struct NetworkShape {
     pub(super) units: usize,
     /// Hidden layers.
     pub(super) hidden_layers: usize,
+    /// What follows each of them.
+    pub(super) activation: Activation,
 }
 
 impl NetworkShape {
@@ -52,11 +55,7 @@ impl NetworkShape {
     fn arrays<'t>(&self, theta: &'t Theta, lane: usize) -> Vec<&'t [f32]> {
         let first = (0..self.inputs.widths().count()).map(|group| format!("w0__{group}")).chain(["b0".to_owned()]);
         let rest = (1..=self.hidden_layers).flat_map(|layer| [format!("w{layer}"), format!("b{layer}")]);
-        let tensor = |name: String| {
-            let index = theta.layout().index_of(&format!("ff_mod_stack/~/{name}"));
-            theta.tensor(lane, index.expect("the layout was made from these names"))
-        };
-        first.chain(rest).map(tensor).collect()
+        first.chain(rest).map(|name| theta_tensor(theta, lane, &format!("ff_mod_stack/~/{name}"))).collect()
     }
 
     /// The network whose weights lie one after the other, as in a row of [`Bank::combine`].
@@ -69,7 +68,7 @@ impl NetworkShape {
         };
         let first = layer(self.inputs.channels(), self.units);
         let hidden = (1..self.hidden_layers).map(|_| layer(self.units, self.units)).collect();
-        Network { first, hidden, last: layer(self.units, OUTPUTS) }
+        Network { first, hidden, last: layer(self.units, OUTPUTS), activation: self.activation }
     }
 }
 

@@ -15,7 +15,9 @@ use std::ops::Range;
 
 use super::accumulators::{Accumulators, Corrected, SecondMoment, TIMESCALES};
 use super::axes::{Factored, Place, Places, Slice};
-use super::float::{BLOCK, Block, block_sum, each, load, mean, rsqrt, safe_rsqrt};
+use super::first_layer::FirstLayer;
+use super::float::{BLOCK, Block, each, load, mean, rsqrt, safe_rsqrt};
+use super::network::{Inputs, Layer, Walk, mean_squares};
 
 /// Number of element channels without the two in brackets.
 pub(super) const PLAIN: usize = 16;
@@ -42,6 +44,18 @@ pub(super) struct InputRows<const E: usize> {
     pub(super) rsqrt_row: Option<usize>,
     /// First of the three rows of `1/√(col + 1e-8)`.
     pub(super) rsqrt_col: Option<usize>,
+}
+
+#[cfg(test)]
+impl<const E: usize> InputRows<E> {
+    /// All rows that some channel stands in, in order.
+    pub(super) fn used(&self) -> Vec<usize> {
+        let separable = [self.row, self.col, self.rsqrt_row, self.rsqrt_col];
+        let separable = separable.into_iter().flatten().flat_map(|first| first..first + TIMESCALES);
+        let mut used: Vec<usize> = self.element.into_iter().flatten().chain(separable).collect();
+        used.sort_unstable();
+        used
+    }
 }
 
 /// What is added inside roots so that nothing is divided by zero; the optimizers differ.
@@ -144,37 +158,96 @@ impl<'a> Channels<'a> {
         &self.factors
     }
 
-    /// Number of elements.
-    pub(super) fn len(&self) -> usize {
-        self.g.len()
-    }
-
     /// The whole tensor as one slice.
     pub(super) fn whole(&self) -> Slice {
         match &self.factors {
             Factors::Factored { axes, .. } => axes.whole(),
-            Factors::Full { .. } => Slice { elements: 0..self.len(), rows: 0..0, cols: 0..0 },
+            Factors::Full { .. } => Slice { elements: 0..self.g.len(), rows: 0..0, cols: 0..0 },
         }
     }
 
-    /// A walk over the blocks of slices, from the first element of the tensor on.
-    pub(super) fn walk(&self) -> Walk<'_> {
-        match &self.factors {
-            Factors::Factored { axes, .. } => Walk(Some(axes.places())),
-            Factors::Full { .. } => Walk(None),
-        }
-    }
-
-    /// The element channels of a block whose parameters are `p`. Beyond `length` they hold no sense.
+    /// What `fac_g` and `fac_m` multiply with at timescale `a`.
     #[inline(always)]
-    pub(super) fn element<const E: usize>(
+    fn factor(&self, a: usize, start: usize, length: usize, places: Option<&(Place, Place)>) -> (Block, Block) {
+        match (&self.factors, places) {
+            (Factors::Factored { axes, row_factor, col_factor, for_momentum, .. }, Some((row, col))) => {
+                let product = |row_factor: &[f32], col_factor: &[f32]| {
+                    let mut factor = row.load(&row_factor[a * axes.rows()..]);
+                    let col = col.load(&col_factor[a * axes.cols()..]);
+                    for j in 0..BLOCK {
+                        factor[j] *= col[j];
+                    }
+                    factor
+                };
+                let for_gradient = product(row_factor, col_factor);
+                let for_momentum = for_momentum.as_ref().map_or(for_gradient, |[row, col]| product(row, col));
+                (for_gradient, for_momentum)
+            }
+            (Factors::Full { v }, _) => {
+                let v = load(v, a * self.g.len() + start, length);
+                (each(v, |v| safe_rsqrt(v + 1e-9)), each(v, |v| rsqrt(v + self.guards.fac_m)))
+            }
+            (Factors::Factored { .. }, None) => unreachable!("factored tensors have places"),
+        }
+    }
+
+    /// A first layer normalised over the whole tensor, whose parameters are `p`.
+    pub(super) fn first_layer<const E: usize>(
         &self,
-        p: &Block,
-        start: usize,
-        length: usize,
-        places: Option<&(Place, Place)>,
-    ) -> [Block; E] {
-        let size = self.len();
+        p: &[f32],
+        layer: Layer<'a>,
+        rows: &InputRows<E>,
+    ) -> FirstLayer<'a, E> {
+        let (mut first, whole) = (FirstLayer::unfolded(layer, &self.factors), self.whole());
+        first.refold(rows, &self.normalisers(p, &whole, &mut Walk::new::<E>(self)), &whole);
+        first
+    }
+
+    /// Normalisers of all channels over a slice, the next of a walk; `p` are all parameters of the tensor.
+    pub(super) fn normalisers<const E: usize>(
+        &self,
+        p: &[f32],
+        slice: &Slice,
+        walk: &mut Walk<'_, Self>,
+    ) -> Normalisers<E> {
+        let Some(guard) = self.guards.normaliser else {
+            return Normalisers { element: [1.0; E], row: [1.0; 2 * TIMESCALES], col: [1.0; 2 * TIMESCALES] };
+        };
+        let normaliser = |mean_square: f32| rsqrt(guard + mean_square);
+        let element = mean_squares(p, walk, slice.elements.len()).map(normaliser);
+        // A row value stands behind equally many elements as every other, so its mean over rows is that over elements.
+        let separable = |v: &[f32], range: &Range<usize>| {
+            let mut normalisers = [0.0; 2 * TIMESCALES];
+            for (a, v) in v.chunks_exact(v.len() / TIMESCALES).enumerate() {
+                let v = &v[range.clone()];
+                normalisers[a] = normaliser(mean(v, |v| v * v));
+                normalisers[TIMESCALES + a] = normaliser(mean(v, |v| rsqrt_moment(v) * rsqrt_moment(v)));
+            }
+            normalisers
+        };
+        let (row, col) = match &self.factors {
+            Factors::Factored { row, col, .. } => (separable(row, &slice.rows), separable(col, &slice.cols)),
+            Factors::Full { v } => (separable(v, &slice.elements), separable(v, &slice.elements)),
+        };
+        Normalisers { element, row, col }
+    }
+}
+
+impl<const E: usize> Inputs<E> for Channels<'_> {
+    fn len(&self) -> usize {
+        self.g.len()
+    }
+
+    fn places(&self) -> Option<Places<'_>> {
+        match &self.factors {
+            Factors::Factored { axes, .. } => Some(axes.places()),
+            Factors::Full { .. } => None,
+        }
+    }
+
+    #[inline(always)]
+    fn element(&self, p: &Block, start: usize, length: usize, places: Option<&(Place, Place)>) -> [Block; E] {
+        let size = self.g.len();
         let mut x = [[0.0; BLOCK]; E];
         let g = load(self.g, start, length);
         let rms = load(self.rms, start, length);
@@ -200,85 +273,6 @@ impl<'a> Channels<'a> {
         }
         x
     }
-
-    /// What `fac_g` and `fac_m` multiply with at timescale `a`.
-    #[inline(always)]
-    fn factor(&self, a: usize, start: usize, length: usize, places: Option<&(Place, Place)>) -> (Block, Block) {
-        match (&self.factors, places) {
-            (Factors::Factored { axes, row_factor, col_factor, for_momentum, .. }, Some((row, col))) => {
-                let product = |row_factor: &[f32], col_factor: &[f32]| {
-                    let mut factor = row.load(&row_factor[a * axes.rows()..]);
-                    let col = col.load(&col_factor[a * axes.cols()..]);
-                    for j in 0..BLOCK {
-                        factor[j] *= col[j];
-                    }
-                    factor
-                };
-                let for_gradient = product(row_factor, col_factor);
-                let for_momentum = for_momentum.as_ref().map_or(for_gradient, |[row, col]| product(row, col));
-                (for_gradient, for_momentum)
-            }
-            (Factors::Full { v }, _) => {
-                let v = load(v, a * self.len() + start, length);
-                (each(v, |v| safe_rsqrt(v + 1e-9)), each(v, |v| rsqrt(v + self.guards.fac_m)))
-            }
-            (Factors::Factored { .. }, None) => unreachable!("factored tensors have places"),
-        }
-    }
-
-    /// Normalisers of all channels over the next slice of a walk; `p` are the parameters of the whole tensor.
-    pub(super) fn normalisers<const E: usize>(&self, p: &[f32], slice: &Slice, walk: &mut Walk<'_>) -> Normalisers<E> {
-        let Some(guard) = self.guards.normaliser else {
-            return Normalisers { element: [1.0; E], row: [1.0; 2 * TIMESCALES], col: [1.0; 2 * TIMESCALES] };
-        };
-        let normaliser = |mean_square: f32| rsqrt(guard + mean_square);
-        let mut sums = [0.0_f64; E];
-        walk.for_each_block(slice, |start, length, places| {
-            let mut x: [Block; E] = self.element(&load(p, start, length), start, length, places);
-            for (sum, x) in sums.iter_mut().zip(&mut x) {
-                if length < BLOCK {
-                    x[length..].fill(0.0);
-                }
-                *sum += f64::from(block_sum(each(*x, |x| x * x)));
-            }
-        });
-        let element = sums.map(|sum| normaliser((sum / slice.elements.len() as f64) as f32));
-        // A row value stands behind equally many elements as every other, so its mean over rows is that over elements.
-        let separable = |v: &[f32], range: &Range<usize>| {
-            let mut normalisers = [0.0; 2 * TIMESCALES];
-            for (a, v) in v.chunks_exact(v.len() / TIMESCALES).enumerate() {
-                let v = &v[range.clone()];
-                normalisers[a] = normaliser(mean(v, |v| v * v));
-                normalisers[TIMESCALES + a] = normaliser(mean(v, |v| rsqrt_moment(v) * rsqrt_moment(v)));
-            }
-            normalisers
-        };
-        let (row, col) = match &self.factors {
-            Factors::Factored { row, col, .. } => (separable(row, &slice.rows), separable(col, &slice.cols)),
-            Factors::Full { v } => (separable(v, &slice.elements), separable(v, &slice.elements)),
-        };
-        Normalisers { element, row, col }
-    }
-}
-
-/// Where a walk over a tensor stands: the places of its next block, for rank ≥ 2.
-#[derive(Debug)]
-pub(super) struct Walk<'a>(Option<Places<'a>>);
-
-impl Walk<'_> {
-    /// Calls `visit(start, length, places)` for each block of the next slice, in order; `places` is `None` below rank 2.
-    #[inline(always)]
-    pub(super) fn for_each_block(
-        &mut self,
-        slice: &Slice,
-        mut visit: impl FnMut(usize, usize, Option<&(Place, Place)>),
-    ) {
-        for start in slice.elements.clone().step_by(BLOCK) {
-            let length = BLOCK.min(slice.elements.end - start);
-            let places = self.0.as_mut().map(|places| places.next_block(length));
-            visit(start, length, places);
-        }
-    }
 }
 
 /// The two tables whose product divides `fac_g` and `fac_m`: `[3, rows]` and `[3, columns]`.
@@ -290,6 +284,9 @@ fn factors(axes: &Factored, row: &[f32], col: &[f32]) -> [Vec<f32>; 2] {
 fn row_factors(axes: &Factored, row: &[f32]) -> Vec<f32> {
     let [before, along, after] = axes.row_split;
     let mut factors = row.to_vec();
+    if factors.is_empty() {
+        return factors;
+    }
     for block in factors.chunks_exact_mut(along * after).take(TIMESCALES * before) {
         for inner in 0..after {
             let sum: f64 = (0..along).map(|k| f64::from(block[k * after + inner])).sum();

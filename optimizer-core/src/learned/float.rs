@@ -55,6 +55,32 @@ pub(super) fn tanh(x: f32) -> f32 {
     if x.abs() < 0.625 { near } else { far }
 }
 
+/// Natural logarithm of a positive normal number with a relative error below 1e-7 (Cephes' `logf`); infinity and NaN come
+/// back as they are.
+#[inline(always)]
+pub(super) fn log(x: f32) -> f32 {
+    /// ln 2 in two parts, as in [`exp`].
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // x = m · 2^e with √½ ≤ m < √2: the offset carries into the exponent where the mantissa is at least √2.
+    let offset = x.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits());
+    let e = ((offset as i32) >> 23) as f32;
+    let m = f32::from_bits((offset & 0x007f_ffff).wrapping_add(std::f32::consts::FRAC_1_SQRT_2.to_bits()));
+    let r = m - 1.0;
+    let mut y = 7.037_683_6e-2;
+    y = y * r - 1.151_461e-1;
+    y = y * r + 1.167_699_9e-1;
+    y = y * r - 1.242_014_1e-1;
+    y = y * r + 1.424_932_3e-1;
+    y = y * r - 1.666_805_8e-1;
+    y = y * r + 2.000_071_5e-1;
+    y = y * r - 2.499_999_4e-1;
+    y = y * r + 3.333_333e-1;
+    let square = r * r;
+    let log = r + (y * r * square + e * LN2_LOW - 0.5 * square) + e * LN2_HIGH;
+    if x < f32::INFINITY { log } else { x }
+}
+
 /// Logistic function `1 / (1 + e^(−x))`.
 #[inline(always)]
 pub(super) fn sigmoid(x: f32) -> f32 {
@@ -91,6 +117,11 @@ pub(super) fn safe_rsqrt(x: f32) -> f32 {
     rsqrt(at_least(x, 1e-9))
 }
 
+/// `1/√(1e-5 + mean x²)`, by which a channel is multiplied over a whole tensor.
+pub(super) fn normaliser(mean_square: f32) -> f32 {
+    rsqrt(1e-5 + mean_square)
+}
+
 /// Natural logarithm, evaluated in f64.
 pub(super) fn ln(x: f32) -> f32 {
     f64::from(x).ln() as f32
@@ -101,6 +132,16 @@ pub(super) fn exact_exp(x: f32) -> f32 {
     f64::from(x).exp() as f32
 }
 
+/// `clip(ln(1e-8 + |x|), ±5)`, how the size of a statistic enters a network.
+pub(super) fn log_magnitude(x: f32) -> f32 {
+    ln(1e-8 + x.abs()).clamp(-5.0, 5.0)
+}
+
+/// −1, 0 or 1; passes NaN on. (`f32::signum` has no 0.)
+pub(super) fn sign(x: f32) -> f32 {
+    if x == 0.0 { 0.0 } else { x.signum() }
+}
+
 /// `f` of every element. (`array::map` is not always inlined, which costs the SIMD code.)
 #[inline(always)]
 pub(super) fn each(mut block: Block, f: impl Fn(f32) -> f32) -> Block {
@@ -108,6 +149,15 @@ pub(super) fn each(mut block: Block, f: impl Fn(f32) -> f32) -> Block {
         *value = f(*value);
     }
     block
+}
+
+/// `a − b`, element by element.
+#[inline(always)]
+pub(super) fn minus(mut a: Block, b: &Block) -> Block {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a -= b;
+    }
+    a
 }
 
 /// Sum of a block by halves: 16 → 8 → 4 → 2 → 1.
@@ -123,6 +173,15 @@ pub(super) fn block_sum(mut values: Block) -> f32 {
     values[0]
 }
 
+/// Sum of the first `length` values of a block; the others are ignored.
+#[inline(always)]
+pub(super) fn partial_sum(mut values: Block, length: usize) -> f64 {
+    if length < BLOCK {
+        values[length..].fill(0.0);
+    }
+    f64::from(block_sum(values))
+}
+
 /// Elements `start..start + len` of a slice; the rest of the block is 0.
 #[inline(always)]
 pub(super) fn load(values: &[f32], start: usize, len: usize) -> Block {
@@ -135,8 +194,8 @@ pub(super) fn load(values: &[f32], start: usize, len: usize) -> Block {
     block
 }
 
-/// Mean of `map(x)` over a slice, 0 for an empty one: f32 sums of blocks, added up in f64, rounded once.
-pub(super) fn mean(values: &[f32], map: impl Fn(f32) -> f32) -> f32 {
+/// Sum of `map(x)` over a slice: f32 sums of blocks, added up in f64.
+pub(super) fn sum(values: &[f32], map: impl Fn(f32) -> f32) -> f64 {
     let mut sum = 0.0;
     let (blocks, rest) = values.as_chunks::<BLOCK>();
     for block in blocks {
@@ -146,8 +205,17 @@ pub(super) fn mean(values: &[f32], map: impl Fn(f32) -> f32) -> f32 {
     for (last, &value) in last.iter_mut().zip(rest) {
         *last = map(value);
     }
-    sum += f64::from(block_sum(last));
-    (sum / values.len().max(1) as f64) as f32
+    sum + f64::from(block_sum(last))
+}
+
+/// Mean of `map(x)` over a slice, 0 for an empty one: [`sum`], divided and rounded once.
+pub(super) fn mean(values: &[f32], map: impl Fn(f32) -> f32) -> f32 {
+    (sum(values, map) / values.len().max(1) as f64) as f32
+}
+
+/// Mean of `(x − centre)²` over a slice, 0 for an empty one.
+pub(super) fn mean_square_around(values: &[f32], centre: f32) -> f32 {
+    mean(values, |x| (x - centre) * (x - centre))
 }
 
 #[cfg(test)]
@@ -195,6 +263,25 @@ mod tests {
         assert_eq!(tanh(f32::NEG_INFINITY), -1.0);
         assert_eq!(sigmoid(-1e9), 0.0);
         assert!(tanh(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn log_is_within_1e_7() {
+        for x in floats(1e-3, 40.0).chain(floats(0.9, 1.1)).chain([1e-8, 1e-30, 1e30, f32::MAX]) {
+            let exact = f64::from(x).ln();
+            let error = (f64::from(log(x)) - exact).abs() / exact.abs().max(1.0);
+            assert!(error < 1e-7, "log({x}) is off by {error:e}");
+        }
+        assert_eq!(log(1.0), 0.0);
+        assert_eq!(log(f32::INFINITY), f32::INFINITY);
+        assert!(log(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn signs_and_magnitudes() {
+        assert_eq!([sign(-0.1), sign(0.0), sign(-0.0), sign(7.0)], [-1.0, 0.0, 0.0, 1.0]);
+        assert!(sign(f32::NAN).is_nan() && log_magnitude(f32::NAN).is_nan());
+        assert_eq!([log_magnitude(0.0), log_magnitude(-1e9), log_magnitude(-1.0)], [-5.0, 5.0, ln(1.0 + 1e-8)]);
     }
 
     #[test]

@@ -11,12 +11,10 @@
 
 use super::bank::{Bank, NetworkShape};
 use super::hypernetwork::Hypernetwork;
-use super::initial::{Initial, ThetaTensors};
-use super::network::Layer;
-use super::{lane_of, loss_buffer};
+use super::initial::{ThetaTensors, linear, zeros};
+use super::{lane_of, loss_buffer, theta_layer, theta_tensor};
 use crate::Theta;
 use crate::optimizer::Slot;
-use crate::params::TensorSpec;
 
 /// The sizes that decide the shapes of theta.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,15 +34,10 @@ pub(super) struct HyperShape {
 impl HyperShape {
     /// All tensors of theta.
     pub(super) fn tensors(&self) -> ThetaTensors {
-        let zeros = |name: String, shape: &[usize]| (TensorSpec::new(name, shape), Initial::Constant(0.0));
         let mut tensors = self.network.tensors(Some(self.banks));
-        for part in ["hidden", "cell"] {
-            tensors.push(zeros(format!("lstm_init_state/{part}"), &[1, self.hidden]));
-        }
+        tensors.extend(["hidden", "cell"].map(|part| zeros(format!("lstm_init_state/{part}"), [1, self.hidden])));
         let mut dense = |name: &str, inputs: usize, outputs: usize| {
-            let weights = TensorSpec::new(format!("rnn_params/{name}/w"), [inputs, outputs]);
-            tensors.push((weights, Initial::TruncatedNormal { fan_in: inputs }));
-            tensors.push(zeros(format!("rnn_params/{name}/b"), &[outputs]));
+            tensors.extend(linear(&format!("rnn_params/{name}"), inputs, outputs));
         };
         if self.mix {
             for name in ["linear", "linear_1", "linear_2"] {
@@ -65,10 +58,7 @@ impl HyperShape {
 
     /// The LSTM, its inputs and its heads in one lane of theta.
     pub(super) fn hypernetwork<'t>(&self, theta: &'t Theta, lane: usize) -> Hypernetwork<'t> {
-        let layer = |name: &str| Layer {
-            w: tensor(theta, lane, &format!("rnn_params/{name}/w")),
-            b: tensor(theta, lane, &format!("rnn_params/{name}/b")),
-        };
+        let layer = |name: &str| theta_layer(theta, lane, &format!("rnn_params/{name}"));
         Hypernetwork {
             mixing: self.mix.then(|| [layer("linear_1"), layer("linear_2")]),
             lstm: layer("rnn/linear"),
@@ -84,7 +74,7 @@ impl HyperShape {
         for part in ["hidden", "cell"] {
             let mut slot = Slot::filled(format!("lstm/{part}"), [rows, self.hidden], longest.len(), 0.0);
             for lane in 0..longest.len() {
-                let initial = tensor(theta, lane_of(theta.lanes(), lane), &format!("lstm_init_state/{part}"));
+                let initial = theta_tensor(theta, lane_of(theta.lanes(), lane), &format!("lstm_init_state/{part}"));
                 slot.lane_mut(lane).chunks_exact_mut(self.hidden).for_each(|row| row.copy_from_slice(initial));
             }
             slots.push(slot);
@@ -101,9 +91,3 @@ impl HyperShape {
 
 /// Number of slots beside the accumulators.
 pub(super) const OWN_SLOTS: usize = 5;
-
-/// A tensor of theta, by a name of its layout.
-fn tensor<'t>(theta: &'t Theta, lane: usize, name: &str) -> &'t [f32] {
-    let index = theta.layout().index_of(name).expect("the layout was made from these names");
-    theta.tensor(lane, index)
-}

@@ -78,14 +78,6 @@ impl InputGroups {
 mod tests {
     use super::*;
 
-    fn used(rows: &InputRows<CLIPPED>) -> Vec<usize> {
-        let separable = [rows.row, rows.col, rows.rsqrt_row, rows.rsqrt_col];
-        let separable = separable.into_iter().flatten().flat_map(|first| first..first + 3);
-        let mut used: Vec<usize> = rows.element.into_iter().flatten().chain(separable).collect();
-        used.sort_unstable();
-        used
-    }
-
     #[test]
     fn all_groups_stand_where_the_reference_has_them() {
         let rows = InputGroups::new([true; GROUPS]).unwrap().rows();
@@ -98,9 +90,9 @@ mod tests {
     fn whatever_is_left_uses_each_row_of_the_weights_once() {
         for left in 1..1 << GROUPS {
             let groups = InputGroups::new(std::array::from_fn(|group| left >> group & 1 == 1)).unwrap();
-            assert_eq!(used(&groups.rows()), (0..groups.channels()).collect::<Vec<_>>());
+            assert_eq!(groups.rows().used(), (0..groups.channels()).collect::<Vec<_>>());
             let factored: usize = (FIRST_FACTORED..GROUPS).map(|group| WIDTHS[group] * (left >> group & 1)).sum();
-            let vector = used(&groups.rows_without_factored());
+            let vector = groups.rows_without_factored().used();
             assert_eq!(vector, (0..groups.channels() - factored).collect::<Vec<_>>());
         }
     }

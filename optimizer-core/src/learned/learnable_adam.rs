@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use super::float::exact_exp;
-use super::initial::{Initial, draw};
+use super::initial::{InitialTheta, scalar};
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_lanes, check_theta, lane_of};
 use crate::optimizer::{AdamRule, Decay, MOMENTS, OptState, Optimizer};
-use crate::params::{Layout, Params, TensorSpec};
+use crate::params::{Layout, Params};
 use crate::{Result, Seed, Theta, ThetaHash};
 
 /// The learnable settings in the order of theta (sorted by name).
@@ -23,7 +23,7 @@ const INITIAL: [f32; 4] = [-18.420_681, -6.907_755_4, -std::f32::consts::LN_10, 
 /// Adam with learnable learning rate, decays and epsilon.
 #[derive(Clone, Debug)]
 pub struct LearnableAdam {
-    layout: Arc<Layout>,
+    theta: InitialTheta,
 }
 
 impl LearnableAdam {
@@ -32,8 +32,8 @@ impl LearnableAdam {
     /// # Errors
     /// None at present; the signature is that of the other learned optimizers.
     pub fn new() -> Result<Self> {
-        let layout = Layout::new(SETTINGS.iter().map(|&name| TensorSpec::new(name, [])).collect())?;
-        Ok(Self { layout })
+        let settings = SETTINGS.into_iter().zip(INITIAL).map(|(name, value)| scalar(name, value));
+        Ok(Self { theta: InitialTheta::new(settings.collect())? })
     }
 }
 
@@ -43,16 +43,16 @@ impl LearnedOptimizer for LearnableAdam {
     }
 
     fn layout(&self) -> &Arc<Layout> {
-        &self.layout
+        self.theta.layout()
     }
 
     /// Learning rate 0.001, β1 0.9, β2 0.999, eps 1e-8; nothing is random.
     fn init_theta(&self, seed: Seed) -> Theta {
-        draw(&self.layout, &INITIAL.map(Initial::Constant), seed)
+        self.theta.draw(seed)
     }
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
-        check_theta(&self.layout, &theta)?;
+        check_theta(self.layout(), &theta)?;
         let rules = (0..theta.lanes()).map(|lane| rule(theta.lane(lane))).collect();
         Ok(Box::new(Bound { theta, rules }))
     }
@@ -77,6 +77,10 @@ impl Optimizer for Bound {
         "learnable_adam"
     }
 
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        Some(self.theta.hash())
+    }
+
     fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
         check_lanes(self.rules.len(), params.lanes())?;
         let slots = MOMENTS.zeros(&params);
@@ -92,10 +96,6 @@ impl Optimizer for Bound {
         }
         state.count_step();
         Ok(state)
-    }
-
-    fn theta_hash(&self) -> Option<ThetaHash> {
-        Some(self.theta.hash())
     }
 }
 

@@ -1,4 +1,4 @@
-//! One step of an LSTM that has its own state for each row (a row is a tensor of the model).
+//! An LSTM that has its own state for each row (a row is a tensor of the model).
 //!
 //! ```text
 //!  [x, h] W + b ─► i │ g │ f │ o        c' = σ(f + 1) c + σ(i) tanh(g)        h' = σ(o) tanh(c')
@@ -9,6 +9,10 @@
 
 use super::dense::affine;
 use super::float::{sigmoid, tanh};
+use super::initial::{ThetaTensors, linear, zeros};
+use super::{lane_of, theta_tensor};
+use crate::Theta;
+use crate::optimizer::Slot;
 
 /// Hidden and cell state, `[rows, H]` each.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +41,26 @@ pub(super) fn step(x: &[f32], hidden: &[f32], cell: &[f32], w: &[f32], b: &[f32]
         }
     }
     next
+}
+
+/// The slots `lstm/hidden` and `lstm/cell`, `[tensors, H]`, every row at the lane's `lstm_init_state` of theta.
+pub(super) fn slots(theta: &Theta, tensors: usize, lanes: usize) -> [Slot; 2] {
+    ["hidden", "cell"].map(|part| {
+        let initial = |lane| theta_tensor(theta, lane_of(theta.lanes(), lane), &format!("lstm_init_state/{part}"));
+        let size = theta_tensor(theta, 0, &format!("lstm_init_state/{part}")).len();
+        let mut slot = Slot::filled(format!("lstm/{part}"), [tensors, size], lanes, 0.0);
+        for lane in 0..lanes {
+            slot.lane_mut(lane).chunks_exact_mut(size).for_each(|row| row.copy_from_slice(initial(lane)));
+        }
+        slot
+    })
+}
+
+/// The tensors of theta that an LSTM of `size` units on `inputs` inputs needs: its weights `rnn_params/rnn/linear` and its
+/// initial state `lstm_init_state` (zeros).
+pub(super) fn theta_tensors(inputs: usize, size: usize) -> ThetaTensors {
+    let state = ["lstm_init_state/hidden", "lstm_init_state/cell"].map(|name| zeros(name, [1, size]));
+    state.into_iter().chain(linear("rnn_params/rnn/linear", inputs + size, 4 * size)).collect()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use self::network::Layer;
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
 use crate::perturbation::Perturbation;
@@ -21,12 +22,14 @@ use crate::{Error, Result, Seed, Theta};
 
 mod accumulators;
 mod adafac_mlp;
+mod adafac_network;
 pub(crate) mod axes;
 mod bank;
 mod channels;
 mod course;
 mod decays;
 mod dense;
+mod first_layer;
 mod float;
 mod hyper_theta;
 mod hyper_v2;
@@ -34,13 +37,27 @@ mod hypernetwork;
 mod initial;
 mod inputs;
 mod learnable_adam;
+mod learnable_sgd;
 mod loss_buffer;
 mod lstm;
+mod mlp;
+mod mlp_nominal;
+mod mlp_theta;
+mod name_order;
 mod network;
+mod nn_adam;
+mod rnn_mlp;
+mod rolling;
 
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
+pub use adafac_network::WeightLayout;
 pub use hyper_v2::{HyperV2, HyperV2Config};
 pub use learnable_adam::LearnableAdam;
+pub use learnable_sgd::{LearnableSgd, LearnableSgdm};
+pub use mlp::{Mlp, MlpConfig};
+pub use mlp_nominal::{MlpNominal, MlpNominalConfig, NominalGradient};
+pub use nn_adam::{NnAdam, NnAdamConfig};
+pub use rnn_mlp::{RnnMlp, RnnMlpConfig};
 
 /// A family of optimizers parametrised by [`Theta`].
 pub trait LearnedOptimizer: Send + Sync + std::fmt::Debug {
@@ -76,11 +93,25 @@ pub trait LearnedOptimizer: Send + Sync + std::fmt::Debug {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LearnedOptimizerConfig {
+    /// Gradient descent whose learning rate is theta.
+    #[serde(deserialize_with = "no_settings")]
+    LearnableSgd,
+    /// Gradient descent whose learning rate and momentum are theta.
+    #[serde(deserialize_with = "no_settings")]
+    LearnableSgdm,
     /// Adam whose four settings are theta.
     #[serde(deserialize_with = "no_settings")]
     LearnableAdam,
+    /// Adam whose four settings an LSTM moves, tensor by tensor.
+    NnAdam(NnAdamConfig),
+    /// A per-parameter MLP on momenta at six timescales (arXiv 1810.10180).
+    Mlp(MlpConfig),
+    /// An LSTM a tensor and an MLP a parameter that talk to each other (arXiv 2009.11243).
+    RnnMlp(RnnMlpConfig),
     /// A per-parameter MLP on momentum, second moments and factored second moments (arXiv 2203.11860).
     AdafacMlp(AdafacMlpConfig),
+    /// The same network beside a nominal optimizer and weight decay (arXiv 2209.11208).
+    MlpNominal(MlpNominalConfig),
     /// VeLO's hypernetwork: an LSTM a tensor writes the weights of an MLP a parameter (arXiv 2211.09760).
     HyperV2(HyperV2Config),
 }
@@ -92,8 +123,14 @@ impl LearnedOptimizerConfig {
     /// [`crate::Error::Setting`] if a setting is out of its range.
     pub fn build(&self) -> Result<Arc<dyn LearnedOptimizer>> {
         Ok(match self {
+            Self::LearnableSgd => Arc::new(LearnableSgd::new()?),
+            Self::LearnableSgdm => Arc::new(LearnableSgdm::new()?),
             Self::LearnableAdam => Arc::new(LearnableAdam::new()?),
+            Self::NnAdam(config) => Arc::new(NnAdam::new(config.clone())?),
+            Self::Mlp(config) => Arc::new(Mlp::new(config.clone())?),
+            Self::RnnMlp(config) => Arc::new(RnnMlp::new(config.clone())?),
             Self::AdafacMlp(config) => Arc::new(AdafacMlp::new(config.clone())?),
+            Self::MlpNominal(config) => Arc::new(MlpNominal::new(config.clone())?),
             Self::HyperV2(config) => Arc::new(HyperV2::new(config.clone())?),
         })
     }
@@ -147,6 +184,17 @@ fn check_horizons(lanes: usize, horizon: &[u32]) -> Result<()> {
     Ok(())
 }
 
+/// A tensor of theta in one lane, by name.
+fn theta_tensor<'a>(theta: &'a Theta, lane: usize, name: &str) -> &'a [f32] {
+    let index = theta.layout().index_of(name).expect("the layout was made from these names");
+    theta.tensor(lane, index)
+}
+
+/// The affine layer `MODULE/w`, `MODULE/b` of theta in one lane.
+fn theta_layer<'a>(theta: &'a Theta, lane: usize, module: &str) -> Layer<'a> {
+    Layer { w: theta_tensor(theta, lane, &format!("{module}/w")), b: theta_tensor(theta, lane, &format!("{module}/b")) }
+}
+
 /// Checks that a whole-number setting lies in its range.
 fn check_range(field: &str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
     if range.contains(&value) {
@@ -155,15 +203,15 @@ fn check_range(field: &str, value: usize, range: RangeInclusive<usize>) -> Resul
     Err(Error::setting(field, format!("must lie between {} and {}", range.start(), range.end()), value))
 }
 
-/// Checks that decays lie in `[0, 1)`: a decay of 1 remembers nothing.
+/// Checks that a setting is a finite number.
+fn check_finite(field: &str, value: f32) -> Result<()> {
+    if value.is_finite() { Ok(()) } else { Err(Error::setting(field, "must be a finite number", value)) }
+}
+
+/// Checks that decays of moving averages lie in `[0, 1)`.
 fn check_decays(field: &str, decays: &[f32]) -> Result<()> {
     match decays.iter().find(|decay| !(0.0..1.0).contains(*decay)) {
         Some(decay) => Err(Error::setting(field, "must be at least 0 and below 1", decay)),
         None => Ok(()),
     }
-}
-
-/// Checks that a setting is a finite number.
-fn check_finite(field: &str, value: f32) -> Result<()> {
-    if value.is_finite() { Ok(()) } else { Err(Error::setting(field, "must be a finite number", value)) }
 }

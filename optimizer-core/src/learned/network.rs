@@ -1,20 +1,20 @@
 //! The network that moves one parameter, applied to all parameters of a tensor.
 //!
 //! ```text
-//!  for each slice of the tensor (the whole of it, or one of its matrices):
-//!    pass 1   sum of squares of every channel ──► normalisers, multiplied into the first layer's weights
-//!    pass 2   channels of a block ──► relu ──► relu ──► (direction, magnitude) ──► p ← p − step
+//!  pass 1   sum of squares of every channel ──► normalisers, multiplied into the first layer's weights
+//!  pass 2   channels of a block ──► relu ──► relu ──► (direction, magnitude, …) ──► p ← p − step
 //! ```
 //!
-//! Channels are computed twice rather than stored: thirty channels of a tensor would be 120 bytes a parameter. Inputs
-//! that are equal for all parameters (time) belong into the first layer's bias.
+//! Both passes go over the whole tensor, or one after the other over each of its stretches. Channels are computed twice rather than stored: thirty channels of a tensor would be 120 bytes a parameter.
 
-use std::ops::Range;
+use serde::{Deserialize, Serialize};
 
-use super::accumulators::TIMESCALES;
-use super::axes::{Place, Slice};
-use super::channels::{Channels, Factors, InputRows, Normalisers, P, Q, rsqrt_moment};
-use super::float::{BLOCK, Block, at_least, each, exp, load, mean, minimum};
+use super::axes::{Place, Places};
+use super::channels::{Channels, InputRows, Q};
+use super::check_finite;
+use super::first_layer::FirstLayer;
+use super::float::{BLOCK, Block, at_least, each, exp, load, mean, minimum, minus, normaliser, partial_sum, tanh};
+use crate::{Error, Result};
 
 /// An affine layer, `y = x W + b`.
 #[derive(Clone, Copy, Debug)]
@@ -26,23 +26,194 @@ pub(super) struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    fn outputs(&self) -> usize {
+    /// Number of outputs.
+    pub(super) fn outputs(&self) -> usize {
         self.b.len()
+    }
+
+    /// The bias with inputs added in that are equal for all rows: `b + Σ_i values_i W_{first + i}`.
+    pub(super) fn bias_with(&self, first: usize, values: &[f32]) -> Vec<f32> {
+        let mut bias = self.b.to_vec();
+        for (w, value) in self.w.chunks_exact(self.outputs()).skip(first).zip(values) {
+            for (bias, w) in bias.iter_mut().zip(w) {
+                *bias += value * w;
+            }
+        }
+        bias
     }
 }
 
 /// Hidden layers, then an affine one whose first two outputs are direction and magnitude.
 #[derive(Clone, Debug)]
 pub(super) struct Network<'a> {
-    /// From channels to the first hidden layer; rows that are not in [`InputRows`] are not used.
+    /// From channels to the first hidden layer.
     pub(super) first: Layer<'a>,
     /// Further hidden layers.
     pub(super) hidden: Vec<Layer<'a>>,
     /// The last layer.
     pub(super) last: Layer<'a>,
+    /// What follows each hidden layer.
+    pub(super) activation: Activation,
 }
 
-/// How the outputs become a step:
+/// What follows a hidden layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// The larger of x and 0.
+    #[default]
+    Relu,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+impl Activation {
+    #[inline(always)]
+    fn of(self, x: Block) -> Block {
+        match self {
+            Self::Relu => each(x, |x| at_least(x, 0.0)),
+            Self::Tanh => tanh_block(x),
+        }
+    }
+}
+
+/// Not inlined, so that relu networks stay small.
+#[inline(never)]
+fn tanh_block(x: Block) -> Block {
+    each(x, tanh)
+}
+
+impl<'a> Network<'a> {
+    /// A first layer and all that follow it, the last included, with relu between.
+    pub(super) fn new(first: Layer<'a>, further: &[Layer<'a>]) -> Self {
+        let (last, hidden) = further.split_last().expect("a network has a last layer");
+        Self { first, hidden: hidden.to_vec(), last: *last, activation: Activation::Relu }
+    }
+}
+
+/// What a network reads of one tensor in one lane: `E` channels, one value an element each.
+pub(super) trait Inputs<const E: usize> {
+    /// Number of elements.
+    fn len(&self) -> usize;
+
+    /// Where the row and column values of each block lie, if there are separable channels.
+    fn places(&self) -> Option<Places<'_>> {
+        None
+    }
+
+    /// The channels of a block whose parameters are `p`. Beyond `length` they hold no sense.
+    fn element(&self, p: &Block, start: usize, length: usize, places: Option<&(Place, Place)>) -> [Block; E];
+}
+
+/// A walk over the elements of a tensor, stretch by stretch.
+#[derive(Debug)]
+pub(super) struct Walk<'a, I> {
+    inputs: &'a I,
+    places: Option<Places<'a>>,
+    next: usize,
+}
+
+impl<'a, I> Walk<'a, I> {
+    /// At the first element.
+    pub(super) fn new<const E: usize>(inputs: &'a I) -> Self
+    where
+        I: Inputs<E>,
+    {
+        Self { inputs, places: inputs.places(), next: 0 }
+    }
+
+    /// Calls `visit(start, length, places)` for each block of the next `count` elements, in order.
+    #[inline(always)]
+    fn for_each_block(&mut self, count: usize, mut visit: impl FnMut(usize, usize, Option<&(Place, Place)>)) {
+        let end = self.next + count;
+        for start in (self.next..end).step_by(BLOCK) {
+            let length = BLOCK.min(end - start);
+            visit(start, length, self.places.as_mut().map(|places| places.next_block(length)));
+        }
+        self.next = end;
+    }
+}
+
+/// `mean x²` of each element channel over the next `count` elements of a walk; `p` are all parameters of the tensor.
+pub(super) fn mean_squares<const E: usize>(p: &[f32], walk: &mut Walk<'_, impl Inputs<E>>, count: usize) -> [f32; E] {
+    let (inputs, mut sums) = (walk.inputs, [0.0_f64; E]);
+    walk.for_each_block(count, |start, length, places| {
+        let x = inputs.element(&load(p, start, length), start, length, places);
+        for (sum, x) in sums.iter_mut().zip(&x) {
+            *sum += partial_sum(each(*x, |x| x * x), length);
+        }
+    });
+    sums.map(|sum| (sum / count as f64) as f32)
+}
+
+/// `1/√(1e-5 + mean x²)` of each element channel over the whole tensor, whose parameters are `p`.
+pub(super) fn element_normalisers<const E: usize>(inputs: &impl Inputs<E>, p: &[f32]) -> [f32; E] {
+    mean_squares(p, &mut Walk::new(inputs), inputs.len()).map(normaliser)
+}
+
+/// A block of elements and what the network says about it. Beyond `length` the values hold no sense.
+#[derive(Debug)]
+pub(super) struct Evaluated<'a, const E: usize> {
+    /// Number of elements, less than a block only at the end of a stretch.
+    pub(super) length: usize,
+    /// Parameters.
+    pub(super) p: &'a Block,
+    /// Element channels, not normalised.
+    pub(super) x: &'a [Block; E],
+    /// Outputs of the network.
+    pub(super) outputs: &'a [Block],
+}
+
+/// Evaluates the first `outputs` outputs of the network for all elements and sets the parameters to what `moved` says.
+#[inline(always)]
+pub(super) fn sweep<const E: usize>(
+    p: &mut [f32],
+    inputs: &impl Inputs<E>,
+    first: &FirstLayer<'_, E>,
+    network: &Network<'_>,
+    outputs: usize,
+    mut moved: impl FnMut(&Evaluated<'_, E>) -> Block,
+) {
+    sweep_next(p, &mut Walk::new(inputs), inputs.len(), first, network, outputs, &mut moved);
+}
+
+/// The same for the next `count` elements of a walk; `p` are all parameters of the tensor.
+#[inline(always)]
+pub(super) fn sweep_next<const E: usize>(
+    p: &mut [f32],
+    walk: &mut Walk<'_, impl Inputs<E>>,
+    count: usize,
+    first: &FirstLayer<'_, E>,
+    network: &Network<'_>,
+    outputs: usize,
+    mut moved: impl FnMut(&Evaluated<'_, E>) -> Block,
+) {
+    let (inputs, activation) = (walk.inputs, network.activation);
+    let widest = network.hidden.iter().map(Layer::outputs).fold(first.units(), usize::max);
+    let (mut z, mut next) = (vec![[0.0; BLOCK]; widest], vec![[0.0; BLOCK]; widest]);
+    let mut out = vec![[0.0; BLOCK]; outputs];
+    walk.for_each_block(count, |start, length, places| {
+        let parameters = load(p, start, length);
+        let x = inputs.element(&parameters, start, length, places);
+        first.evaluate(&x, start, length, places, &mut z[..first.units()]);
+        for z in &mut z[..first.units()] {
+            *z = activation.of(*z);
+        }
+        for layer in &network.hidden {
+            for (unit, next) in next[..layer.outputs()].iter_mut().enumerate() {
+                *next = activation.of(output(layer, unit, &z));
+            }
+            std::mem::swap(&mut z, &mut next);
+        }
+        for (unit, out) in out.iter_mut().enumerate() {
+            *out = output(&network.last, unit, &z);
+        }
+        let moved = moved(&Evaluated { length, p: &parameters, x: &x, outputs: &out });
+        p[start..start + length].copy_from_slice(&moved[..length]);
+    });
+}
+
+/// How direction and magnitude become a step:
 /// `step = rate · (direction · (scale · exp(exp_mult · magnitude)) · step_mult)`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StepRule {
@@ -56,6 +227,24 @@ pub(super) struct StepRule {
     pub(super) step_mult: f32,
     /// Divide the step by the root of the second moment.
     pub(super) precondition: bool,
+}
+
+impl StepRule {
+    /// `step = direction · exp(exp_mult · magnitude) · step_mult`.
+    pub(super) fn plain(exp_mult: f32, step_mult: f32) -> Self {
+        Self { rate: 1.0, scale: 1.0, exp_mult, step_mult, precondition: false }
+    }
+
+    /// The step of a block, without its division by the root of the second moment.
+    #[inline(always)]
+    pub(super) fn step(&self, direction: &Block, magnitude: &Block) -> Block {
+        let size = each(*magnitude, |magnitude| self.scale * exp(self.exp_mult * magnitude));
+        let mut step = *direction;
+        for j in 0..BLOCK {
+            step[j] = self.rate * (direction[j] * size[j] * self.step_mult);
+        }
+        step
+    }
 }
 
 /// The settings that decide a [`StepRule`], in HyperV2 and Celo.
@@ -74,6 +263,19 @@ pub(super) struct StepSettings {
 }
 
 impl StepSettings {
+    /// # Errors
+    /// [`Error::Setting`] naming the setting that is out of its range.
+    pub(super) fn check(&self) -> Result<()> {
+        check_finite("exp_mult", self.exp_mult)?;
+        check_finite("step_mult", self.step_mult)?;
+        match self.clip_param_scale_amount {
+            Some(amount) if !(amount > 0.0 && amount.is_finite()) => {
+                Err(Error::setting("clip_param_scale_amount", "must be a positive number", amount))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The rule for a tensor whose parameters are `p`.
     pub(super) fn rule(&self, rate: f32, p: &[f32]) -> StepRule {
         let mut scale = 1.0;
@@ -93,7 +295,7 @@ pub(super) fn parameter_scale(p: &[f32]) -> f32 {
     (mean(p, |p| p * p) + 1e-9).sqrt()
 }
 
-/// Moves the parameters `p` of one tensor in one lane; channels are normalised over the whole tensor.
+/// Moves the parameters `p` of one tensor in one lane by what the network says about its [`Channels`].
 pub(super) fn apply<const E: usize>(
     p: &mut [f32],
     channels: &Channels<'_>,
@@ -101,210 +303,19 @@ pub(super) fn apply<const E: usize>(
     network: &Network<'_>,
     rule: StepRule,
 ) {
-    transform(p, [channels.whole()], channels, rows, network, relu, |_, x, direction, magnitude| {
-        let size = each(magnitude, |magnitude| rule.scale * exp(rule.exp_mult * magnitude));
-        let precondition = if rule.precondition { x[Q] } else { [1.0; BLOCK] };
-        let mut moved = x[P];
-        for j in 0..BLOCK {
-            moved[j] -= rule.rate * (direction[j] * size[j] * rule.step_mult) * precondition[j];
-        }
-        moved
-    });
-}
-
-/// Runs the network on all parameters `p` of one tensor in one lane, slice by slice; `slices` cover it in order.
-///
-/// `visit` is given the elements of a block, their channels, direction and magnitude, and returns their next value. All
-/// of these are a whole block long, whatever the number of elements.
-#[inline(always)]
-pub(super) fn transform<const E: usize>(
-    p: &mut [f32],
-    slices: impl IntoIterator<Item = Slice>,
-    channels: &Channels<'_>,
-    rows: &InputRows<E>,
-    network: &Network<'_>,
-    activate: impl Fn(Block) -> Block,
-    mut visit: impl FnMut(Range<usize>, &[Block; E], Block, Block) -> Block,
-) {
     if p.is_empty() {
         return;
     }
-    let mut first = FirstLayer::new(network.first, channels.factors());
-    let widest = network.hidden.iter().map(Layer::outputs).fold(network.first.outputs(), usize::max);
-    let (mut z, mut next) = (vec![[0.0; BLOCK]; widest], vec![[0.0; BLOCK]; widest]);
-    let (mut before, mut walk) = (channels.walk(), channels.walk());
-    for slice in slices {
-        let normalisers = channels.normalisers(p, &slice, &mut before);
-        first.fold(rows, &normalisers, &slice);
-        walk.for_each_block(&slice, |start, length, places| {
-            let parameters = load(p, start, length);
-            let x: [Block; E] = channels.element(&parameters, start, length, places);
-            let moments = first.moments(start, length);
-            for ((unit, z), w) in z.iter_mut().enumerate().zip(first.element.chunks_exact(E)) {
-                *z = activate(weigh(first.base(unit, &moments, places), w, &x));
-            }
-            for layer in &network.hidden {
-                for (unit, next) in next[..layer.outputs()].iter_mut().enumerate() {
-                    *next = activate(output(layer, unit, &z));
-                }
-                std::mem::swap(&mut z, &mut next);
-            }
-            let (direction, magnitude) = (output(&network.last, 0, &z), output(&network.last, 1, &z));
-            let moved = visit(start..start + length, &x, direction, magnitude);
-            p[start..start + length].copy_from_slice(&moved[..length]);
-        });
-    }
-}
-
-/// The first layer with the normalisers of a slice multiplied in, and its separable part reduced to what an element
-/// needs.
-struct FirstLayer<'a, const E: usize> {
-    layer: Layer<'a>,
-    /// `[units, E]`.
-    element: Vec<f32>,
-    separable: Separable<'a>,
-}
-
-/// What the separable channels add to each unit.
-enum Separable<'a> {
-    /// Rank ≥ 2: one number a row and one a column. Only those of the slice are set.
-    Factored { row: Table<'a>, col: Table<'a> },
-    /// Rank < 2: rows and columns are both the full second moment, so their weights add up: `[units, 6]`.
-    Full { v: &'a [f32], w: Vec<[f32; 2 * TIMESCALES]> },
-}
-
-impl<'a, const E: usize> FirstLayer<'a, E> {
-    /// Not folded yet.
-    fn new(layer: Layer<'a>, factors: &Factors<'a>) -> Self {
-        let units = layer.outputs();
-        let separable = match *factors {
-            Factors::Factored { row, col, .. } => {
-                Separable::Factored { row: Table::new(row, units), col: Table::new(col, units) }
-            }
-            Factors::Full { v } => Separable::Full { v, w: vec![[0.0; 2 * TIMESCALES]; units] },
-        };
-        Self { layer, element: vec![0.0; units * E], separable }
-    }
-
-    /// Multiplies the normalisers of a slice in.
-    fn fold(&mut self, rows: &InputRows<E>, normalisers: &Normalisers<E>, slice: &Slice) {
-        let units = self.layer.outputs();
-        let weight = |input: Option<usize>, unit: usize| input.map_or(0.0, |input| self.layer.w[input * units + unit]);
-        for (unit, element) in self.element.chunks_exact_mut(E).enumerate() {
-            for (e, element) in element.iter_mut().enumerate() {
-                *element = weight(rows.element[e], unit) * normalisers.element[e];
+    let first = channels.first_layer(p, network.first, rows);
+    sweep(p, channels, &first, network, 2, |block: &Evaluated<'_, E>| {
+        let mut step = rule.step(&block.outputs[0], &block.outputs[1]);
+        if rule.precondition {
+            for (step, q) in step.iter_mut().zip(&block.x[Q]) {
+                *step *= q;
             }
         }
-        let separable_weights =
-            |first: Option<usize>, first_rsqrt: Option<usize>, normalisers: &[f32; 2 * TIMESCALES], unit: usize| {
-                let mut w = *normalisers;
-                for a in 0..TIMESCALES {
-                    w[a] *= weight(first.map(|first| first + a), unit);
-                    w[TIMESCALES + a] *= weight(first_rsqrt.map(|first| first + a), unit);
-                }
-                w
-            };
-        let row_weights = |unit| separable_weights(rows.row, rows.rsqrt_row, &normalisers.row, unit);
-        let col_weights = |unit| separable_weights(rows.col, rows.rsqrt_col, &normalisers.col, unit);
-        match &mut self.separable {
-            Separable::Factored { row, col } => {
-                row.fill(row_weights, &slice.rows);
-                col.fill(col_weights, &slice.cols);
-            }
-            Separable::Full { w, .. } => {
-                for (unit, w) in w.iter_mut().enumerate() {
-                    *w = row_weights(unit);
-                    for (w, col) in w.iter_mut().zip(col_weights(unit)) {
-                        *w += col;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Second moments of a block and their roots, for tensors below rank 2.
-    #[inline(always)]
-    fn moments(&self, start: usize, length: usize) -> [Block; 2 * TIMESCALES] {
-        let mut x = [[0.0; BLOCK]; 2 * TIMESCALES];
-        if let Separable::Full { v, .. } = &self.separable {
-            for a in 0..TIMESCALES {
-                x[a] = load(v, a * (v.len() / TIMESCALES) + start, length);
-                x[TIMESCALES + a] = each(x[a], rsqrt_moment);
-            }
-        }
-        x
-    }
-
-    /// Bias and separable part of one unit.
-    #[inline(always)]
-    fn base(&self, unit: usize, moments: &[Block; 2 * TIMESCALES], places: Option<&(Place, Place)>) -> Block {
-        let bias = self.layer.b[unit];
-        match (&self.separable, places) {
-            (Separable::Factored { row, col }, Some((row_place, col_place))) => {
-                let mut sum = row_place.load(row.unit(unit));
-                let col = col_place.load(col.unit(unit));
-                for j in 0..BLOCK {
-                    sum[j] += bias + col[j];
-                }
-                sum
-            }
-            (Separable::Full { w, .. }, _) => weigh([bias; BLOCK], &w[unit], moments),
-            (Separable::Factored { .. }, None) => unreachable!("factored tensors have places"),
-        }
-    }
-}
-
-/// `Σ_a w_a v_a + w_{3+a}/√(v_a + 1e-8)` for each unit (weights `w`) and each entry of `v` `[3, entries]`.
-struct Table<'a> {
-    v: &'a [f32],
-    roots: Vec<f32>,
-    /// `[units, entries]`.
-    values: Vec<f32>,
-}
-
-impl<'a> Table<'a> {
-    fn new(v: &'a [f32], units: usize) -> Self {
-        let roots = v.iter().copied().map(rsqrt_moment).collect();
-        Self { v, roots, values: vec![0.0; units * (v.len() / TIMESCALES)] }
-    }
-
-    fn entries(&self) -> usize {
-        self.v.len() / TIMESCALES
-    }
-
-    /// One unit's entries.
-    #[inline(always)]
-    fn unit(&self, unit: usize) -> &[f32] {
-        &self.values[unit * self.entries()..]
-    }
-
-    /// Sets a range of entries, from the weights of each unit.
-    fn fill(&mut self, weights: impl Fn(usize) -> [f32; 2 * TIMESCALES], range: &Range<usize>) {
-        let entries = self.entries();
-        for (unit, values) in self.values.chunks_exact_mut(entries).enumerate() {
-            let values = &mut values[range.clone()];
-            values.fill(0.0);
-            let w = weights(unit);
-            for (source, w) in [(self.v, &w[..TIMESCALES]), (&self.roots, &w[TIMESCALES..])] {
-                for (source, w) in source.chunks_exact(entries).zip(w) {
-                    for (sum, x) in values.iter_mut().zip(&source[range.clone()]) {
-                        *sum += w * x;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `sum + Σ_i w_i x_i`.
-#[inline(always)]
-fn weigh(mut sum: Block, w: &[f32], x: &[Block]) -> Block {
-    for (&w, x) in w.iter().zip(x) {
-        for j in 0..BLOCK {
-            sum[j] += w * x[j];
-        }
-    }
-    sum
+        minus(*block.p, &step)
+    });
 }
 
 /// One output of a layer.
@@ -318,10 +329,4 @@ fn output(layer: &Layer<'_>, unit: usize, z: &[Block]) -> Block {
         }
     }
     sum
-}
-
-/// The larger of each element and 0.
-#[inline(always)]
-pub(super) fn relu(x: Block) -> Block {
-    each(x, |x| at_least(x, 0.0))
 }

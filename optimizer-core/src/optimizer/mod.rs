@@ -59,6 +59,7 @@ pub use saved::FORMAT as STATE_FORMAT;
 pub use schedule::Schedule;
 pub use scheduled_adam::{AdamExpDecayLr, AdamSqrtDecayLr, PiecewiseLinearAdam};
 pub use sgd::{Sgd, Sgdm};
+pub(crate) use sgd::{SgdRule, SgdmRule, TRACE};
 pub use sm3::Sm3;
 pub use yogi::Yogi;
 
@@ -109,6 +110,17 @@ pub trait Optimizer: Send + Sync + std::fmt::Debug {
     /// [`Optimizer::learning_rate`] is.
     fn with_learning_rate(&self, _learning_rate: f64) -> Option<Box<dyn Optimizer>> {
         None
+    }
+
+    /// `losses[lane]` were measured at `state.params()` on a validation batch (the reference's `is_valid`). Parameters
+    /// never change. Most optimizers do not listen, and the state comes back as it was; one that does (RNNMLPLOpt) counts
+    /// this as a step.
+    ///
+    /// # Errors
+    /// [`Error::Lanes`] if there is not one loss a lane, [`Error::Length`] if a state is not this optimizer's.
+    fn observe_validation(&self, state: OptState, losses: &[f32]) -> Result<OptState> {
+        state.check_losses(losses)?;
+        Ok(state)
     }
 }
 
@@ -276,6 +288,14 @@ impl OptState {
     /// [`Error::LayoutMismatch`] or [`Error::Lanes`].
     pub fn check_gradients(&self, grads: &Params, losses: &[f32]) -> Result<()> {
         self.params.check_like(grads, "gradients")?;
+        self.check_losses(losses)
+    }
+
+    /// Checks that there is one loss a lane.
+    ///
+    /// # Errors
+    /// [`Error::Lanes`].
+    pub(crate) fn check_losses(&self, losses: &[f32]) -> Result<()> {
         if losses.len() != self.lanes() {
             return Err(Error::Lanes { what: "losses".into(), expected: self.lanes(), got: losses.len() });
         }

@@ -51,7 +51,7 @@ fn pair_gradient(loss: &dyn Fn(&[f64]) -> f64, theta: &[f64], sigma: f32, outer_
 }
 
 /// Mean and standard error.
-fn mean_and_error(samples: &[f64]) -> (f64, f64) {
+pub(crate) fn mean_and_error(samples: &[f64]) -> (f64, f64) {
     let n = samples.len() as f64;
     let mean = samples.iter().sum::<f64>() / n;
     let variance = samples.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (n - 1.0);

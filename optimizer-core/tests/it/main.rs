@@ -1,6 +1,7 @@
 //! Integration tests, one module a behaviour.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic, in its helpers too")]
 
+mod backprop;
 mod candle;
 mod checkpoint;
 mod evaluation;
@@ -9,6 +10,8 @@ mod golden_celo;
 mod golden_estimators;
 mod golden_optimizers;
 mod laws;
+mod learned_laws;
+mod learned_settings;
 mod noise;
 mod optimizers;
 mod perturbation;

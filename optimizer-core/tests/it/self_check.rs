@@ -3,11 +3,18 @@
 
 use std::sync::Arc;
 
-use paceline_optimizer_core::learned::{AdafacMlpConfig, HyperV2Config, LearnedOptimizerConfig};
+use paceline_optimizer_core::learned::{
+    AdafacMlpConfig, HyperV2Config, LearnedOptimizerConfig, MlpConfig, MlpNominalConfig, NnAdamConfig, RnnMlpConfig,
+    WeightLayout,
+};
 use paceline_optimizer_core::optimizer::OptState;
 use paceline_optimizer_core::{Layout, Params, TensorSpec, Theta};
 
+/// Of parameters whose steps are around 1e-5.
 const TOLERANCE: f64 = 1.5e-7;
+
+/// Of parameters whose steps are around 1e-2.
+const WIDE_TOLERANCE: f64 = 3e-7;
 
 /// Entry `i` is `amplitude · (2 frac((i+1) · 0.618… + (j+1) · 0.754…) − 1)`.
 fn fill(j: usize, size: usize, amplitude: f64) -> Vec<f32> {
@@ -56,24 +63,34 @@ fn run(config: &LearnedOptimizerConfig, amplitude: f64) -> Vec<OptState> {
     states
 }
 
-fn assert_close(what: &str, got: &[f32], expected: &[f64]) {
+fn assert_within(tolerance: f64, what: &str, got: &[f32], expected: &[f64]) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (got, expected) in got.iter().zip(expected) {
-        assert!((f64::from(*got) - expected).abs() <= TOLERANCE, "{what}: {got} instead of {expected}");
+        assert!((f64::from(*got) - expected).abs() <= tolerance, "{what}: {got} instead of {expected}");
     }
+}
+
+fn assert_close(what: &str, got: &[f32], expected: &[f64]) {
+    assert_within(TOLERANCE, what, got, expected);
 }
 
 /// Checks `a`, `b`, `w`, and of `k` the first row and the sum of absolute values (where given).
 fn assert_params(state: &OptState, a: f64, b: [f64; 3], w: [f64; 6], k: Option<([f64; 3], f64)>) {
+    assert_params_within(TOLERANCE, state, a, b, w, k.map(|(_, sum)| sum));
+    if let Some((row, _)) = k {
+        assert_close(&format!("k after {}", state.step[0]), &state.params.tensor(2)[..3], &row);
+    }
+}
+
+/// Checks `a`, `b`, `w`, and the sum of the absolute values of `k` (where given).
+fn assert_params_within(tolerance: f64, state: &OptState, a: f64, b: [f64; 3], w: [f64; 6], sum_of_k: Option<f64>) {
     let step = state.step[0];
-    assert_close(&format!("a after {step}"), state.params.tensor(0), &[a]);
-    assert_close(&format!("b after {step}"), state.params.tensor(1), &b);
-    assert_close(&format!("w after {step}"), state.params.tensor(3), &w);
-    if let Some((row, sum)) = k {
-        let values = state.params.tensor(2);
-        assert_close(&format!("k after {step}"), &values[..3], &row);
-        let got: f64 = values.iter().map(|value| f64::from(value.abs())).sum();
-        assert!((got - sum).abs() <= 24.0 * TOLERANCE, "sum of |k| after {step}: {got} instead of {sum}");
+    assert_within(tolerance, &format!("a after {step}"), state.params.tensor(0), &[a]);
+    assert_within(tolerance, &format!("b after {step}"), state.params.tensor(1), &b);
+    assert_within(tolerance, &format!("w after {step}"), state.params.tensor(3), &w);
+    if let Some(sum) = sum_of_k {
+        let got: f64 = state.params.tensor(2).iter().map(|value| f64::from(value.abs())).sum();
+        assert!((got - sum).abs() <= 24.0 * tolerance, "sum of |k| after {step}: {got} instead of {sum}");
     }
 }
 
@@ -148,4 +165,131 @@ fn adafac_mlp_matches_the_published_vectors() {
         [-0.599_363_86, 0.389_538_97, -0.221_845_36, 0.767_084_4, 0.156_248_1, -0.454_987_85],
         Some(([-0.207_440_97, 0.781_581_64, 0.170_823_51], 9.511_102_004)),
     );
+}
+
+#[test]
+fn mlp_matches_the_published_vectors() {
+    let config = LearnedOptimizerConfig::Mlp(MlpConfig { hidden_size: 4, ..MlpConfig::default() });
+    let states = run(&config, 0.5);
+    assert_params_within(
+        TOLERANCE,
+        &states[0],
+        0.577_303_946,
+        [0.185_109_66, -0.426_427_5, 0.562_810_54],
+        [-0.599_623_56, 0.389_570_06, -0.222_034_16, 0.767_127_34, 0.156_136_72, -0.455_397_25],
+        Some(9.515_190_354),
+    );
+    assert_params_within(
+        TOLERANCE,
+        &states[3],
+        0.577_040_076_3,
+        [0.185_025_07, -0.426_547_4, 0.562_190_4],
+        [-0.599_562_3, 0.389_222_4, -0.222_479_09, 0.767_517_4, 0.156_041_37, -0.455_435_7],
+        Some(9.515_711_528),
+    );
+}
+
+#[test]
+fn rnn_mlp_matches_the_published_vectors() {
+    let config =
+        LearnedOptimizerConfig::RnnMlp(RnnMlpConfig { hidden_size: 4, lstm_hidden_size: 8, ..RnnMlpConfig::default() });
+    let states = run(&config, 0.5);
+    assert_params_within(
+        TOLERANCE,
+        &states[0],
+        0.577_387_392_5,
+        [0.185_294_85, -0.426_103, 0.562_690_8],
+        [-0.599_344_8, 0.389_565_56, -0.221_689_52, 0.767_146_2, 0.156_321_63, -0.455_098],
+        Some(9.510_960_351),
+    );
+    assert_params_within(
+        TOLERANCE,
+        &states[3],
+        0.578_253_567_2,
+        [0.186_047_67, -0.425_656_56, 0.563_416_6],
+        [-0.599_069_7, 0.390_126_14, -0.220_952_53, 0.767_558_1, 0.156_872_06, -0.454_761_15],
+        Some(9.508_931_654),
+    );
+}
+
+#[test]
+fn nn_adam_matches_the_published_vectors() {
+    let config = LearnedOptimizerConfig::NnAdam(NnAdamConfig { lstm_hidden_size: 8, ..NnAdamConfig::default() });
+    let states = run(&config, 0.5);
+    assert_params_within(
+        WIDE_TOLERANCE,
+        &states[0],
+        0.585_382_878_8,
+        [0.201_091_32, -0.437_304_2, 0.571_282_45],
+        [-0.606_042_56, 0.402_011_04, -0.236_792_37, 0.769_212_96, 0.172_544_97, -0.465_612_4],
+        Some(9.778_797_671),
+    );
+    assert_params_within(
+        WIDE_TOLERANCE,
+        &states[3],
+        0.545_033_037_7,
+        [0.189_405_37, -0.427_567_3, 0.532_467_5],
+        [-0.583_820_3, 0.376_622_65, -0.257_654_46, 0.809_475_5, 0.163_893_45, -0.454_205_93],
+        Some(9.651_388_502),
+    );
+}
+
+#[test]
+fn mlp_nominal_matches_the_published_vectors() {
+    let config = LearnedOptimizerConfig::MlpNominal(MlpNominalConfig {
+        nominal_stepsize: 0.01,
+        weight_decay: 0.1,
+        nominal_controller: true,
+        regularization_controller: true,
+        normalize_blackbox: true,
+        ..MlpNominalConfig::default()
+    });
+    let states = run(&config, 0.5);
+    assert_params_within(
+        WIDE_TOLERANCE,
+        &states[0],
+        0.574_180_543_4,
+        [0.197_213_46, -0.336_005_12, 0.553_459_47],
+        [-0.430_591_82, 0.385_776_28, -0.169_529_69, 0.795_441_2, 0.169_601_98, -0.362_868_2],
+        Some(8.558_248_983),
+    );
+    assert_params_within(
+        WIDE_TOLERANCE,
+        &states[3],
+        0.416_349_291_8,
+        [0.166_648_27, -0.229_581_76, 0.402_242_42],
+        [-0.284_352_33, 0.292_341_17, -0.117_070_5, 0.627_864_8, 0.152_584_96, -0.246_123_69],
+        Some(6.354_412_011),
+    );
+}
+
+/// Weights as scalars are the same numbers under other names: the same theta gives the same bits.
+#[test]
+fn scalar_weights_are_the_matrices_taken_apart() {
+    let optimizer = |weights: WeightLayout| {
+        let config = AdafacMlpConfig { weights, hidden_size: 12, ..AdafacMlpConfig::default() };
+        LearnedOptimizerConfig::AdafacMlp(config).build().unwrap()
+    };
+    let (matrices, scalars) = (optimizer(WeightLayout::Matrices), optimizer(WeightLayout::Scalars));
+    assert_eq!(matrices.layout().size(), scalars.layout().size());
+    let mut matrix_theta = Theta::zeros(matrices.layout(), 1);
+    let mut scalar_theta = Theta::zeros(scalars.layout(), 1);
+    for (j, spec) in matrices.layout().tensors().iter().enumerate() {
+        let leaf = fill(j, spec.size(), if spec.name().ends_with("_decays") { 0.05 } else { 0.5 });
+        matrix_theta.tensor_mut(0, j).copy_from_slice(&leaf);
+        for (i, value) in leaf.iter().enumerate() {
+            let (name, place) = match *spec.shape() {
+                [_, outputs] => (format!("{}_{}_{}", spec.name(), i / outputs, i % outputs), 0),
+                _ if spec.name().starts_with("nn/~/b") => (format!("{}_{i}", spec.name()), 0),
+                _ => (spec.name().to_owned(), i),
+            };
+            let index = scalars.layout().index_of(&name).unwrap_or_else(|| panic!("no {name}"));
+            scalar_theta.tensor_mut(0, index)[place] = *value;
+        }
+    }
+    let run = |optimizer: Box<dyn paceline_optimizer_core::optimizer::Optimizer>| {
+        let state = optimizer.init(filled(&model(), 100, 0.8), &[20]).unwrap();
+        optimizer.update(state, &filled(&model(), 200, 0.3), &[2.0]).unwrap()
+    };
+    assert_eq!(run(matrices.bind(matrix_theta).unwrap()), run(scalars.bind(scalar_theta).unwrap()));
 }

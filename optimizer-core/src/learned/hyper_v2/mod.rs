@@ -20,13 +20,13 @@ use serde::{Deserialize, Serialize};
 use super::accumulators::Decays;
 use super::bank::NetworkShape;
 use super::hyper_theta::HyperShape;
-use super::initial::{Initial, draw, sorted};
+use super::initial::InitialTheta;
 use super::inputs::InputGroups;
-use super::network::StepSettings;
+use super::network::{Activation, StepSettings};
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta};
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
-use crate::{Error, Result, Seed, Theta};
+use crate::{Result, Seed, Theta};
 
 mod tensor_features;
 mod update;
@@ -166,20 +166,18 @@ impl HyperV2Config {
         check_range("param_inits", self.param_inits, 1..=4096)?;
         check_range("ff_hidden_size", self.ff_hidden_size, 1..=256)?;
         check_range("ff_hidden_layers", self.ff_hidden_layers, 1..=8)?;
-        check_finite("exp_mult", self.exp_mult)?;
-        check_finite("step_mult", self.step_mult)?;
+        self.step().check()?;
         check_finite("ff_mult", self.ff_mult)?;
         check_decays("initial_momentum_decays", &self.initial_momentum_decays)?;
         check_decays("initial_rms_decays", &self.initial_rms_decays)?;
         check_decays("initial_adafactor_decays", &self.initial_adafactor_decays)?;
-        if !(0.0..1.0).contains(&self.rnn_state_decay) {
-            return Err(Error::setting("rnn_state_decay", "must be at least 0 and below 1", self.rnn_state_decay));
-        }
-        if let Some(amount) = self.clip_param_scale_amount.filter(|amount| !(*amount > 0.0 && amount.is_finite())) {
-            return Err(Error::setting("clip_param_scale_amount", "must be a positive number", amount));
-        }
-        let network =
-            NetworkShape { inputs: self.inputs()?, units: self.ff_hidden_size, hidden_layers: self.ff_hidden_layers };
+        check_decays("rnn_state_decay", &[self.rnn_state_decay])?;
+        let network = NetworkShape {
+            inputs: self.inputs()?,
+            units: self.ff_hidden_size,
+            hidden_layers: self.ff_hidden_layers,
+            activation: Activation::Relu,
+        };
         Ok(HyperShape {
             features: FEATURES + usize::from(self.with_validation_feature_dim),
             hidden: self.lstm_hidden_size,
@@ -237,8 +235,7 @@ impl HyperV2Config {
 pub struct HyperV2 {
     config: HyperV2Config,
     shape: HyperShape,
-    layout: Arc<Layout>,
-    initial: Vec<Initial>,
+    theta: InitialTheta,
 }
 
 impl HyperV2 {
@@ -248,8 +245,8 @@ impl HyperV2 {
     /// [`Error::Setting`] if a setting is out of its range.
     pub fn new(config: HyperV2Config) -> Result<Self> {
         let shape = config.check()?;
-        let (specs, initial): (Vec<_>, Vec<_>) = sorted(shape.tensors()).into_iter().unzip();
-        Ok(Self { config, shape, layout: Layout::new(specs)?, initial })
+        let theta = InitialTheta::new(shape.tensors())?;
+        Ok(Self { config, shape, theta })
     }
 }
 
@@ -259,15 +256,15 @@ impl LearnedOptimizer for HyperV2 {
     }
 
     fn layout(&self) -> &Arc<Layout> {
-        &self.layout
+        self.theta.layout()
     }
 
     fn init_theta(&self, seed: Seed) -> Theta {
-        draw(&self.layout, &self.initial, seed)
+        self.theta.draw(seed)
     }
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
-        check_theta(&self.layout, &theta)?;
+        check_theta(self.layout(), &theta)?;
         Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta)))
     }
 }

@@ -9,8 +9,9 @@
 //! `s = 1/√max(1e-9, mean p²)`, momenta and the second moment are multiplied by `s` (the second moment too, although it
 //! is a square), and `var_rms` is centred on the means of the momenta: quirks of the reference that its weights rely on.
 
+use crate::learned::accumulators::TIMESCALES;
 use crate::learned::course::Course;
-use crate::learned::float::{ln, mean, safe_rsqrt};
+use crate::learned::float::{log_magnitude, mean, safe_rsqrt};
 
 /// Number of features without the validation flag.
 pub(super) const FEATURES: usize = 30;
@@ -29,7 +30,7 @@ pub(super) struct SharedFeatures {
 
 /// `½ clip(ln(1e-8 + |10 x|), ±5)`.
 fn log_size(x: f32) -> f32 {
-    0.5 * ln(1e-8 + (10.0 * x).abs()).clamp(-5.0, 5.0)
+    0.5 * log_magnitude(10.0 * x)
 }
 
 /// Appends the features of one tensor: parameters `p` `[size]`, momenta `m` `[3, size]`, second moment `rms` `[size]`.
@@ -42,14 +43,14 @@ pub(super) fn append(
     rms: &[f32],
 ) {
     let scale = safe_rsqrt(mean(p, |p| p * p));
-    let size = p.len().max(1);
-    let momentum_means: Vec<f32> = m.chunks_exact(size).map(|m| mean(m, |m| m * scale)).collect();
+    let momentum = |a: usize| &m[a * p.len()..(a + 1) * p.len()];
+    let momentum_means: [f32; TIMESCALES] = std::array::from_fn(|a| mean(momentum(a), |m| m * scale));
     features.extend(shared.course);
     features.push(log_size(mean(rms, |rms| rms * scale)));
     let rank = shape.iter().filter(|&&axis| axis > 1).count();
     features.extend((0..RANKS).map(|candidate| if candidate == rank { 1.0 } else { 0.0 }));
-    features.extend(m.chunks_exact(size).zip(&momentum_means).map(|(m, &centre)| {
-        log_size(mean(m, |m| {
+    features.extend(momentum_means.iter().enumerate().map(|(a, &centre)| {
+        log_size(mean(momentum(a), |m| {
             let centred = m * scale - centre;
             centred * centred
         }))

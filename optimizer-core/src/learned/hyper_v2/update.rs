@@ -90,6 +90,10 @@ impl Optimizer for Bound {
         "hyper_v2"
     }
 
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        Some(self.theta.hash())
+    }
+
     fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
         check_lanes(self.theta.lanes(), params.lanes())?;
         check_horizons(params.lanes(), horizon)?;
@@ -118,9 +122,5 @@ impl Optimizer for Bound {
 
     fn needs_loss(&self) -> bool {
         !self.config.constant_loss
-    }
-
-    fn theta_hash(&self) -> Option<ThetaHash> {
-        Some(self.theta.hash())
     }
 }

@@ -17,6 +17,7 @@ mod clip;
 mod counter;
 mod extend_time;
 mod graft;
+mod long_run;
 mod weight_decay;
 
 pub use accumulation::GradientAccumulation;
@@ -24,6 +25,7 @@ pub(super) use clip::default_grad_clip;
 pub use clip::{GlobalNormClip, GradientClip};
 pub use extend_time::{ExtendTime, Warp};
 pub use graft::Graft;
+pub use long_run::{LONGEST_RUN, for_run};
 pub use weight_decay::WeightDecay;
 
 use super::{OptState, Slot};

@@ -1,0 +1,180 @@
+//! Gradient descent whose settings are theta, without and with heavy-ball momentum.
+//!
+//! ```text
+//!  lr = e^log_lr          momentum = 1 − e^one_minus_momentum
+//!  p ← p − lr · g         a ← g + momentum · a,  p ← p − lr · a
+//! ```
+//!
+//! Source: `LearnableSGD`, `LearnableSGDM` of google/learned_optimization @ 32186aa4.
+
+use std::sync::Arc;
+
+use super::float::exact_exp;
+use super::initial::{InitialTheta, scalar};
+use super::{LearnedOptimizer, LearnedOptimizerConfig, check_lanes, check_theta, lane_of};
+use crate::optimizer::{OptState, Optimizer, SgdRule, SgdmRule, TRACE};
+use crate::params::{Layout, Params};
+use crate::{Result, Seed, Theta, ThetaHash};
+
+/// Logarithm of the initial learning rate, 0.01. Written out, because an initial theta has the same bits on every host,
+/// and `ln` is the platform's.
+const LOG_LR: f32 = -4.605_170_2;
+
+/// Logarithm of 1 − 0.9.
+const ONE_MINUS_MOMENTUM: f32 = -std::f32::consts::LN_10;
+
+/// Gradient descent with a learnable learning rate: theta is `log_lr` \[\].
+#[derive(Clone, Debug)]
+pub struct LearnableSgd {
+    theta: InitialTheta,
+}
+
+/// Gradient descent with momentum, both settings learnable: theta is `log_lr` \[\], `one_minus_momentum` \[\].
+#[derive(Clone, Debug)]
+pub struct LearnableSgdm {
+    theta: InitialTheta,
+}
+
+impl LearnableSgd {
+    /// There is nothing to set.
+    ///
+    /// # Errors
+    /// None at present; the signature is that of the other learned optimizers.
+    pub fn new() -> Result<Self> {
+        Ok(Self { theta: InitialTheta::new(vec![scalar("log_lr", LOG_LR)])? })
+    }
+}
+
+impl LearnableSgdm {
+    /// There is nothing to set.
+    ///
+    /// # Errors
+    /// None at present; the signature is that of the other learned optimizers.
+    pub fn new() -> Result<Self> {
+        let settings = vec![scalar("log_lr", LOG_LR), scalar("one_minus_momentum", ONE_MINUS_MOMENTUM)];
+        Ok(Self { theta: InitialTheta::new(settings)? })
+    }
+}
+
+impl LearnedOptimizer for LearnableSgd {
+    fn config(&self) -> LearnedOptimizerConfig {
+        LearnedOptimizerConfig::LearnableSgd
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        self.theta.layout()
+    }
+
+    /// Learning rate 0.01; nothing is random.
+    fn init_theta(&self, seed: Seed) -> Theta {
+        self.theta.draw(seed)
+    }
+
+    fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
+        check_theta(self.layout(), &theta)?;
+        let rule = |lane| SgdRule { learning_rate: exact_exp(theta.lane(lane)[0]) };
+        Ok(Box::new(BoundSgd { rules: (0..theta.lanes()).map(rule).collect(), theta }))
+    }
+}
+
+impl LearnedOptimizer for LearnableSgdm {
+    fn config(&self) -> LearnedOptimizerConfig {
+        LearnedOptimizerConfig::LearnableSgdm
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        self.theta.layout()
+    }
+
+    /// Learning rate 0.01, momentum 0.9; nothing is random.
+    fn init_theta(&self, seed: Seed) -> Theta {
+        self.theta.draw(seed)
+    }
+
+    fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
+        check_theta(self.layout(), &theta)?;
+        let rule = |lane| {
+            let [learning_rate, taken] = std::array::from_fn(|index| exact_exp(theta.lane(lane)[index]));
+            SgdmRule { learning_rate, momentum: 1.0 - taken }
+        };
+        Ok(Box::new(BoundSgdm { rules: (0..theta.lanes()).map(rule).collect(), theta }))
+    }
+}
+
+#[derive(Debug)]
+struct BoundSgd {
+    theta: Theta,
+    /// One a theta lane.
+    rules: Vec<SgdRule>,
+}
+
+impl Optimizer for BoundSgd {
+    fn name(&self) -> &'static str {
+        "learnable_sgd"
+    }
+
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        Some(self.theta.hash())
+    }
+
+    fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
+        check_lanes(self.rules.len(), params.lanes())?;
+        OptState::new(params, horizon, Vec::new())
+    }
+
+    fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
+        state.check_gradients(grads, losses)?;
+        check_lanes(self.rules.len(), state.lanes())?;
+        state.check_slots([].into_iter())?;
+        for lane in 0..state.lanes() {
+            self.rules[lane_of(self.rules.len(), lane)].update_lane(&mut state, grads, lane);
+        }
+        state.count_step();
+        Ok(state)
+    }
+}
+
+#[derive(Debug)]
+struct BoundSgdm {
+    theta: Theta,
+    /// One a theta lane.
+    rules: Vec<SgdmRule>,
+}
+
+impl Optimizer for BoundSgdm {
+    fn name(&self) -> &'static str {
+        "learnable_sgdm"
+    }
+
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        Some(self.theta.hash())
+    }
+
+    fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
+        check_lanes(self.rules.len(), params.lanes())?;
+        let slots = TRACE.zeros(&params);
+        OptState::new(params, horizon, slots)
+    }
+
+    fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
+        state.check_gradients(grads, losses)?;
+        check_lanes(self.rules.len(), state.lanes())?;
+        TRACE.check(&state)?;
+        for lane in 0..state.lanes() {
+            self.rules[lane_of(self.rules.len(), lane)].update_lane(&mut state, grads, lane);
+        }
+        state.count_step();
+        Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn theta_begins_as_the_logarithms_of_the_reference_s_defaults() {
+        assert_eq!(LOG_LR, 0.01_f64.ln() as f32);
+        assert_eq!(ONE_MINUS_MOMENTUM, 0.1_f64.ln() as f32);
+    }
+}

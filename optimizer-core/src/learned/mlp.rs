@@ -1,0 +1,181 @@
+//! MLPLOpt ("LOLv2", arXiv:1810.10180): one network on the gradient, the parameter and six momenta.
+//!
+//! ```text
+//!  g, p, m (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999) ─► normalise over the tensor ─┐
+//!  time embedding (11) ───────────────────────────────────────────────────────┴► 19-32-32-2 ─► p ← p − step
+//! ```
+//!
+//! `step = o0 · exp(exp_mult · o1) · step_mult`. There is no second moment and nothing is clipped; the loss and the
+//! horizon are not used. Source: `MLPLOpt` of google/learned_optimization @ 32186aa4.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::axes::Place;
+use super::decays::{TIME_CHANNELS, time_embedding};
+use super::first_layer::FirstLayer;
+use super::float::{BLOCK, Block, load, minus};
+use super::initial::InitialTheta;
+use super::mlp_theta::{mlp_layers, mlp_tensors};
+use super::network::{Inputs, Layer, Network, StepRule, element_normalisers, sweep};
+use super::rolling::{self, roll};
+use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_range, check_theta, lane_of};
+use crate::optimizer::{Decay, OptState, Optimizer};
+use crate::params::{Layout, Params, TensorSpec};
+use crate::{Result, Seed, Theta, ThetaHash};
+
+/// Settings of [`Mlp`]. A key that is absent takes the default of the reference's constructor (whose `compute_summary`
+/// only logs).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MlpConfig {
+    /// Units of a hidden layer, 1 to 256.
+    pub hidden_size: usize,
+    /// Hidden layers, 1 to 8.
+    pub hidden_layers: usize,
+    /// Factor of the magnitude output inside the exponential.
+    pub exp_mult: f32,
+    /// Factor of the direction output.
+    pub step_mult: f32,
+}
+
+impl Default for MlpConfig {
+    fn default() -> Self {
+        Self { hidden_size: 32, hidden_layers: 2, exp_mult: 0.001, step_mult: 0.001 }
+    }
+}
+
+/// Decays of the momenta; they are not learned.
+const DECAYS: [f32; 6] = [0.1, 0.5, 0.9, 0.99, 0.999, 0.9999];
+
+/// Channels that are normalised: g, p and the momenta. The time embedding follows.
+const CHANNELS: usize = 2 + DECAYS.len();
+
+/// Direction and magnitude.
+const OUTPUTS: usize = 2;
+
+/// A per-parameter network on momenta.
+///
+/// Theta (1762 values by default): `mlp/~/linear_0` \[19, 32\], `mlp/~/linear_1` \[32, 32\], `mlp/~/linear_2` \[32, 2\],
+/// each with `/w` and a bias `/b`.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    config: MlpConfig,
+    theta: InitialTheta,
+}
+
+impl Mlp {
+    /// The learned optimizer these settings describe.
+    ///
+    /// # Errors
+    /// [`crate::Error::Setting`] if a setting is out of its range.
+    pub fn new(config: MlpConfig) -> Result<Self> {
+        check_range("hidden_size", config.hidden_size, 1..=256)?;
+        check_range("hidden_layers", config.hidden_layers, 1..=8)?;
+        check_finite("exp_mult", config.exp_mult)?;
+        check_finite("step_mult", config.step_mult)?;
+        let inputs = CHANNELS + TIME_CHANNELS;
+        let theta = InitialTheta::new(mlp_tensors("mlp", inputs, config.hidden_size, config.hidden_layers, OUTPUTS))?;
+        Ok(Self { config, theta })
+    }
+}
+
+impl LearnedOptimizer for Mlp {
+    fn config(&self) -> LearnedOptimizerConfig {
+        LearnedOptimizerConfig::Mlp(self.config.clone())
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        self.theta.layout()
+    }
+
+    fn init_theta(&self, seed: Seed) -> Theta {
+        self.theta.draw(seed)
+    }
+
+    fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
+        check_theta(self.layout(), &theta)?;
+        let rule = StepRule::plain(self.config.exp_mult, self.config.step_mult);
+        Ok(Box::new(Bound { theta, hidden_layers: self.config.hidden_layers, rule }))
+    }
+}
+
+/// One tensor in one lane: its gradient and momenta `[6, size]`.
+struct Momenta<'a> {
+    g: &'a [f32],
+    m: &'a [f32],
+}
+
+impl Inputs<CHANNELS> for Momenta<'_> {
+    fn len(&self) -> usize {
+        self.g.len()
+    }
+
+    #[inline(always)]
+    fn element(&self, p: &Block, start: usize, length: usize, _: Option<&(Place, Place)>) -> [Block; CHANNELS] {
+        let mut x = [[0.0; BLOCK]; CHANNELS];
+        (x[0], x[1]) = (load(self.g, start, length), *p);
+        for a in 0..DECAYS.len() {
+            x[2 + a] = load(self.m, a * self.g.len() + start, length);
+        }
+        x
+    }
+}
+
+#[derive(Debug)]
+struct Bound {
+    theta: Theta,
+    hidden_layers: usize,
+    rule: StepRule,
+}
+
+impl Bound {
+    fn update_lane(&self, state: &mut OptState, grads: &Params, lane: usize) {
+        let layers = mlp_layers(&self.theta, lane_of(self.theta.lanes(), lane), "mlp", self.hidden_layers);
+        let bias = layers[0].bias_with(CHANNELS, &time_embedding(state.step[lane]));
+        let first = Layer { b: &bias, ..layers[0] };
+        let network = Network::new(first, &layers[1..]);
+        for index in 0..grads.layout().len() {
+            let g = grads.lane(index, lane);
+            let m = state.slots[index].lane_mut(lane);
+            roll(m, &DECAYS.map(Decay::traced), g, |g| g);
+            let inputs = Momenta { g, m };
+            let p = state.params.lane_mut(index, lane);
+            let first = FirstLayer::plain(first, &element_normalisers(&inputs, p));
+            sweep(p, &inputs, &first, &network, OUTPUTS, |block| {
+                let step = self.rule.step(&block.outputs[0], &block.outputs[1]);
+                minus(*block.p, &step)
+            });
+        }
+    }
+}
+
+impl Optimizer for Bound {
+    fn name(&self) -> &'static str {
+        "mlp"
+    }
+
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        Some(self.theta.hash())
+    }
+
+    fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
+        check_lanes(self.theta.lanes(), params.lanes())?;
+        let momenta =
+            |tensor: &TensorSpec| rolling::slot("m", tensor.name(), DECAYS.len(), tensor.shape(), params.lanes());
+        let slots = params.layout().tensors().iter().map(momenta).collect();
+        OptState::new(params, horizon, slots)
+    }
+
+    fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
+        state.check_gradients(grads, losses)?;
+        check_lanes(self.theta.lanes(), state.lanes())?;
+        state.check_slots(grads.layout().tensors().iter().map(|tensor| DECAYS.len() * tensor.size()))?;
+        for lane in 0..state.lanes() {
+            self.update_lane(&mut state, grads, lane);
+        }
+        state.count_step();
+        Ok(state)
+    }
+}

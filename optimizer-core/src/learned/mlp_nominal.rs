@@ -1,0 +1,296 @@
+//! MLPNomLOpt, the STAR family (Harrison, Metz & Sohl-Dickstein, arXiv:2209.11208): AdafacMLPLOpt's network beside a
+//! nominal term that is an optimizer by itself.
+//!
+//! ```text
+//!  inputs of AdafacMLPLOpt ─► 39-4-4-4 ─► direction, magnitude, nominal magnitude, regularisation magnitude
+//!
+//!  step      direction · exp(e0 · magnitude) · step_mult   [· 1/√(rms + 1e-6)]   [· mean over the tensor of g]
+//!  nominal   nominal_stepsize · exp(e1 · nominal magnitude) · ĝ
+//!  decay     1 − weight_decay · exp(e2 · regularisation magnitude)
+//!
+//!  p ← decay · p − step − nominal
+//! ```
+//!
+//! ĝ is the gradient or one of four averages of it ([`NominalGradient`]). Without its controller the nominal magnitude is
+//! **1**, not 0, and the regularisation magnitude is 0; weight decay is not multiplied by any step size. With the default
+//! settings nothing is left but AdafacMLPLOpt with two unread outputs. Source: `MLPNomLOpt` of
+//! google/learned_optimization @ 32186aa4 (`adafac_nominal.py`).
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::accumulators::{check_slots, new_slots, plans};
+use super::adafac_network::{AdafacNetwork, GUARDS, LaneTheta, ROWS, WeightLayout};
+use super::channels::{Channels, PLAIN, Q};
+use super::float::{BLOCK, Block, each, exp, mean, partial_sum};
+use super::initial::InitialTheta;
+use super::network::{Evaluated, Network, StepRule, sweep};
+use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_theta, lane_of};
+use crate::optimizer::{OptState, Optimizer};
+use crate::params::{Layout, Params};
+use crate::{Error, Result, Seed, Theta, ThetaHash};
+
+/// What the nominal term follows. Names are the reference's (`nominal_grad_estimator`), in snake case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NominalGradient {
+    /// The gradient (`SGD`).
+    Sgd,
+    /// The momentum of the longest timescale (`SGDM`).
+    Sgdm,
+    /// The mean of the momenta (`AggMo`, arXiv 1804.00325).
+    AggMo,
+    /// The momentum of the longest timescale times `1/√(rms + 1e-6)` (`Adam`).
+    Adam,
+    /// The mean of the momenta times `1/√(rms + 1e-6)` (`AdamAggMo`).
+    #[default]
+    AdamAggMo,
+}
+
+impl NominalGradient {
+    /// ĝ of a block, from its element channels (g, p, m ×3, rms, m·q ×3, …).
+    #[inline(always)]
+    fn of(self, x: &[Block; PLAIN]) -> Block {
+        let mean = |first: usize| {
+            let mut block = x[first];
+            for j in 0..BLOCK {
+                block[j] = (x[first][j] + x[first + 1][j] + x[first + 2][j]) / 3.0;
+            }
+            block
+        };
+        match self {
+            Self::Sgd => x[0],
+            Self::Sgdm => x[4],
+            Self::AggMo => mean(2),
+            Self::Adam => x[8],
+            Self::AdamAggMo => mean(6),
+        }
+    }
+}
+
+/// Settings of [`MlpNominal`]. A key that is absent takes the default of the reference's constructor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MlpNominalConfig {
+    /// Units of a hidden layer, 1 to 256.
+    pub hidden_size: usize,
+    /// Hidden layers, 1 to 8.
+    pub hidden_layers: usize,
+    /// Factors inside the exponentials of magnitude, nominal magnitude and regularisation magnitude.
+    pub exp_mult: [f32; 3],
+    /// Factor of the direction output.
+    pub step_mult: f32,
+    /// Step size of the nominal term.
+    pub nominal_stepsize: f32,
+    /// Weight decay a step.
+    pub weight_decay: f32,
+    /// What the nominal term follows.
+    pub nominal_grad_estimator: NominalGradient,
+    /// Let the third output move the nominal step size; else that output counts as 1.
+    pub nominal_controller: bool,
+    /// Let the fourth output move the weight decay; else that output counts as 0.
+    pub regularization_controller: bool,
+    /// Take the mean of the magnitude over the tensor.
+    pub aggregate_magnitude: bool,
+    /// Take the mean of the nominal magnitude over the tensor.
+    pub aggregate_nom_magnitude: bool,
+    /// Must be false: the reference reshapes the mean, a single number, to the shape of the tensor, which fails for
+    /// every tensor of more than one element, its own example at initialisation included.
+    pub aggregate_reg_magnitude: bool,
+    /// Multiply the network's step by `1/√(rms + 1e-6)`.
+    pub normalize_blackbox: bool,
+    /// Multiply the network's step by the mean of the gradient over the tensor, sign included.
+    pub selfnormalize_blackbox: bool,
+    /// How theta holds the weights.
+    pub weights: WeightLayout,
+    /// Decays of the momenta where theta's offsets are 0, each in `[0, 1)`.
+    pub initial_momentum_decays: [f32; 3],
+    /// Decay of the second moment where theta's offset is 0, in `[0, 1)`.
+    pub initial_rms_decays: [f32; 1],
+    /// Decays of the factored second moments where theta's offsets are 0, each in `[0, 1)`.
+    pub initial_adafactor_decays: [f32; 3],
+}
+
+impl Default for MlpNominalConfig {
+    fn default() -> Self {
+        Self {
+            hidden_size: 4,
+            hidden_layers: 2,
+            exp_mult: [0.001; 3],
+            step_mult: 0.001,
+            nominal_stepsize: 0.0,
+            weight_decay: 0.0,
+            nominal_grad_estimator: NominalGradient::AdamAggMo,
+            nominal_controller: false,
+            regularization_controller: false,
+            aggregate_magnitude: false,
+            aggregate_nom_magnitude: false,
+            aggregate_reg_magnitude: false,
+            normalize_blackbox: false,
+            selfnormalize_blackbox: false,
+            weights: WeightLayout::Matrices,
+            initial_momentum_decays: [0.9, 0.99, 0.999],
+            initial_rms_decays: [0.999],
+            initial_adafactor_decays: [0.9, 0.99, 0.999],
+        }
+    }
+}
+
+impl MlpNominalConfig {
+    fn network(&self) -> AdafacNetwork {
+        AdafacNetwork {
+            hidden_size: self.hidden_size,
+            hidden_layers: self.hidden_layers,
+            outputs: OUTPUTS,
+            weights: self.weights,
+            momentum_decays: self.initial_momentum_decays,
+            rms_decays: self.initial_rms_decays,
+            adafactor_decays: self.initial_adafactor_decays,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.network().check()?;
+        for exp_mult in self.exp_mult {
+            check_finite("exp_mult", exp_mult)?;
+        }
+        check_finite("step_mult", self.step_mult)?;
+        check_finite("nominal_stepsize", self.nominal_stepsize)?;
+        check_finite("weight_decay", self.weight_decay)?;
+        if self.aggregate_reg_magnitude {
+            let reason = "must be false: the reference fails with it for every tensor of more than one element";
+            return Err(Error::setting("aggregate_reg_magnitude", reason, true));
+        }
+        Ok(())
+    }
+}
+
+/// Direction, magnitude, nominal magnitude, regularisation magnitude.
+const OUTPUTS: usize = 4;
+
+/// AdafacMLPLOpt's network beside a nominal term and weight decay.
+///
+/// Theta (207 values by default) is that of [`super::AdafacMlp`] with four outputs: `nn/~/w2` \[4, 4\], `nn/~/b2` \[4\].
+#[derive(Clone, Debug)]
+pub struct MlpNominal {
+    config: MlpNominalConfig,
+    theta: InitialTheta,
+}
+
+impl MlpNominal {
+    /// The learned optimizer these settings describe.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if a setting is out of its range, or is the one with which the reference fails.
+    pub fn new(config: MlpNominalConfig) -> Result<Self> {
+        config.check()?;
+        let theta = InitialTheta::new(config.network().tensors())?;
+        Ok(Self { config, theta })
+    }
+}
+
+impl LearnedOptimizer for MlpNominal {
+    fn config(&self) -> LearnedOptimizerConfig {
+        LearnedOptimizerConfig::MlpNominal(self.config.clone())
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        self.theta.layout()
+    }
+
+    fn init_theta(&self, seed: Seed) -> Theta {
+        self.theta.draw(seed)
+    }
+
+    fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
+        check_theta(self.layout(), &theta)?;
+        Ok(Box::new(Bound { lanes: self.config.network().unpack(&theta), theta, config: self.config.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Bound {
+    config: MlpNominalConfig,
+    theta: Theta,
+    /// One a theta lane.
+    lanes: Vec<LaneTheta>,
+}
+
+impl Bound {
+    /// Moves the parameters of one tensor in one lane.
+    fn apply(&self, p: &mut [f32], channels: &Channels<'_>, g: &[f32], network: &Network<'_>) {
+        if p.is_empty() {
+            return;
+        }
+        let first = channels.first_layer(p, network.first, &ROWS);
+        let config = &self.config;
+        let (mut mean_magnitude, mut mean_nominal) = (None, None);
+        if config.aggregate_magnitude || (config.aggregate_nom_magnitude && config.nominal_controller) {
+            let mut sums = [0.0; 3];
+            sweep(p, channels, &first, network, sums.len(), |block: &Evaluated<'_, PLAIN>| {
+                for (sum, output) in sums.iter_mut().zip(block.outputs) {
+                    *sum += partial_sum(*output, block.length);
+                }
+                *block.p
+            });
+            let means = sums.map(|sum| (sum / g.len() as f64) as f32);
+            mean_magnitude = config.aggregate_magnitude.then_some(means[1]);
+            mean_nominal = config.aggregate_nom_magnitude.then_some(means[2]);
+        }
+        let rule = StepRule::plain(config.exp_mult[0], config.step_mult);
+        let gradient_mean = if config.selfnormalize_blackbox { mean(g, |g| g) } else { 1.0 };
+        sweep(p, channels, &first, network, OUTPUTS, |block: &Evaluated<'_, PLAIN>| {
+            let output = |unit: usize, mean: Option<f32>| mean.map_or(block.outputs[unit], |mean| [mean; BLOCK]);
+            let nominal = if config.nominal_controller { output(2, mean_nominal) } else { [1.0; BLOCK] };
+            let regularisation = if config.regularization_controller { block.outputs[3] } else { [0.0; BLOCK] };
+            let step = rule.step(&block.outputs[0], &output(1, mean_magnitude));
+            let q = if config.normalize_blackbox { block.x[Q] } else { [1.0; BLOCK] };
+            let rate = each(nominal, |nominal| config.nominal_stepsize * exp(nominal * config.exp_mult[1]));
+            let keep = each(regularisation, |r| 1.0 - config.weight_decay * exp(r * config.exp_mult[2]));
+            let followed = config.nominal_grad_estimator.of(block.x);
+            let mut moved = *block.p;
+            for j in 0..BLOCK {
+                moved[j] = keep[j] * moved[j] - step[j] * q[j] * gradient_mean - rate[j] * followed[j];
+            }
+            moved
+        });
+    }
+}
+
+impl Optimizer for Bound {
+    fn name(&self) -> &'static str {
+        "mlp_nominal"
+    }
+
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        Some(self.theta.hash())
+    }
+
+    fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
+        check_lanes(self.lanes.len(), params.lanes())?;
+        let slots = new_slots(params.layout(), params.lanes());
+        OptState::new(params, horizon, slots)
+    }
+
+    fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
+        state.check_gradients(grads, losses)?;
+        check_lanes(self.lanes.len(), state.lanes())?;
+        let plans = plans(grads.layout());
+        check_slots(&state, &plans, &[])?;
+        for lane in 0..state.lanes() {
+            let theta = &self.lanes[lane_of(self.lanes.len(), lane)];
+            let bias = theta.bias_at(state.step[lane]);
+            let network = theta.network(&bias);
+            for (index, plan) in plans.iter().enumerate() {
+                let g = grads.lane(index, lane);
+                let mut accumulators = plan.accumulators(&mut state.slots, lane);
+                accumulators.update(g, &theta.decays);
+                let channels = Channels::new(g, &accumulators, GUARDS);
+                self.apply(state.params.lane_mut(index, lane), &channels, g, &network);
+            }
+        }
+        state.count_step();
+        Ok(state)
+    }
+}
