@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use paceline_coordinator::machine::Record;
 use paceline_coordinator::store::{Journal, SledStore};
+use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::estimator::PairReport;
 use paceline_optimizer_core::noise;
 use paceline_optimizer_core::outer::{Contribution, SlotResult};
 use paceline_optimizer_core::schedule::{Trajectory, Window};
-use paceline_optimizer_core::Seed;
 
 /// Slots of a step, and steps: a step's results are dropped when the next one is written, as behind a checkpoint.
 const SLOTS: u32 = 8;

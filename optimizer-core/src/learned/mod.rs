@@ -36,6 +36,7 @@ mod hyper_v2;
 mod hypernetwork;
 mod initial;
 mod inputs;
+mod lane_theta;
 mod learnable_adam;
 mod learnable_sgd;
 mod loss_buffer;

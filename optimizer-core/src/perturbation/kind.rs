@@ -73,6 +73,36 @@ impl Noise {
     pub fn normals(self, layout: &Layout) -> u64 {
         Plan::new(self, layout).normals
     }
+
+    /// What one term of a weighted sum costs on average, where a slot has `pairs` pairs.
+    pub fn term_cost(self, pairs: u32, layout: &Layout) -> TermCost {
+        let plan = Plan::new(self, layout);
+        let normals = plan.normals as f64;
+        match self {
+            Self::Dense => TermCost { normals, adds: normals, products: 0.0 },
+            // The Gram matrix has a row for each pair; the raw normals are drawn for it and again for the sum.
+            Self::Orthogonal => {
+                let row = (f64::from(pairs) + 1.0) / 2.0;
+                TermCost { normals: 2.0 * normals, adds: normals, products: row * normals }
+            }
+            Self::LowRank { .. } => {
+                let products = plan.factored().map(|matrix| matrix.rank * matrix.rows * matrix.columns).sum::<usize>();
+                let factors = plan.factored().map(|matrix| matrix.rank * (matrix.rows + matrix.columns)).sum::<usize>();
+                TermCost { normals, adds: normals - factors as f64, products: products as f64 }
+            }
+        }
+    }
+}
+
+/// What one term of a weighted sum costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TermCost {
+    /// Normals drawn.
+    pub normals: f64,
+    /// Multiply-adds into the sum.
+    pub adds: f64,
+    /// Multiply-adds inside matrix products.
+    pub products: f64,
 }
 
 /// The flat form: with an internally tagged enum serde would ignore a rank beside `kind = "dense"`.

@@ -19,7 +19,7 @@ mod product;
 mod sum;
 
 pub use epsilon::{Factors, Perturbation};
-pub use kind::{MOST_RANK, Noise};
+pub use kind::{MOST_RANK, Noise, TermCost};
 pub use product::add_outer_products;
 pub use sum::weighted_sum;
 

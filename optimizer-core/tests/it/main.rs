@@ -17,6 +17,7 @@ mod optimizers;
 mod perturbation;
 mod saved_state;
 mod self_check;
+mod structured_noise;
 mod toy;
 mod unroll;
 
