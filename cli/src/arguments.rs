@@ -81,6 +81,15 @@ Examples:
         #[command(subcommand)]
         command: TasksCommand,
     },
+    /// Measurements that anybody can repeat
+    #[command(after_help = "\
+Examples:
+  paceline bench estimators                 the estimators on the toy regression, beside the published curves")]
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
     /// Check this machine: processor, data, store, coordinator
     Doctor(DoctorArguments),
 }
@@ -253,6 +262,42 @@ pub(crate) struct EvalArguments {
 pub(crate) enum TasksCommand {
     /// Families, what they draw, their settings and sizes
     List,
+}
+
+/// `paceline bench …`.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Every estimator on the toy regression of arXiv 2112.13835, beside the published curves of PES and NRES
+    Estimators(BenchEstimators),
+}
+
+/// `paceline bench estimators`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  paceline bench estimators
+  paceline bench estimators --seeds 1 --generations 1000
+  paceline bench estimators --format json")]
+pub(crate) struct BenchEstimators {
+    /// Seeds of each estimator
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) seeds: u16,
+    /// The first seed; the others follow it
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1 << 62))]
+    pub(crate) seed: u64,
+    /// Last generation; curves are published up to 4500
+    #[arg(long, default_value_t = 4500, value_name = "N")]
+    pub(crate) generations: u64,
+    /// Threads that compute; all processors if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl BenchEstimators {
+    /// Threads that compute.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into)
+    }
 }
 
 /// `paceline doctor`.

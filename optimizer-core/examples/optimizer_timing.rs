@@ -5,7 +5,9 @@
 
 use std::time::Instant;
 
-use paceline_optimizer_core::learned::{AdafacMlpConfig, HyperV2Config, LearnedOptimizerConfig};
+use paceline_optimizer_core::learned::{
+    AdafacMlpConfig, Celo2, Celo2Config, CeloConfig, HyperV2Config, LearnedOptimizerConfig,
+};
 use paceline_optimizer_core::optimizer::{Adam, Optimizer, OptimizerConfig};
 use paceline_optimizer_core::{Layout, Params, Result, Seed, TensorSpec, noise};
 
@@ -23,9 +25,11 @@ fn main() -> Result<()> {
     };
     let adafac = learned(LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()))?;
     let hyper = learned(LearnedOptimizerConfig::HyperV2(HyperV2Config::default()))?;
+    let celo = learned(LearnedOptimizerConfig::Celo(CeloConfig::published()))?;
+    let celo2 = learned(LearnedOptimizerConfig::Celo2(Celo2Config::Shipped(Celo2::new(1e-3))))?;
     for (name, tensors) in models {
         let layout = Layout::new(tensors)?;
-        let line = [&adam, &adafac, &hyper]
+        let line = [&adam, &adafac, &hyper, &celo, &celo2]
             .map(|optimizer| Ok(format!("{} {:6.1}", optimizer.name(), nanoseconds(optimizer.as_ref(), &layout)?)))
             .into_iter()
             .collect::<Result<Vec<_>>>()?;

@@ -4,6 +4,7 @@ use crate::arguments::{Command, TasksCommand};
 use crate::console::Console;
 use crate::failure::Failure;
 
+mod bench;
 mod checkpoint;
 mod doctor;
 mod eval;
@@ -18,6 +19,7 @@ pub(crate) fn run(command: &Command, console: Console) -> Result<(), Failure> {
         Command::Run { command, remote } => run::run(command, &remote.coordinator, console),
         Command::Checkpoint { command, remote } => checkpoint::checkpoint(command, &remote.coordinator, console),
         Command::Eval(arguments) => eval::eval(arguments, console),
+        Command::Bench { command } => bench::bench(command, console),
         Command::Tasks { command: TasksCommand::List } => tasks::list(console),
         Command::Doctor(arguments) => doctor::doctor(arguments, console),
     }

@@ -202,18 +202,35 @@ impl LearnedOptimizer {
         self.leaves.iter().enumerate().map(delta).collect()
     }
 
+    /// Tells the optimizer a loss on validation data, measured at the variables as they are. No variable moves; most
+    /// optimizers do not listen ([`Optimizer::observe_validation`]).
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] for the loss: nothing has changed then.
+    pub fn observe_validation(&mut self, loss: &Tensor) -> Result<()> {
+        let loss = finite_loss(loss)?;
+        let state = self.take_state()?;
+        self.state = Some(self.optimizer.observe_validation(state, &[loss])?);
+        Ok(())
+    }
+
     /// The state takes a step; the variables do not.
     fn advance(&mut self, loss: f32, grads: &GradStore) -> Result<()> {
         if let Some(refused) = self.refused.take() {
             return Err(refused);
         }
         self.read_gradients(grads)?;
-        let lost = Error::StateLost { optimizer: self.optimizer.name() };
-        let state = self.state.as_mut().ok_or(lost)?;
-        read_variables(&self.leaves, &mut state.params)?;
-        let Some(state) = self.state.take() else { unreachable!("it was there a moment ago") };
+        let state = self.take_state()?;
         self.state = Some(self.optimizer.update(state, &self.grads, &[loss])?);
         Ok(())
+    }
+
+    /// The state, with the variables as they are. It is gone until an optimizer has given it back.
+    fn take_state(&mut self) -> Result<OptState> {
+        let optimizer = self.optimizer.name();
+        let state = self.state.as_mut().ok_or(Error::StateLost { optimizer })?;
+        read_variables(&self.leaves, &mut state.params)?;
+        self.state.take().ok_or(Error::StateLost { optimizer })
     }
 
     fn state(&self) -> Result<&OptState> {

@@ -38,17 +38,17 @@ impl Role {
     ///
     /// | rank | role |
     /// |---|---|
-    /// | 2, and the name contains "embed" in whatever case | [`Role::Embedding`] |
+    /// | 2, and the name contains "embed" | [`Role::Embedding`] |
     /// | 2 | [`Role::Linear`] |
     /// | 3 | [`Role::Conv1d`] |
     /// | 4 | [`Role::Conv2d`] |
     /// | else | [`Role::AsIs`] |
     ///
-    /// Where that is wrong (a table called `wte`, a linear layer within `time_embed`), say so with
+    /// (Celo2 goes by "embed" as well.) Where that is wrong (a table called `wte`, a linear layer within `time_embed`), say so with
     /// [`super::Variables::with_role`].
     pub fn infer(name: &str, rank: usize) -> Self {
         match rank {
-            2 if name.to_ascii_lowercase().contains("embed") => Self::Embedding,
+            2 if name.contains("embed") => Self::Embedding,
             2 => Self::Linear,
             3 => Self::Conv1d,
             4 => Self::Conv2d,
@@ -95,7 +95,8 @@ mod tests {
         for (name, rank, role) in [
             ("layers.0.weight", 2, Role::Linear),
             ("model.embed_tokens.weight", 2, Role::Embedding),
-            ("bert.Embeddings.position.weight", 2, Role::Embedding),
+            ("bert.embeddings.position.weight", 2, Role::Embedding),
+            ("Embed.weight", 2, Role::Linear),
             ("rnn.weight_hh_l0", 2, Role::Linear),
             ("stem.weight", 3, Role::Conv1d),
             ("stem.weight", 4, Role::Conv2d),

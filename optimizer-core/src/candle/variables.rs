@@ -13,8 +13,9 @@ use crate::{Error, Result};
 
 /// Named variables and their roles.
 ///
-/// A [`VarMap`] is sorted by name, because it iterates in an order that differs from run to run. A `Vec<Var>` stays in
-/// its order, and the names are numbers. Roles are inferred ([`Role::infer`]) unless given.
+/// A [`VarMap`] is sorted by name, because it iterates in an order that differs from run to run. A list stays in its
+/// order. The names of a `Vec<Var>` are numbers, so an optimizer that goes by names (Celo2) needs a map, or a list with
+/// names. Roles are inferred ([`Role::infer`]) unless given.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -46,20 +47,22 @@ struct Named {
 impl From<&VarMap> for Variables {
     fn from(map: &VarMap) -> Self {
         let vars = map.data().lock().unwrap_or_else(PoisonError::into_inner);
-        let named = |(name, var): (&String, &Var)| Named {
-            name: name.clone(),
-            var: var.clone(),
-            role: Role::infer(name, var.rank()),
-        };
-        let mut all: Vec<_> = vars.iter().map(named).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { all }
+        let mut named: Vec<_> = vars.iter().map(|(name, var)| (name.clone(), var.clone())).collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        Self::from(named)
     }
 }
 
 impl From<Vec<Var>> for Variables {
     fn from(vars: Vec<Var>) -> Self {
         Self::from(vars.into_iter().map(|var| (Role::infer("", var.rank()), var)).collect::<Vec<_>>())
+    }
+}
+
+impl From<Vec<(String, Var)>> for Variables {
+    fn from(vars: Vec<(String, Var)>) -> Self {
+        let named = |(name, var): (String, Var)| Named { role: Role::infer(&name, var.rank()), name, var };
+        Self { all: vars.into_iter().map(named).collect() }
     }
 }
 

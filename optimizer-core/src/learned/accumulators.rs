@@ -16,7 +16,7 @@ use super::float::{BLOCK, block_sum, each};
 use super::rolling::{self, roll};
 use crate::Result;
 use crate::optimizer::{Decay, OptState, Slot};
-use crate::params::Layout;
+use crate::params::{Layout, TensorSpec};
 
 /// Timescales of the momenta, and of the factored second moments.
 pub(super) const TIMESCALES: usize = 3;
@@ -58,33 +58,27 @@ pub(super) struct TensorPlan {
 
 /// One plan a tensor; slots lie tensor by tensor.
 pub(super) fn plans(layout: &Layout) -> Vec<TensorPlan> {
-    let mut first_slot = 0;
-    let tensors = layout.tensors().iter();
-    tensors
-        .map(|tensor| {
-            let plan = TensorPlan { size: tensor.size(), factored: Factored::of(tensor.shape()), first_slot };
-            first_slot += plan.slot_sizes().count();
-            plan
-        })
-        .collect()
+    let mut next_slot = 0;
+    layout.tensors().iter().map(|tensor| TensorPlan::new(tensor, &mut next_slot)).collect()
 }
 
 /// All accumulators at 0.
 pub(super) fn new_slots(layout: &Layout, lanes: usize) -> Vec<Slot> {
-    let mut slots = Vec::new();
-    for tensor in layout.tensors() {
-        let mut add = |prefix: &str, timescales: usize, shape: &[usize]| {
-            slots.push(rolling::slot(prefix, tensor.name(), timescales, shape, lanes));
-        };
-        add("m", TIMESCALES, tensor.shape());
-        add("rms", 1, tensor.shape());
-        match Factored::of(tensor.shape()) {
-            Some(axes) => {
-                add("v_row", TIMESCALES, &axes.row_shape);
-                add("v_col", TIMESCALES, &axes.col_shape);
-            }
-            None => add("v_diag", TIMESCALES, tensor.shape()),
+    layout.tensors().iter().flat_map(|tensor| new_tensor_slots(tensor, lanes)).collect()
+}
+
+/// One tensor's accumulators at 0.
+pub(super) fn new_tensor_slots(tensor: &TensorSpec, lanes: usize) -> Vec<Slot> {
+    let slot = |prefix: &str, timescales: usize, shape: &[usize]| {
+        rolling::slot(prefix, tensor.name(), timescales, shape, lanes)
+    };
+    let mut slots = vec![slot("m", TIMESCALES, tensor.shape()), slot("rms", 1, tensor.shape())];
+    match Factored::of(tensor.shape()) {
+        Some(axes) => {
+            slots.push(slot("v_row", TIMESCALES, &axes.row_shape));
+            slots.push(slot("v_col", TIMESCALES, &axes.col_shape));
         }
+        None => slots.push(slot("v_diag", TIMESCALES, tensor.shape())),
     }
     slots
 }
@@ -99,7 +93,16 @@ pub(super) fn check_slots(state: &OptState, plans: &[TensorPlan], more: &[usize]
 }
 
 impl TensorPlan {
-    fn slot_sizes(&self) -> impl Iterator<Item = usize> {
+    /// A plan whose slots begin with `next_slot`, which moves behind them.
+    pub(super) fn new(tensor: &TensorSpec, next_slot: &mut usize) -> Self {
+        let factored = Factored::of(tensor.shape());
+        let plan = Self { size: tensor.size(), factored, first_slot: *next_slot };
+        *next_slot += plan.slot_sizes().count();
+        plan
+    }
+
+    /// Sizes of the tensor's slots in one lane.
+    pub(super) fn slot_sizes(&self) -> impl Iterator<Item = usize> {
         let second = match &self.factored {
             Some(axes) => [Some(TIMESCALES * axes.rows()), Some(TIMESCALES * axes.cols())],
             None => [Some(TIMESCALES * self.size), None],

@@ -16,7 +16,8 @@ use super::accumulators::{check_slots, new_slots, plans};
 use super::adafac_network::{AdafacNetwork, GUARDS, LaneTheta, ROWS, WeightLayout};
 use super::channels::Channels;
 use super::initial::InitialTheta;
-use super::network::{StepRule, apply};
+use super::network::apply;
+use super::step::StepRule;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_theta, lane_of};
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::{Layout, Params};
@@ -102,8 +103,8 @@ impl AdafacMlp {
 }
 
 impl LearnedOptimizer for AdafacMlp {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::AdafacMlp(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::AdafacMlp(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {

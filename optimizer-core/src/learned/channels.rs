@@ -158,6 +158,14 @@ impl<'a> Channels<'a> {
         &self.factors
     }
 
+    /// The matrices of the tensor's last two axes; below rank 2, the whole tensor.
+    pub(super) fn matrices(&self) -> Vec<Slice> {
+        match &self.factors {
+            Factors::Factored { axes, .. } => axes.matrices().collect(),
+            Factors::Full { .. } => vec![self.whole()],
+        }
+    }
+
     /// The whole tensor as one slice.
     pub(super) fn whole(&self) -> Slice {
         match &self.factors {

@@ -95,13 +95,13 @@ pub(super) fn at_least(x: f32, bound: f32) -> f32 {
 
 /// `min(a, b)` that passes NaN on from either side.
 #[inline(always)]
-pub(super) fn minimum(a: f32, b: f32) -> f32 {
+pub(crate) fn minimum(a: f32, b: f32) -> f32 {
     if a.is_nan() || a < b { a } else { b }
 }
 
 /// `max(a, b)` that passes NaN on from either side.
 #[inline(always)]
-pub(super) fn maximum(a: f32, b: f32) -> f32 {
+pub(crate) fn maximum(a: f32, b: f32) -> f32 {
     if a.is_nan() || a > b { a } else { b }
 }
 
@@ -138,7 +138,7 @@ pub(super) fn log_magnitude(x: f32) -> f32 {
 }
 
 /// −1, 0 or 1; passes NaN on. (`f32::signum` has no 0.)
-pub(super) fn sign(x: f32) -> f32 {
+pub(crate) fn sign(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { x.signum() }
 }
 

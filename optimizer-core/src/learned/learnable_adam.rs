@@ -38,8 +38,8 @@ impl LearnableAdam {
 }
 
 impl LearnedOptimizer for LearnableAdam {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::LearnableAdam
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::LearnableAdam)
     }
 
     fn layout(&self) -> &Arc<Layout> {

@@ -57,8 +57,8 @@ impl LearnableSgdm {
 }
 
 impl LearnedOptimizer for LearnableSgd {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::LearnableSgd
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::LearnableSgd)
     }
 
     fn layout(&self) -> &Arc<Layout> {
@@ -78,8 +78,8 @@ impl LearnedOptimizer for LearnableSgd {
 }
 
 impl LearnedOptimizer for LearnableSgdm {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::LearnableSgdm
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::LearnableSgdm)
     }
 
     fn layout(&self) -> &Arc<Layout> {

@@ -18,8 +18,9 @@ use super::first_layer::FirstLayer;
 use super::float::{BLOCK, Block, load, minus};
 use super::initial::InitialTheta;
 use super::mlp_theta::{mlp_layers, mlp_tensors};
-use super::network::{Inputs, Layer, Network, StepRule, element_normalisers, sweep};
+use super::network::{Inputs, Layer, Network, element_normalisers, sweep};
 use super::rolling::{self, roll};
+use super::step::StepRule;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_range, check_theta, lane_of};
 use crate::optimizer::{Decay, OptState, Optimizer};
 use crate::params::{Layout, Params, TensorSpec};
@@ -82,8 +83,8 @@ impl Mlp {
 }
 
 impl LearnedOptimizer for Mlp {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::Mlp(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::Mlp(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {

@@ -25,7 +25,8 @@ use super::adafac_network::{AdafacNetwork, GUARDS, LaneTheta, ROWS, WeightLayout
 use super::channels::{Channels, PLAIN, Q};
 use super::float::{BLOCK, Block, each, exp, mean, partial_sum};
 use super::initial::InitialTheta;
-use super::network::{Evaluated, Network, StepRule, sweep};
+use super::network::{Evaluated, Network, sweep};
+use super::step::StepRule;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_theta, lane_of};
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::{Layout, Params};
@@ -191,8 +192,8 @@ impl MlpNominal {
 }
 
 impl LearnedOptimizer for MlpNominal {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::MlpNominal(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::MlpNominal(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {

@@ -25,12 +25,14 @@ mod adafac_mlp;
 mod adafac_network;
 pub(crate) mod axes;
 mod bank;
+mod celo;
+mod celo2;
 mod channels;
 mod course;
 mod decays;
 mod dense;
 mod first_layer;
-mod float;
+pub(crate) mod float;
 mod hyper_theta;
 mod hyper_v2;
 mod hypernetwork;
@@ -44,26 +46,30 @@ mod lstm;
 mod mlp;
 mod mlp_nominal;
 mod mlp_theta;
-mod name_order;
+pub(crate) mod name_order;
 mod network;
 mod nn_adam;
 mod rnn_mlp;
 mod rolling;
+mod step;
 
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
 pub use adafac_network::WeightLayout;
-pub use hyper_v2::{HyperV2, HyperV2Config};
+pub use celo::{Celo, CeloConfig, TrainPhase};
+pub use celo2::{Celo2, Celo2AdamW, Celo2Base, Celo2Config, Celo2Meta, Celo2Rule, Celo2Vectors};
+pub use hyper_v2::{HyperV2, HyperV2Config, Velo};
 pub use learnable_adam::LearnableAdam;
 pub use learnable_sgd::{LearnableSgd, LearnableSgdm};
 pub use mlp::{Mlp, MlpConfig};
 pub use mlp_nominal::{MlpNominal, MlpNominalConfig, NominalGradient};
+pub use network::Activation;
 pub use nn_adam::{NnAdam, NnAdamConfig};
 pub use rnn_mlp::{RnnMlp, RnnMlpConfig};
 
 /// A family of optimizers parametrised by [`Theta`].
 pub trait LearnedOptimizer: Send + Sync + std::fmt::Debug {
-    /// The configuration this was built from.
-    fn config(&self) -> LearnedOptimizerConfig;
+    /// The configuration this was built from; `None` for an optimizer from elsewhere, which no checkpoint can name.
+    fn config(&self) -> Option<LearnedOptimizerConfig>;
 
     /// Names and shapes of theta, slash-joined as in the JAX reference.
     fn layout(&self) -> &Arc<Layout>;
@@ -115,6 +121,10 @@ pub enum LearnedOptimizerConfig {
     MlpNominal(MlpNominalConfig),
     /// VeLO's hypernetwork: an LSTM a tensor writes the weights of an MLP a parameter (arXiv 2211.09760).
     HyperV2(HyperV2Config),
+    /// Celo: one such MLP for all parameters under a learned scheduler (arXiv 2501.12670).
+    Celo(CeloConfig),
+    /// Celo2: an MLP that gives a direction of RMS 1, in one of three forms (arXiv 2602.19142).
+    Celo2(Celo2Config),
 }
 
 impl LearnedOptimizerConfig {
@@ -133,6 +143,8 @@ impl LearnedOptimizerConfig {
             Self::AdafacMlp(config) => Arc::new(AdafacMlp::new(config.clone())?),
             Self::MlpNominal(config) => Arc::new(MlpNominal::new(config.clone())?),
             Self::HyperV2(config) => Arc::new(HyperV2::new(config.clone())?),
+            Self::Celo(config) => Arc::new(Celo::new(config.clone())?),
+            Self::Celo2(config) => Arc::new(celo2::Family::new(config.clone())?),
         })
     }
 }

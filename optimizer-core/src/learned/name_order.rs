@@ -1,4 +1,4 @@
-//! Averages over the tensors of a model that do not depend on the order of its layout.
+//! Sums and averages over the tensors of a model that do not depend on the order of its layout.
 //!
 //! A sum of floats depends on its order, so it is taken in an order that is the model's and not the layout's: that of the
 //! tensors' names.
@@ -7,11 +7,11 @@ use crate::params::Layout;
 
 /// Indices of a layout's tensors, sorted by name.
 #[derive(Clone, Debug)]
-pub(super) struct NameOrder(Vec<usize>);
+pub(crate) struct NameOrder(Vec<usize>);
 
 impl NameOrder {
     /// The order of this layout's tensors.
-    pub(super) fn of(layout: &Layout) -> Self {
+    pub(crate) fn of(layout: &Layout) -> Self {
         let mut order: Vec<usize> = (0..layout.len()).collect();
         order.sort_by_key(|&index| layout.tensors()[index].name());
         Self(order)
@@ -24,8 +24,12 @@ impl NameOrder {
 
     /// The mean over tensors of a value that each index has: summed in f64, rounded once.
     pub(super) fn mean(&self, value: impl Fn(usize) -> f32) -> f32 {
-        let sum: f64 = self.0.iter().map(|&index| f64::from(value(index))).sum();
-        (sum / self.len() as f64) as f32
+        (self.sum(|index| value(index).into()) / self.len() as f64) as f32
+    }
+
+    /// The sum over tensors of a value that each index has.
+    pub(crate) fn sum(&self, value: impl Fn(usize) -> f64) -> f64 {
+        self.0.iter().map(|&index| value(index)).sum()
     }
 }
 

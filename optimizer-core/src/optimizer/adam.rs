@@ -45,7 +45,7 @@ impl AdamRule {
     }
 
     /// Update number `count` (from 1) of one tensor.
-    pub(super) fn update_tensor(&self, count: u32, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    pub(crate) fn update_tensor(&self, count: u32, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
         let (collected1, collected2) = (self.beta1.collected(count), self.beta2.collected(count));
         for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
             *m = self.beta1.mix(*m, g);

@@ -17,9 +17,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::rule::{Rule, Tensorwise};
-use super::wrapper::{
-    ExtendTime, GlobalNormClip, GradientAccumulation, GradientClip, Graft, Warp, WeightDecay, default_grad_clip,
-};
+use super::wrapper::{ExtendTime, GlobalNormClip, GradientAccumulation, GradientClip, Graft, Warp, WeightDecay};
 use super::{
     AdaBelief, AdaGrad, Adafactor, Adam, AdamExpDecayLr, AdamSqrtDecayLr, AdamW, Fromage, Lamb, Lars, Muon, NAdamW,
     Optimizer, PiecewiseLinearAdam, RAdam, RmsProp, Sgd, Sgdm, Sm3, Yogi,
@@ -97,7 +95,7 @@ pub enum OptimizerConfig {
 #[serde(deny_unknown_fields)]
 pub struct GradientClipConfig {
     /// Largest magnitude of an element; 3.
-    #[serde(default = "default_grad_clip")]
+    #[serde(default = "three")]
     pub grad_clip: f64,
     /// What sees the clipped gradient.
     pub inner: Box<OptimizerConfig>,
@@ -134,6 +132,10 @@ pub struct WeightDecayConfig {
     pub add_to_loss: bool,
     /// What sees the penalised gradient.
     pub inner: Box<OptimizerConfig>,
+}
+
+fn three() -> f64 {
+    3.0
 }
 
 fn yes() -> bool {

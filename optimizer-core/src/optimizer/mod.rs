@@ -7,6 +7,17 @@
 //!
 //! Hand-designed and learned optimizers share this trait, so an evaluation cannot tell them apart. An optimizer is a
 //! value without hidden variables: all that changes is in [`OptState`], which can be saved, split by lane and restored.
+//!
+//! | hand-designed | are |
+//! |---|---|
+//! | [`Sgd`], [`Sgdm`], [`Fromage`], [`Lars`] | steps along the gradient, plain or at a tensor's scale |
+//! | [`Adam`], [`AdamW`], [`NAdamW`], [`RAdam`], [`Yogi`], [`AdaBelief`], [`Lamb`] | a first moment over the root of a second |
+//! | [`RmsProp`], [`AdaGrad`], [`Adafactor`], [`Sm3`] | the gradient over the root of a second moment, whole or factored |
+//! | [`Muon`] | momentum, orthogonalised |
+//! | [`PiecewiseLinearAdam`], [`AdamSqrtDecayLr`], [`AdamExpDecayLr`] | Adam under a named [`Schedule`] |
+//!
+//! Each is a struct of its settings; [`OptimizerConfig`] names and builds it, and [`wrapper`]s around it. Any learning rate
+//! may be a [`Schedule`].
 
 use crate::params::{Params, TensorSpec};
 use crate::{Error, Result, ThetaHash};
@@ -16,6 +27,7 @@ mod adafactor;
 mod adagrad;
 mod adam;
 mod config;
+mod cosine;
 mod decay;
 mod fromage;
 mod lamb;
@@ -23,7 +35,7 @@ mod lars;
 mod moments;
 mod muon;
 mod nadamw;
-mod newton_schulz;
+pub(crate) mod newton_schulz;
 mod norm;
 mod power;
 mod radam;
@@ -55,6 +67,7 @@ pub use muon::{Muon, MuonKernels, MuonScale, NormGuard};
 pub use nadamw::NAdamW;
 pub use radam::RAdam;
 pub use rmsprop::RmsProp;
+pub(crate) use rule::Moment;
 pub use saved::FORMAT as STATE_FORMAT;
 pub use schedule::Schedule;
 pub use scheduled_adam::{AdamExpDecayLr, AdamSqrtDecayLr, PiecewiseLinearAdam};
@@ -194,9 +207,10 @@ impl TensorSlots {
 pub struct OptState {
     /// Current parameters.
     pub params: Params,
-    /// Updates already applied, a lane.
+    /// Updates already applied, a lane: those of the innermost optimizer, where wrappers let some calls pass or show it
+    /// another time.
     pub step: Vec<u32>,
-    /// Planned number of updates, a lane.
+    /// Planned number of updates, a lane; the innermost optimizer's.
     pub horizon: Vec<u32>,
     /// The optimizer's own buffers, in an order of its choice.
     pub slots: Vec<Slot>,

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::adam::AdamRule;
 use super::decay::Decay;
 use super::moments;
-use super::newton_schulz::{Guard, NewtonSchulz};
+use super::newton_schulz::{COEFFICIENTS, Guard, NewtonSchulz};
 use super::rule::{Buffer, Moment, Rule};
 use super::{Schedule, settings};
 use crate::Result;
@@ -162,7 +162,7 @@ impl Muon {
             NormGuard::Add => Guard::Add(eps),
             NormGuard::Max => Guard::AtLeast(eps),
         };
-        NewtonSchulz { iterations: self.iterations, guard }
+        NewtonSchulz { coefficients: COEFFICIENTS, iterations: self.iterations, guard }
     }
 }
 
@@ -237,5 +237,119 @@ impl Rule for Muon {
             (None, [m, v]) => adam.update_tensor(count, p, g, m, v),
             _ => unreachable!("one buffer of a matrix, two of any other tensor"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optimizer::rule::Tensorwise;
+    use crate::optimizer::{OptState, Optimizer};
+    use crate::{Layout, Params};
+
+    /// One step of rate 1 from zero: the negative direction of the only tensor.
+    fn step(muon: Muon, tensor: TensorSpec, g: &[f32]) -> (Vec<f32>, OptState) {
+        let optimizer = Tensorwise::new(Muon { learning_rate: 1.0.into(), ..muon }).unwrap();
+        let layout = Layout::new(vec![tensor]).unwrap();
+        let state = optimizer.init(Params::zeros(&layout, 1), &[9]).unwrap();
+        let grads = Params::from_tensors(&layout, 1, vec![g.to_vec()]).unwrap();
+        let state = optimizer.update(state, &grads, &[1.0]).unwrap();
+        (state.params.tensor(0).iter().map(|p| -p).collect(), state)
+    }
+
+    /// What Newton–Schulz makes of singular values relative to the norm.
+    fn singular(mut s: f64) -> f64 {
+        for _ in 0..5 {
+            s = 3.4445 * s - 4.7750 * s.powi(3) + 2.0315 * s.powi(5);
+        }
+        s
+    }
+
+    #[test]
+    fn a_diagonal_matrix_by_hand() {
+        let g = [3.0, 0.0, 0.0, 0.0, 4.0, 0.0];
+        let expected = [singular(0.6), 0.0, 0.0, 0.0, singular(0.8), 0.0];
+        for (scale, factor) in
+            [(MuonScale::One, 1.0), (MuonScale::Width, 1.5_f64.sqrt()), (MuonScale::Rms, 0.2 * 3.0_f64.sqrt())]
+        {
+            let (got, state) = step(Muon { scale, ..Muon::default() }, TensorSpec::new("w", [2, 3]), &g);
+            for (got, expected) in got.iter().zip(expected) {
+                assert!((f64::from(*got) - factor * expected).abs() < 2e-6, "{scale:?}: {got} for {expected}");
+            }
+            assert_eq!(state.slots.len(), 1);
+            assert!((state.slots[0].values[0] - 0.15).abs() < 1e-7, "(1 − 0.95) of the gradient");
+        }
+        // A tall matrix has more inputs than outputs, and its steps are not enlarged.
+        let (got, _) = step(Muon::default(), TensorSpec::new("w", [3, 2]), &[3.0, 0.0, 0.0, 4.0, 0.0, 0.0]);
+        assert!((f64::from(got[0]) - singular(0.6)).abs() < 2e-6);
+    }
+
+    #[test]
+    fn momentum_without_and_with_nesterov_and_correction() {
+        // On a 1×1 matrix only the sign is left, so look at a diagonal one whose second entry has another history.
+        let direction = |muon: Muon| {
+            let optimizer = Tensorwise::new(Muon { learning_rate: 1.0.into(), momentum: 0.5, ..muon }).unwrap();
+            let layout = Layout::new(vec![TensorSpec::new("w", [2, 2])]).unwrap();
+            let mut state = optimizer.init(Params::zeros(&layout, 1), &[9]).unwrap();
+            let mut before = vec![];
+            for diagonal in [[1.0, 0.0], [0.0, 1.0]] {
+                before = state.params.tensor(0).to_vec();
+                let g = vec![diagonal[0], 0.0, 0.0, diagonal[1]];
+                let grads = Params::from_tensors(&layout, 1, vec![g]).unwrap();
+                state = optimizer.update(state, &grads, &[1.0]).unwrap();
+            }
+            [0, 3].map(|at| f64::from(before[at] - state.params.tensor(0)[at]))
+        };
+        // m = (1/4, 1/2) after two steps of decay 1/2.
+        let plain = Muon { nesterov: false, ..Muon::default() };
+        for (muon, u) in [
+            (plain, [0.25, 0.5]),
+            (Muon::default(), [0.125, 0.25 + 0.5]),
+            (Muon { bias_correction: true, ..Muon::default() }, [0.125 / 0.875, 0.25 / 0.875 + 0.5 / 0.75]),
+        ] {
+            let norm = f64::hypot(u[0], u[1]);
+            let got = direction(muon);
+            for (got, u) in got.into_iter().zip(u) {
+                assert!((got - singular(u / norm)).abs() < 5e-6, "{got} for {u}");
+            }
+        }
+    }
+
+    #[test]
+    fn kernels_are_one_matrix_or_one_a_position() {
+        let mut g = vec![0.0; 2 * 2 * 2];
+        g[0] = 1.0; // position 0: input 0 to output 0
+        g[4] = 1.0; // position 1: the same
+        let kernel = || TensorSpec::new("conv", [2, 1, 2, 2]);
+        let scale = MuonScale::One;
+        let (flat, _) = step(Muon { scale, ..Muon::default() }, kernel(), &g);
+        assert!((f64::from(flat[0]) - singular(1.0) / 2_f64.sqrt()).abs() < 2e-6, "one column of norm √2");
+        let (each, _) = step(Muon { scale, kernels: MuonKernels::Positions, ..Muon::default() }, kernel(), &g);
+        assert!((f64::from(each[0]) - singular(1.0)).abs() < 2e-6, "two matrices of norm 1");
+        assert_eq!(each[0], each[4]);
+    }
+
+    #[test]
+    fn vectors_scalars_and_embeddings_are_adam_s() {
+        for (name, shape) in [("b", vec![2]), ("s", vec![]), ("token_embed/w", vec![2, 1])] {
+            let size: usize = shape.iter().product();
+            let muon = Muon { adam_learning_rate: 0.5.into(), ..Muon::default() };
+            let (got, state) = step(muon, TensorSpec::new(name, shape), &vec![3.0; size]);
+            assert!(got.iter().all(|step| (step - 0.5).abs() < 1e-6), "Adam's first step is the rate: {got:?}");
+            assert_eq!(state.slots.len(), 2);
+        }
+        let everything = Muon { adam_names: vec![], ..Muon::default() };
+        assert_eq!(step(everything, TensorSpec::new("embed", [2, 1]), &[1.0, 1.0]).1.slots.len(), 1);
+    }
+
+    #[test]
+    fn decay_is_of_the_old_parameters() {
+        let muon = Muon { weight_decay: 0.25, learning_rate: 0.5.into(), ..Muon::default() };
+        let optimizer = Tensorwise::new(muon).unwrap();
+        let layout = Layout::new(vec![TensorSpec::new("w", [1, 1])]).unwrap();
+        let params = Params::from_tensors(&layout, 1, vec![vec![8.0]]).unwrap();
+        let state = optimizer.init(params, &[9]).unwrap();
+        let state = optimizer.update(state, &Params::zeros(&layout, 1), &[1.0]).unwrap();
+        assert_eq!(state.params.tensor(0), [7.0], "a zero gradient leaves the decay alone");
     }
 }

@@ -103,3 +103,76 @@ impl Rule for NAdamW {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optimizer::rule::Tensorwise;
+    use crate::optimizer::{OptState, Optimizer};
+    use crate::{Layout, Params};
+
+    /// The formulas of the module, in f64.
+    fn by_hand(settings: &NAdamW, rate: impl Fn(i32) -> f64, mut p: f64, grads: &[f64]) -> f64 {
+        let (b1, b2) = (settings.beta1, settings.beta2);
+        let (mut m, mut v) = (0.0, 0.0);
+        for (n, g) in (1..).zip(grads) {
+            let g = g - settings.l2_weight_decay * p;
+            m = b1 * m + (1.0 - b1) * g;
+            v = b2 * v + (1.0 - b2) * g * g;
+            let rate = rate(n - 1) * (1.0 - b2.powi(n)).sqrt() / (1.0 - b1.powi(n));
+            let numerator = if settings.use_nesterov { b1 * m + (1.0 - b1) * g } else { m };
+            p -= rate * numerator / (v.sqrt() + settings.epsilon) + rate * settings.adamw_weight_decay * p;
+        }
+        p
+    }
+
+    fn run(settings: NAdamW, horizon: u32, p: f32, grads: &[f64]) -> OptState {
+        let optimizer = Tensorwise::new(settings).unwrap();
+        let layout = Layout::new(vec![TensorSpec::new("x", [])]).unwrap();
+        let params = |value| Params::from_tensors(&layout, 1, vec![vec![value]]).unwrap();
+        let mut state = optimizer.init(params(p), &[horizon]).unwrap();
+        for &g in grads {
+            state = optimizer.update(state, &params(g as f32), &[1.0]).unwrap();
+        }
+        state
+    }
+
+    const GRADS: [f64; 6] = [0.5, -2.0, 0.0, 1.5, 100.0, 0.25];
+
+    #[test]
+    fn l2_grows_and_nesterov_can_be_off() {
+        for use_nesterov in [true, false] {
+            let settings = NAdamW {
+                learning_rate: 0.02.into(),
+                beta1: 0.8,
+                beta2: 0.95,
+                epsilon: 1e-3,
+                adamw_weight_decay: 0.3,
+                l2_weight_decay: 0.7,
+                use_nesterov,
+            };
+            let expected = by_hand(&settings, |_| 0.02, 1.5, &GRADS);
+            let got = run(settings, 9, 1.5, &GRADS).params.tensor(0)[0];
+            assert!((f64::from(got) - expected).abs() < 5e-7, "{got} for {expected}");
+        }
+    }
+
+    /// The first entry of the reference's list of a thousand (`opt_list.json`), where T = 8.
+    #[test]
+    fn the_published_schedule_follows_the_horizon() {
+        let text = r#"{"learning_rate": {"kind": "nadamw_cosine", "learning_rate": 0.0011948335721160095,
+            "min_learning_rate_mult": 0, "constant_fraction": 0.747304046223346, "warmup_fraction": 0},
+            "beta1": 0.9360043452616368, "beta2": 0.9989497406214962, "epsilon": 5.875814422073298e-06,
+            "use_nesterov": false, "adamw_weight_decay": 0.010141964334059882, "l2_weight_decay": 0}"#;
+        let settings: NAdamW = serde_json::from_str(text).unwrap();
+        let rate = |t: i32| {
+            let (constant, t) = (8.0 * 0.747304046223346, f64::from(t));
+            let progress = (t.max(constant) - constant) / (8.0 - constant);
+            0.0011948335721160095 * (0.5 + 0.5 * (std::f64::consts::PI * progress).cos())
+        };
+        let grads = [GRADS, GRADS].concat();
+        let expected = by_hand(&settings, |t| rate(t.min(8)), 0.25, &grads);
+        let got = run(settings, 8, 0.25, &grads).params.tensor(0)[0];
+        assert!((f64::from(got) - expected).abs() < 1e-7, "{got} for {expected}");
+    }
+}

@@ -14,8 +14,8 @@
 
 use gemm::Parallelism;
 
-/// Coefficients of X, A and A·A.
-const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
+/// Coefficients of X, A and A·A, of Muon and everything after it.
+pub(crate) const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
 
 /// What keeps the norm of a matrix of zeros from being divided by.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +39,8 @@ impl Guard {
 /// The iteration, in f32.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct NewtonSchulz {
+    /// Coefficients of X, A and A·A.
+    pub(crate) coefficients: [f32; 3],
     /// How often it is repeated.
     pub(crate) iterations: u32,
     /// What the norm is guarded with.
@@ -66,7 +68,7 @@ impl NewtonSchulz {
     }
 
     fn apply_one(&self, x: &mut [f32], rows: usize, columns: usize, scratch: &mut Scratch) {
-        let [a, b, c] = COEFFICIENTS;
+        let [a, b, c] = self.coefficients;
         let Scratch { gram, cubic, moved } = scratch;
         let side = rows.min(columns);
         let square: f64 = x.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
@@ -181,7 +183,7 @@ mod tests {
     use super::*;
     use crate::{Seed, noise};
 
-    const MUON: NewtonSchulz = NewtonSchulz { iterations: 5, guard: Guard::Add(1e-7) };
+    const MUON: NewtonSchulz = NewtonSchulz { coefficients: COEFFICIENTS, iterations: 5, guard: Guard::Add(1e-7) };
 
     fn random(seed: u64, size: usize) -> Vec<f32> {
         let mut values = vec![0.0; size];
@@ -267,7 +269,7 @@ mod tests {
     #[test]
     fn guards_and_what_is_not_finite() {
         for guard in [Guard::Add(1e-8), Guard::AtLeast(1e-8)] {
-            let ns = NewtonSchulz { iterations: 5, guard };
+            let ns = NewtonSchulz { guard, ..MUON };
             let mut zeros = vec![0.0; 6];
             ns.apply(&mut zeros, 2, 3);
             assert_eq!(zeros, [0.0; 6], "a matrix of zeros stays one");

@@ -1,5 +1,6 @@
 //! Euclidean norms of one tensor and of all, summed in f64 so that a lane's order of summation is its own.
 
+use crate::learned::name_order::NameOrder;
 use crate::params::Params;
 
 /// `Σ x²`.
@@ -19,10 +20,7 @@ pub(super) fn root_mean_square(values: &[f32]) -> f32 {
 
 /// `Σ x²` over all tensors of one lane, added up in order of their names: the order of a layout does not matter.
 pub(super) fn global_square(params: &Params, lane: usize) -> f64 {
-    let tensors = params.layout().tensors();
-    let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_unstable_by_key(|&index| tensors[index].name());
-    order.into_iter().map(|index| square(params.lane(index, lane))).sum()
+    NameOrder::of(params.layout()).sum(|index| square(params.lane(index, lane)))
 }
 
 #[cfg(test)]

@@ -16,21 +16,21 @@ use crate::params::{Params, TensorSpec};
 
 /// Where a lane stands when it is updated.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     /// Updates already applied.
-    pub(super) step: u32,
+    pub(crate) step: u32,
     /// Planned number of updates.
-    pub(super) horizon: u32,
+    pub(crate) horizon: u32,
 }
 
 impl Moment {
     /// The number of this update, from 1.
-    pub(super) fn count(self) -> u32 {
+    pub(crate) fn count(self) -> u32 {
         self.step.saturating_add(1)
     }
 
     /// The value of a schedule now, in the precision of parameters.
-    pub(super) fn of(self, schedule: &Schedule) -> f32 {
+    pub(crate) fn of(self, schedule: &Schedule) -> f32 {
         schedule.value(self.step.into(), self.horizon.into()) as f32
     }
 }

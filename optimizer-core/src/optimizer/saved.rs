@@ -28,6 +28,9 @@ pub const FORMAT: u32 = 1;
 /// Key of the metadata in the safetensors header.
 const KEY: &str = "paceline_state";
 
+/// Most steps that a saved state may have made: counters are 32-bit, and must not overflow in the steps that follow.
+const MOST_STEPS: u32 = i32::MAX as u32;
+
 /// Axes of parameters that are as in [`Layout`].
 const REFERENCE_AXES: &str = "reference";
 
@@ -171,6 +174,9 @@ impl Document {
         if lanes == 0 || horizon.len() != lanes {
             return Err(damaged(format!("{lanes} lanes with {} horizons", horizon.len())));
         }
+        if let Some(step) = step.iter().find(|&&step| step > MOST_STEPS) {
+            return Err(damaged(format!("{step} steps, more than {MOST_STEPS}")));
+        }
         let (mut specs, mut values) = (Vec::new(), Vec::new());
         for name in self.params {
             let (shape, tensor) = f32s(file, &params_name(&name), lanes)?;
@@ -310,6 +316,10 @@ mod tests {
                 *tensor = (name.into(), dtype, shape.to_vec(), vec![0; bytes]);
             }))
         };
+        let late = refusal(&forged(|_, tensors| {
+            tensors.iter_mut().find(|tensor| tensor.0 == "step").unwrap().3 = vec![0xFF; 8];
+        }));
+        assert!(late.contains("4294967295 steps"), "{late}");
         const HUGE: usize = usize::MAX / 64;
         for (said, word) in [
             (tensor("step", Dtype::I32, &[2], 8), "\"step\" is I32"),

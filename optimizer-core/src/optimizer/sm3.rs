@@ -16,6 +16,7 @@ use super::decay::Decay;
 use super::rule::{Buffer, Moment, Rule};
 use super::{Schedule, settings};
 use crate::Result;
+use crate::learned::float::{maximum, minimum};
 use crate::params::TensorSpec;
 
 /// Added inside the root.
@@ -81,12 +82,12 @@ impl Rule for Sm3 {
         let mut largest: Vec<Vec<f32>> = axes.iter().map(|axis| vec![0.0; axis.len()]).collect();
         let mut place = vec![0; axes.len()];
         for ((p, &g), m) in p.iter_mut().zip(g).zip(momentum.iter_mut()) {
-            let least = axes.iter().zip(&place).map(|(axis, &at)| axis[at]).reduce(smaller).unwrap_or(0.0);
+            let least = axes.iter().zip(&place).map(|(axis, &at)| axis[at]).reduce(minimum).unwrap_or(0.0);
             let accumulated = take * (g * g) + keep * least;
             *m = average.mix(*m, g * inverse_root(accumulated, EPSILON));
             *p -= learning_rate * *m;
             for (largest, &at) in largest.iter_mut().zip(&place) {
-                largest[at] = larger(largest[at], accumulated);
+                largest[at] = maximum(largest[at], accumulated);
             }
             advance(&mut place, sides(tensor));
         }
@@ -105,14 +106,4 @@ fn advance(place: &mut [usize], sides: &[usize]) {
         }
         *at = 0;
     }
-}
-
-/// `min` that passes NaN on.
-fn smaller(a: f32, b: f32) -> f32 {
-    if a.is_nan() || a < b { a } else { b }
-}
-
-/// `max` that passes NaN on.
-fn larger(a: f32, b: f32) -> f32 {
-    if a.is_nan() || a > b { a } else { b }
 }

@@ -12,6 +12,7 @@ use super::moments::{self, Averages};
 use super::rule::{Buffer, Moment, Rule};
 use super::{Schedule, settings};
 use crate::Result;
+use crate::learned::float::sign;
 use crate::params::TensorSpec;
 
 /// Yogi.
@@ -84,9 +85,4 @@ impl Rule for Yogi {
             *p -= learning_rate * direction;
         }
     }
-}
-
-/// The sign as JAX has it: 0 at 0, NaN of NaN.
-fn sign(x: f32) -> f32 {
-    if x == 0.0 { 0.0 } else { x.signum() }
 }

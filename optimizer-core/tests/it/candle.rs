@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Module, Tensor, Var};
 use candle_nn::{Init, VarBuilder, VarMap};
 use paceline_optimizer_core::candle::{Config, LearnedOptimizer, MissingGradients, Role, Variables};
 use paceline_optimizer_core::checkpoint::{Checkpoint, CheckpointMeta, FORMAT};
-use paceline_optimizer_core::learned::{HyperV2Config, LearnedOptimizerConfig};
+use paceline_optimizer_core::learned::{HyperV2, HyperV2Config, LearnedOptimizer as _, LearnedOptimizerConfig};
 use paceline_optimizer_core::noise::{self, Draws};
 use paceline_optimizer_core::optimizer::{AdamW, OptState, Optimizer, OptimizerConfig, Sgd, Sgdm};
 use paceline_optimizer_core::outer::OuterState;
@@ -521,6 +521,28 @@ fn a_learning_rate_is_there_or_missed_aloud() {
 }
 
 #[test]
+fn a_validation_loss_is_heard_by_who_listens_and_moves_nothing() {
+    let rnn = || {
+        let rnn = LearnedOptimizerConfig::RnnMlp(Default::default()).build().unwrap();
+        rnn.bind(thetas(rnn.as_ref(), 1)).unwrap()
+    };
+    for (optimizer, listens) in [(adam_w as fn() -> _, false), (rnn, true)] {
+        let (told, untold) = (var_map(&MODEL), var_map(&MODEL));
+        let [mut hears, mut does_not] =
+            [&told, &untold].map(|map| LearnedOptimizer::new(optimizer(), map, STEPS).unwrap());
+        train(&mut hears, &told, 0..2);
+        train(&mut does_not, &untold, 0..2);
+        hears.observe_validation(&Tensor::new(0.5_f32, &Device::Cpu).unwrap()).unwrap();
+        let nan = hears.observe_validation(&Tensor::new(f32::NAN, &Device::Cpu).unwrap()).unwrap_err();
+        assert!(matches!(nan, Error::NotFinite { .. }), "{nan}");
+        assert_eq!(map_bits(&told), map_bits(&untold));
+        train(&mut hears, &told, 2..4);
+        train(&mut does_not, &untold, 2..4);
+        assert_eq!(map_bits(&told) != map_bits(&untold), listens);
+    }
+}
+
+#[test]
 fn a_checkpoint_trains_as_its_theta_does() {
     let optimizer = LearnedOptimizerConfig::AdafacMlp(Default::default());
     let theta = optimizer.build().unwrap().init_theta(Seed::new(8));
@@ -539,6 +561,34 @@ fn a_checkpoint_trains_as_its_theta_does() {
     let bound = optimizer.build().unwrap().bind(theta).unwrap();
     train(&mut LearnedOptimizer::new(bound, &from_theta, STEPS).unwrap(), &from_theta, 0..STEPS);
     assert_eq!(map_bits(&from_file), map_bits(&from_theta));
+}
+
+#[test]
+fn velo_in_one_line_trains_a_model_is_named_inside_and_needs_the_loss() {
+    let theta = HyperV2::new(HyperV2Config::velo()).unwrap().init_theta(Seed::new(1));
+    let velo = || HyperV2::velo(STEPS).max_training_steps(2).weight_decay(1e-6).theta(theta.clone()).unwrap();
+    let map = var_map(&MODEL);
+    let start = map_bits(&map);
+    let mut optimizer = LearnedOptimizer::new(velo(), &map, STEPS).unwrap();
+    assert!(optimizer.optimizer().needs_loss());
+    // Three gradients to one update.
+    train(&mut optimizer, &map, 0..2);
+    assert_eq!(map_bits(&map), start);
+    let bytes = optimizer.to_bytes().unwrap();
+    train(&mut optimizer, &map, 2..STEPS);
+    assert!(start.iter().zip(map_bits(&map)).all(|(before, after)| *before != after));
+
+    let fresh = var_map(&MODEL);
+    let mut restored = LearnedOptimizer::new(velo(), &fresh, STEPS).unwrap();
+    restored.restore(&bytes).unwrap();
+    train(&mut restored, &fresh, 2..STEPS);
+    assert_eq!(map_bits(&fresh), map_bits(&map));
+
+    let bare = HyperV2::new(HyperV2Config::velo()).unwrap().bind(theta.clone()).unwrap();
+    let said = LearnedOptimizer::new(bare, &fresh, STEPS).unwrap().restore(&bytes).unwrap_err().to_string();
+    assert!(said.contains("is hyper_v2, the state's weight_decay(gradient_accumulation(hyper_v2))"), "{said}");
+    let other = LearnedOptimizer::new(velo(), &fresh, STEPS + 1).unwrap_err();
+    assert!(matches!(other, Error::Setting { .. }), "{other}");
 }
 
 /// Fails in its second update, as an optimizer with a fault would.

@@ -146,8 +146,9 @@ pub(crate) fn follow(
 }
 
 /// Difference between a final state and the reference's (`expected`, below `state/final/`), relative to the largest
-/// entry of each timescale of each tensor: a slow average is small beside a fast one. `slot_name` says which slot a key corresponds to. The reference puts the timescales of an
-/// accumulator last, we put them first. Returns how many tensors were compared.
+/// entry of each timescale of each tensor: a slow average is small beside a fast one. `slot_name` says which slot a key
+/// corresponds to. The reference puts the timescales of an accumulator last, we put them first. Returns how many tensors
+/// were compared.
 pub(crate) fn compare_state(
     state: &OptState,
     expected: &Tensors,

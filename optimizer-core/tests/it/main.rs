@@ -3,16 +3,20 @@
 
 mod backprop;
 mod candle;
+mod celo;
 mod checkpoint;
 mod evaluation;
 mod golden;
 mod golden_celo;
 mod golden_estimators;
 mod golden_optimizers;
+mod golden_options;
 mod laws;
 mod learned_laws;
 mod learned_settings;
 mod noise;
+mod optimizer_laws;
+mod optimizer_settings;
 mod optimizers;
 mod perturbation;
 mod saved_state;

@@ -160,7 +160,7 @@ fn a_kept_state_goes_on_as_if_never_put_down() {
 #[test]
 fn settings_survive_a_recipe_and_unknown_ones_are_refused() {
     for optimizer in learned() {
-        let config = optimizer.config();
+        let config = optimizer.config().unwrap();
         let text = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<LearnedOptimizerConfig>(&text).unwrap(), config);
         let error = toml::from_str::<LearnedOptimizerConfig>(&format!("{text}\nhiden_size = 3\n")).unwrap_err();

@@ -1,5 +1,7 @@
 //! Saved states of optimizers: the next step is the same to the bit, and nothing else than the right bytes is continued.
 
+use std::sync::Arc;
+
 use paceline_optimizer_core::checkpoint::Checkpoint;
 use paceline_optimizer_core::learned::{HyperV2Config, LearnedOptimizer, LearnedOptimizerConfig};
 use paceline_optimizer_core::optimizer::wrapper::{
@@ -16,13 +18,30 @@ fn named(kind: &str) -> Box<dyn Optimizer> {
     toml::from_str::<OptimizerConfig>(&format!("kind = {kind:?}")).unwrap().build().unwrap()
 }
 
+/// Learned optimizers beside those of [`crate::optimizers`], as a recipe says them.
+fn more_learned() -> impl Iterator<Item = Arc<dyn LearnedOptimizer>> {
+    let recipes = [
+        "kind = 'rnn_mlp'",
+        "kind = 'nn_adam'",
+        "kind = 'mlp'",
+        "kind = 'mlp_nominal'",
+        "kind = 'learnable_sgd'",
+        "kind = 'learnable_sgdm'",
+        "kind = 'celo'",
+        "kind = 'celo2'\nform = 'base'",
+        "kind = 'celo2'\nform = 'meta'",
+        "kind = 'celo2'\nform = 'shipped'\nlearning_rate = 0.01",
+    ];
+    recipes.into_iter().map(|recipe| toml::from_str::<LearnedOptimizerConfig>(recipe).unwrap().build().unwrap())
+}
+
 fn hand_designed() -> Vec<Box<dyn Optimizer>> {
     let kinds = "sgd sgdm adam adam_w rmsprop nadamw lamb lars radam yogi adabelief adagrad adafactor sm3 fromage muon \
                  piecewise_linear_adam adam_sqrt_decay_lr adam_exp_decay_lr";
     kinds.split(' ').map(named).collect()
 }
 
-fn hyper() -> (std::sync::Arc<dyn LearnedOptimizer>, Theta) {
+fn hyper() -> (Arc<dyn LearnedOptimizer>, Theta) {
     let config = HyperV2Config {
         lstm_hidden_size: 9,
         param_inits: 5,
@@ -51,8 +70,7 @@ fn nested() -> Box<dyn Optimizer> {
 
 fn all() -> Vec<Box<dyn Optimizer>> {
     let bind = |optimizer: &dyn LearnedOptimizer| optimizer.bind(thetas(optimizer, 3)).unwrap();
-    let learned = learned();
-    let bound = learned.iter().map(|optimizer| bind(optimizer.as_ref()));
+    let bound = learned().into_iter().chain(more_learned()).map(|optimizer| bind(optimizer.as_ref()));
     hand_designed().into_iter().chain(bound).chain([bound_hyper(), nested()]).collect()
 }
 
@@ -114,7 +132,7 @@ fn a_state_goes_on_only_under_the_optimizer_that_made_it() {
     let fewer = OptState::from_bytes(&bytes, adam.as_ref(), &state.select(&[0, 1])).unwrap_err();
     assert!(matches!(fewer, Error::Lanes { expected: 2, got: 3, .. }), "{fewer}");
 
-    for learned in learned() {
+    for learned in learned().into_iter().chain(more_learned()) {
         let theta = thetas(learned.as_ref(), 3);
         let mut moved = theta.clone();
         moved.values_mut()[1] += 1.0;
@@ -145,11 +163,16 @@ fn what_is_wrapped_is_part_of_the_name() {
 
 #[test]
 fn another_learning_rate_may_continue() {
-    let wrapped = |kind| {
+    let wrapped = |kind| -> Box<dyn Optimizer> {
         let inner = ExtendTime::new(named(kind), Warp::Factor(2.0)).unwrap();
         Box::new(GradientClip::new(Box::new(WeightDecay::new(Box::new(inner), 0.1, true).unwrap()), 3.0).unwrap())
     };
-    for optimizer in [named("sgd"), named("sgdm"), named("adam"), named("adam_w"), named("yogi"), wrapped("lamb")] {
+    let celo2 = |optimizer: Arc<dyn LearnedOptimizer>| optimizer.bind(thetas(optimizer.as_ref(), 1)).unwrap();
+    let with_rate = more_learned().map(celo2).filter(|optimizer| optimizer.learning_rate(0, 9).is_some());
+    let hand_designed = ["sgd", "sgdm", "adam", "adam_w", "yogi"].map(named).into_iter().chain([wrapped("lamb")]);
+    let mut celo2s = 0;
+    for optimizer in hand_designed.chain(with_rate) {
+        celo2s += usize::from(optimizer.name() == "celo2");
         let name = optimizer.name();
         let rate = optimizer.learning_rate(0, 9).unwrap();
         let slower = optimizer.with_learning_rate(0.1 * rate).unwrap();
@@ -166,6 +189,7 @@ fn another_learning_rate_may_continue() {
         }
         assert_eq!(fast.slots, slow.slots, "{name}: moments do not depend on it");
     }
+    assert_eq!(celo2s, 2, "the forms with one rate for all tensors");
     let none = |optimizer: &dyn Optimizer| {
         optimizer.learning_rate(0, 9).is_none() && optimizer.with_learning_rate(0.1).is_none()
     };
@@ -178,9 +202,8 @@ fn another_learning_rate_may_continue() {
 #[test]
 fn a_learning_rate_is_that_of_the_time_the_optimizer_sees() {
     let line = Schedule::Linear { init_value: 0.0, end_value: 1.0, steps: 100 };
-    let text =
-        format!("kind = \"adam\"\nlearning_rate = {{ kind = \"linear\", init_value = 0, end_value = 1, steps = 100 }}");
-    let adam = || toml::from_str::<OptimizerConfig>(&text).unwrap().build().unwrap();
+    let text = "kind = \"adam\"\nlearning_rate = { kind = \"linear\", init_value = 0, end_value = 1, steps = 100 }";
+    let adam = || toml::from_str::<OptimizerConfig>(text).unwrap().build().unwrap();
     assert_eq!(adam().learning_rate(30, 100), Some(line.value(30, 100)));
     let half = GradientAccumulation::new(adam(), 2).unwrap();
     assert_eq!(half.learning_rate(61, 200), Some(line.value(30, 100)));
@@ -250,5 +273,7 @@ fn who_needs_the_loss_says_so() {
             needy.push(optimizer.name());
         }
     }
-    assert!(needy.contains(&"hyper_v2") && needy.contains(&"graft") && needy.len() < all().len(), "{needy:?}");
+    for name in ["hyper_v2", "celo", "rnn_mlp", "graft"] {
+        assert!(needy.contains(&name), "{name} is not among {needy:?}");
+    }
 }

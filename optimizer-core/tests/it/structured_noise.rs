@@ -218,7 +218,7 @@ fn lanes_of_a_shared_hypernetwork_do_not_see_each_other() {
 struct Plain(Arc<dyn LearnedOptimizer>);
 
 impl LearnedOptimizer for Plain {
-    fn config(&self) -> LearnedOptimizerConfig {
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
         self.0.config()
     }
 

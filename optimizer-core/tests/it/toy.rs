@@ -116,8 +116,8 @@ impl Descent {
 }
 
 impl LearnedOptimizer for Descent {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::LearnableAdam
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        None
     }
 
     fn layout(&self) -> &Arc<Layout> {
@@ -220,8 +220,8 @@ impl TaskLanes for RecurrenceLanes<'_> {
 }
 
 impl LearnedOptimizer for Recurrence {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::LearnableAdam
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        None
     }
 
     fn layout(&self) -> &Arc<Layout> {
@@ -347,8 +347,8 @@ impl TaskLanes for ExposedLanes<'_> {
 }
 
 impl LearnedOptimizer for Exposed {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::LearnableAdam
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        None
     }
 
     fn layout(&self) -> &Arc<Layout> {

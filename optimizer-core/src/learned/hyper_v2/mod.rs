@@ -9,9 +9,9 @@
 //!                                                                     └────────► p ← p − rate · rms(p) · step
 //! ```
 //!
-//! Source: `spec/optimizers.md` §1, whose quirks (dead first mixing layer, statistics centred on the wrong mean, …) are
-//! part of the pretrained weights and therefore kept. Order of operations: loss buffer, features from the *old*
-//! accumulators, LSTM, accumulators, per-parameter networks.
+//! Source: `HyperV2` of `hyper_v2.py`, google/learned_optimization @ 32186aa4, whose quirks (dead first mixing layer,
+//! statistics centred on the wrong mean, …) are part of the pretrained weights and therefore kept. Order of operations:
+//! loss buffer, features from the *old* accumulators, LSTM, accumulators, per-parameter networks.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ use super::hyper_theta::{HyperShape, LAYERS};
 use super::initial::InitialTheta;
 use super::inputs::InputGroups;
 use super::lane_theta::LaneTheta;
-use super::network::{Activation, StepSettings};
+use super::network::Activation;
+use super::step::StepSettings;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta};
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
@@ -32,8 +33,10 @@ use crate::{Result, Seed, Theta};
 
 mod tensor_features;
 mod update;
+mod velo;
 
 use tensor_features::FEATURES;
+pub use velo::Velo;
 
 /// Settings of [`HyperV2`]. A key that is absent takes the default of the reference's constructor, which for
 /// `use_bugged_loss_features` is **true**; VeLO's released weights were trained with false, LSTM size 512 and 256 banks.
@@ -162,7 +165,7 @@ impl HyperV2Config {
     /// The shape of theta.
     ///
     /// # Errors
-    /// [`Error::Setting`] if a setting is out of its range.
+    /// [`crate::Error::Setting`] if a setting is out of its range.
     fn check(&self) -> Result<HyperShape> {
         check_range("lstm_hidden_size", self.lstm_hidden_size, 1..=4096)?;
         check_range("param_inits", self.param_inits, 1..=4096)?;
@@ -244,7 +247,7 @@ impl HyperV2 {
     /// The learned optimizer these settings describe.
     ///
     /// # Errors
-    /// [`Error::Setting`] if a setting is out of its range.
+    /// [`crate::Error::Setting`] if a setting is out of its range.
     pub fn new(config: HyperV2Config) -> Result<Self> {
         let shape = config.check()?;
         let theta = InitialTheta::new(shape.tensors())?;
@@ -253,8 +256,8 @@ impl HyperV2 {
 }
 
 impl LearnedOptimizer for HyperV2 {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::HyperV2(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::HyperV2(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::HyperV2Config;
 use super::tensor_features::{self, SharedFeatures};
 use crate::learned::accumulators::{Decays, TensorPlan, check_slots, clip_gradient, new_slots, plans};
-use crate::learned::bank::Bank;
+use crate::learned::bank::{Bank, combine};
 use crate::learned::channels::{CLIPPED, Channels, Guards, InputRows};
 use crate::learned::course;
 use crate::learned::hyper_theta::{HyperShape, OWN_SLOTS};
@@ -69,17 +69,6 @@ impl Bound {
         }
         let [.., hidden, cell] = &state.slots[..] else { unreachable!("checked to be five slots") };
         self.shape.hypernetwork(&self.theta).advise(losses.len(), &features, &hidden.values, &cell.values)
-    }
-
-    /// The weights of every tensor's network, `[lanes, tensors, weights]`, for controls `[lanes, tensors, K]`.
-    fn combine(&self, control: &[f32], lanes: usize) -> Vec<f32> {
-        match &self.banks[..] {
-            [bank] => bank.combine(control, self.config.ff_mult),
-            banks => {
-                let of_lanes = control.chunks_exact(control.len() / lanes);
-                banks.iter().zip(of_lanes).flat_map(|(bank, c)| bank.combine(c, self.config.ff_mult)).collect()
-            }
-        }
     }
 
     /// Moves the parameters of one lane, with its tensors' networks `[tensors, weights]` and rates `[tensors]`.
@@ -147,7 +136,7 @@ impl Optimizer for Bound {
             return Ok(state);
         }
         let advice = self.advise(&mut state, &plans, losses);
-        let weights = self.combine(&advice.control, losses.len());
+        let weights = combine(&self.banks, &advice.control, self.config.ff_mult);
         let of_lanes = weights.chunks_exact(weights.len() / losses.len());
         for (lane, (weights, rates)) in of_lanes.zip(advice.rate.chunks_exact(plans.len())).enumerate() {
             self.move_lane(&mut state, &plans, grads, lane, weights, rates);

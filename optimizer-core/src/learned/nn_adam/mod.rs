@@ -115,8 +115,8 @@ fn tensors(config: &NnAdamConfig) -> ThetaTensors {
 }
 
 impl LearnedOptimizer for NnAdam {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::NnAdam(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::NnAdam(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {

@@ -13,7 +13,7 @@ use crate::learned::float::{log_magnitude, mean, mean_square_around, sign};
 use crate::learned::{check_lanes, lane_of, lstm, theta_layer, theta_tensor};
 use crate::optimizer::{Decay, OptState, Optimizer, Slot};
 use crate::params::{Params, TensorSpec};
-use crate::{Result, Theta};
+use crate::{Result, Theta, ThetaHash};
 
 /// Inputs of the LSTM.
 pub(super) const FEATURES: usize = 19;
@@ -136,6 +136,10 @@ impl Bound {
 impl Optimizer for Bound {
     fn name(&self) -> &'static str {
         "nn_adam"
+    }
+
+    fn theta_hash(&self) -> Option<ThetaHash> {
+        Some(self.theta.hash())
     }
 
     fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {

@@ -134,8 +134,8 @@ fn tensors(config: &RnnMlpConfig) -> ThetaTensors {
 }
 
 impl LearnedOptimizer for RnnMlp {
-    fn config(&self) -> LearnedOptimizerConfig {
-        LearnedOptimizerConfig::RnnMlp(self.config.clone())
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        Some(LearnedOptimizerConfig::RnnMlp(self.config.clone()))
     }
 
     fn layout(&self) -> &Arc<Layout> {

@@ -133,3 +133,67 @@ impl Optimizer for GradientAccumulation {
         Some(Box::new(Self { inner, ..*self }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optimizer::{Adam, OptimizerConfig, Sgd};
+    use crate::{Layout, TensorSpec};
+
+    fn sgd(steps: u32) -> GradientAccumulation {
+        let sgd = OptimizerConfig::Sgd(Sgd { learning_rate: 1.0.into() }).build().unwrap();
+        GradientAccumulation::new(sgd, steps).unwrap()
+    }
+
+    fn params(values: &[f32]) -> Params {
+        let layout = Layout::new(vec![TensorSpec::new("x", [])]).unwrap();
+        Params::from_tensors(&layout, values.len(), vec![values.to_vec()]).unwrap()
+    }
+
+    #[test]
+    fn every_third_call_steps_by_the_mean() {
+        let optimizer = sgd(3);
+        let mut state = optimizer.init(params(&[10.0]), &[11]).unwrap();
+        assert_eq!(state.horizon, [3], "⌊11/3⌋");
+        let mut seen = vec![];
+        for g in [1.0, 2.0, 6.0, 3.0, 3.0, 3.0, 9.0] {
+            state = optimizer.update(state, &params(&[g]), &[g]).unwrap();
+            seen.push((state.params.tensor(0)[0], state.step[0]));
+        }
+        assert_eq!(seen, [(10.0, 0), (10.0, 0), (7.0, 1), (7.0, 1), (7.0, 1), (4.0, 2), (4.0, 2)]);
+        let names: Vec<&str> = state.slots.iter().map(|slot| slot.name.as_str()).collect();
+        assert_eq!(names, ["accumulation/grad/x", "accumulation/loss", "accumulation/count"]);
+        assert_eq!((state.slots[0].values[0], state.slots[1].values[0]), (9.0, 9.0));
+    }
+
+    #[test]
+    fn a_lane_that_diverged_waits_as_it_is() {
+        let optimizer = sgd(2);
+        let mut state = optimizer.init(params(&[f32::NAN, f32::INFINITY, 1.0]), &[9; 3]).unwrap();
+        // A payload shows whether anything was computed with it.
+        let strange = f32::from_bits(0x7fc0_1234);
+        state.params.tensor_mut(0)[0] = strange;
+        let waiting = optimizer.update(state, &params(&[f32::NAN, 1.0, 1.0]), &[f32::NAN; 3]).unwrap();
+        assert_eq!(waiting.params.tensor(0)[0].to_bits(), strange.to_bits());
+        assert_eq!(waiting.params.tensor(0)[1..], [f32::INFINITY, 1.0]);
+        let moved = optimizer.update(waiting, &params(&[1.0, 1.0, 2.0]), &[1.0; 3]).unwrap();
+        assert!(moved.params.tensor(0)[0].is_nan());
+        assert_eq!(moved.params.tensor(0)[1..], [f32::INFINITY, -0.5]);
+    }
+
+    #[test]
+    fn an_accumulator_within_an_accumulator_counts_for_itself() {
+        let adam = OptimizerConfig::Adam(Adam::new(0.1)).build().unwrap();
+        let inner = GradientAccumulation::new(adam, 2).unwrap();
+        let outer = GradientAccumulation::new(Box::new(inner), 3).unwrap();
+        let mut state = outer.init(params(&[1.0]), &[60]).unwrap();
+        assert_eq!(state.horizon, [10]);
+        for call in 1..=12 {
+            state = outer.update(state, &params(&[1.0]), &[1.0]).unwrap();
+            assert_eq!(state.step[0], call / 6, "call {call}");
+        }
+        let names: Vec<&str> = state.slots.iter().map(|slot| slot.name.as_str()).collect();
+        assert_eq!(names[4], "accumulation/count");
+        assert_eq!(names[5..], ["outer_accumulation/grad/x", "outer_accumulation/loss", "outer_accumulation/count"]);
+    }
+}

@@ -6,11 +6,6 @@ use crate::Result;
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::Params;
 
-/// The reference's bound on elements.
-pub(in crate::optimizer) fn default_grad_clip() -> f64 {
-    3.0
-}
-
 /// `g ← clip(g, −c, c)` for every element; a NaN stays one (the reference's `GradientClipOptimizer`).
 #[derive(Debug)]
 pub struct GradientClip {

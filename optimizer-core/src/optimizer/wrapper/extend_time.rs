@@ -115,3 +115,62 @@ impl Optimizer for ExtendTime {
         Some(Box::new(Self { inner, warp: self.warp.clone() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optimizer::{OptimizerConfig, Sgd};
+    use crate::{Error, Layout, TensorSpec};
+
+    /// Descent whose learning rate is the step it is shown: with gradients of −1, parameters add up the steps shown.
+    fn counting() -> Box<dyn Optimizer> {
+        let steps = Schedule::PiecewiseLinear { times: vec![0, 1000], values: vec![0.0, 1000.0] };
+        OptimizerConfig::Sgd(Sgd { learning_rate: steps }).build().unwrap()
+    }
+
+    fn shown(warp: Warp, calls: usize) -> Vec<f32> {
+        let optimizer = ExtendTime::new(counting(), warp).unwrap();
+        let layout = Layout::new(vec![TensorSpec::new("x", [])]).unwrap();
+        let params = |value| Params::from_tensors(&layout, 1, vec![vec![value]]).unwrap();
+        let mut state = optimizer.init(params(0.0), &[100]).unwrap();
+        let mut steps = vec![];
+        for _ in 0..calls {
+            let before = state.params.tensor(0)[0];
+            state = optimizer.update(state, &params(-1.0), &[1.0]).unwrap();
+            steps.push(state.params.tensor(0)[0] - before);
+        }
+        assert_eq!(state.slots[0].values, [0.0, calls as f32]);
+        steps
+    }
+
+    #[test]
+    fn a_factor_stretches_time_and_a_curve_bends_it() {
+        assert_eq!(shown(Warp::Factor(0.5), 6), [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]);
+        assert_eq!(shown(Warp::Factor(3.0), 4), [0.0, 3.0, 6.0, 9.0]);
+        let late = Schedule::Linear { init_value: 10.0, end_value: 14.9, steps: 2 };
+        assert_eq!(shown(Warp::Curve(late), 4), [10.0, 12.0, 14.0, 14.0]);
+    }
+
+    #[test]
+    fn the_horizon_is_warped_too() {
+        let optimizer = ExtendTime::new(counting(), Warp::Factor(0.25)).unwrap();
+        let layout = Layout::new(vec![TensorSpec::new("x", [])]).unwrap();
+        let state = optimizer.init(Params::zeros(&layout, 3), &[100, 3, u32::MAX]).unwrap();
+        assert_eq!(state.horizon, [25, 0, u32::MAX / 4]);
+    }
+
+    #[test]
+    fn a_warp_is_written_as_a_number_or_a_curve() {
+        for (text, warp) in [
+            ("0.5", Warp::Factor(0.5)),
+            (r#"{"kind": "linear", "init_value": 1, "end_value": 2, "steps": 3}"#, {
+                Warp::Curve(Schedule::Linear { init_value: 1.0, end_value: 2.0, steps: 3 })
+            }),
+        ] {
+            assert_eq!(serde_json::from_str::<Warp>(text).unwrap(), warp);
+            assert_eq!(serde_json::from_str::<Warp>(&serde_json::to_string(&warp).unwrap()).unwrap(), warp);
+        }
+        let error = ExtendTime::new(counting(), Warp::Factor(f64::NAN)).unwrap_err();
+        assert!(matches!(error, Error::Setting { field, .. } if field == "warp"));
+    }
+}

@@ -110,3 +110,58 @@ impl Optimizer for Graft {
         Ok(join(magnitude, OptState { params, ..direction }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::optimizer::{OptimizerConfig, Sgd, Sgdm};
+    use crate::{Layout, TensorSpec};
+
+    fn sgd(learning_rate: f64) -> Box<dyn Optimizer> {
+        OptimizerConfig::Sgd(Sgd { learning_rate: learning_rate.into() }).build().unwrap()
+    }
+
+    fn layout() -> Arc<Layout> {
+        Layout::new(vec![TensorSpec::new("a", [2]), TensorSpec::new("b", [])]).unwrap()
+    }
+
+    fn params(a: [f32; 2], b: f32) -> Params {
+        Params::from_tensors(&layout(), 1, vec![a.to_vec(), vec![b]]).unwrap()
+    }
+
+    #[test]
+    fn as_long_as_the_one_and_along_the_other() {
+        let momentum = OptimizerConfig::Sgdm(Sgdm { learning_rate: 1.0.into(), momentum: 0.5 }).build().unwrap();
+        let graft = Graft::new(sgd(1.0), momentum);
+        let state = graft.init(params([0.0, 0.0], 0.0), &[9]).unwrap();
+        let state = graft.update(state, &params([3.0, 0.0], 4.0), &[1.0]).unwrap();
+        assert_eq!(state.params, params([-3.0, 0.0], -4.0), "the first steps are equal");
+        // Gradient (0, 6, 0) is 6 long; the trace is (1.5, 6, 2), which is 6.5 long.
+        let state = graft.update(state, &params([0.0, 6.0], 0.0), &[1.0]).unwrap();
+        let ratio = 6.0 / 6.5;
+        for (got, expected) in [(0, -3.0 - 1.5 * ratio), (1, -6.0 * ratio)] {
+            assert!((state.params.tensor(0)[got] - expected).abs() < 1e-6);
+        }
+        assert!((state.params.tensor(1)[0] - (-4.0 - 2.0 * ratio)).abs() < 1e-6);
+        let names: Vec<&str> = state.slots.iter().map(|slot| slot.name.as_str()).collect();
+        assert_eq!(names, ["direction/trace/a", "direction/trace/b", "graft/step", "graft/horizon"]);
+        assert_eq!((state.slots[2].values.clone(), state.step.clone()), (vec![0.0, 2.0], vec![2]));
+    }
+
+    #[test]
+    fn what_does_not_move_stays_even_if_it_is_no_number() {
+        let graft = Graft::new(sgd(1.0), sgd(0.0));
+        let strange = f32::from_bits(0x7fc0_1234);
+        let state = graft.init(params([1.0, f32::INFINITY], strange), &[9]).unwrap();
+        // A learning rate of 0 leaves finite parameters as they are.
+        let state = graft.update(state, &params([3.0, 0.0], 0.0), &[1.0]).unwrap();
+        assert_eq!(state.params.tensor(0), [1.0, f32::INFINITY]);
+        assert_eq!(state.params.tensor(1)[0].to_bits(), strange.to_bits());
+        let still = Graft::new(sgd(0.0), sgd(1.0));
+        let state = still.init(params([1.0, 2.0], 3.0), &[9]).unwrap();
+        let state = still.update(state, &params([3.0, 0.0], 0.0), &[1.0]).unwrap();
+        assert_eq!(state.params, params([1.0, 2.0], 3.0), "no length, no step");
+    }
+}

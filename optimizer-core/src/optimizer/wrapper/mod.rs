@@ -5,7 +5,7 @@
 //!                                                               step, horizon: Adam's
 //! ```
 //!
-//! A wrapper holds any [`Optimizer`], learned ones too, and is one, so they nest. Its own state is slots behind those of
+//! A wrapper holds any [`Optimizer`](super::Optimizer), learned ones too, and is one, so they nest. Its own state is slots behind those of
 //! the inner optimizer, under a prefix of its name; `step` and `horizon` of the state stay the inner optimizer's. Lanes may
 //! stand at different places: each has its own counts.
 //!
@@ -17,15 +17,12 @@ mod clip;
 mod counter;
 mod extend_time;
 mod graft;
-mod long_run;
 mod weight_decay;
 
 pub use accumulation::GradientAccumulation;
-pub(super) use clip::default_grad_clip;
 pub use clip::{GlobalNormClip, GradientClip};
 pub use extend_time::{ExtendTime, Warp};
 pub use graft::Graft;
-pub use long_run::{LONGEST_RUN, for_run};
 pub use weight_decay::WeightDecay;
 
 use super::{OptState, Slot};

@@ -71,9 +71,12 @@ mod tests {
     use super::*;
     use crate::{Layout, TensorSpec};
 
+    /// Gradients and losses, call by call.
+    type Seen = Arc<Mutex<Vec<(Params, Vec<f32>)>>>;
+
     /// Stands still and writes down what it sees.
     #[derive(Debug)]
-    struct Witness(Arc<Mutex<Vec<(Params, Vec<f32>)>>>);
+    struct Witness(Seen);
 
     impl Optimizer for Witness {
         fn name(&self) -> &'static str {
@@ -95,7 +98,7 @@ mod tests {
         let layout = Layout::new(vec![TensorSpec::new("a", []), TensorSpec::new("b", [2])]).unwrap();
         let params = Params::from_tensors(&layout, 2, vec![vec![2.0, 0.0], vec![1.0, -4.0, 0.0, 3.0]]).unwrap();
         let grads = Params::from_tensors(&layout, 2, vec![vec![0.5, 0.5], vec![0.0, 1.0, -1.0, 0.0]]).unwrap();
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let seen = Seen::default();
         for add_to_loss in [true, false] {
             let decay = WeightDecay::new(Box::new(Witness(Arc::clone(&seen))), 0.5, add_to_loss).unwrap();
             let state = decay.init(params.clone(), &[9, 9]).unwrap();

@@ -14,12 +14,13 @@
 //! Every kind gives the same bits on every host: only `+ − · / √` are used, which IEEE 754 rounds one way. The cosine is
 //! a series, and a power with a fractional exponent is built from square roots.
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+use super::cosine::half_cosine;
 use super::power::{fractional_power, whole_power};
-use crate::{Error, Result};
+
+mod validate;
+mod written;
 
 /// A value for every step, from 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -181,95 +182,6 @@ impl Schedule {
             }
         }
     }
-
-    /// Checks the settings; `field` is what the schedule is called where it stands, for example `learning_rate`.
-    ///
-    /// # Errors
-    /// [`Error::Setting`], naming the setting below `field`.
-    pub fn validate(&self, field: &str) -> Result<()> {
-        let finite = |name: &str, value: f64| match value.is_finite() {
-            true => Ok(()),
-            false => Err(Error::setting(below(field, name), "must be finite", value)),
-        };
-        let positive = |name: &str, steps: u64| match steps {
-            0 => Err(Error::setting(below(field, name), "must be at least 1", 0)),
-            _ => Ok(()),
-        };
-        match self {
-            Self::Constant { value } if value.is_finite() => Ok(()),
-            Self::Constant { value } => Err(Error::setting(field, "must be finite", value)),
-            Self::Linear { init_value, end_value, steps } => {
-                finite("init_value", *init_value)?;
-                finite("end_value", *end_value)?;
-                positive("steps", *steps)
-            }
-            Self::WarmupCosine { init_value, peak_value, warmup_steps, decay_steps, end_value } => {
-                finite("init_value", *init_value)?;
-                finite("peak_value", *peak_value)?;
-                finite("end_value", *end_value)?;
-                match decay_steps {
-                    Some(decay_steps) if decay_steps <= warmup_steps => {
-                        let reason = format!("must be more than warmup_steps, {warmup_steps}");
-                        Err(Error::setting(below(field, "decay_steps"), reason, decay_steps))
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Self::NadamwCosine { learning_rate, min_learning_rate_mult, constant_fraction, warmup_fraction } => {
-                finite("learning_rate", *learning_rate)?;
-                finite("min_learning_rate_mult", *min_learning_rate_mult)?;
-                for (name, fraction) in [("constant_fraction", constant_fraction), ("warmup_fraction", warmup_fraction)]
-                {
-                    if !(0.0..=1.0).contains(fraction) {
-                        return Err(Error::setting(below(field, name), "must lie in [0, 1]", fraction));
-                    }
-                }
-                Ok(())
-            }
-            Self::InverseSqrt { peak_value, warmup_steps } => {
-                finite("peak_value", *peak_value)?;
-                positive("warmup_steps", *warmup_steps)
-            }
-            Self::Exponential { init_value, rate, steps, staircase: _, end_value } => {
-                finite("init_value", *init_value)?;
-                finite("end_value", end_value.unwrap_or(0.0))?;
-                if !(*rate > 0.0 && rate.is_finite()) {
-                    return Err(Error::setting(below(field, "rate"), "must be positive and finite", rate));
-                }
-                positive("steps", *steps)
-            }
-            Self::PiecewiseLinear { times, values } => {
-                if times.is_empty() {
-                    return Err(Error::setting(below(field, "times"), "must name at least one step", "none"));
-                }
-                points(field, ("times", times), ("values", values))
-            }
-            Self::PiecewiseConstant { init_value, boundaries, scales } => {
-                finite("init_value", *init_value)?;
-                points(field, ("boundaries", boundaries), ("scales", scales))
-            }
-        }
-    }
-}
-
-/// The name of a setting of the thing called `field`.
-fn below(field: &str, name: &str) -> String {
-    format!("{field}.{name}")
-}
-
-/// Checks that there are as many values as steps, that steps ascend and that values are finite.
-fn points(field: &str, (times_name, times): (&str, &[u64]), (values_name, values): (&str, &[f64])) -> Result<()> {
-    if times.len() != values.len() {
-        let reason = format!("must have as many entries as {times_name}, {}", times.len());
-        return Err(Error::setting(below(field, values_name), reason, values.len()));
-    }
-    if times.windows(2).any(|pair| pair[0] >= pair[1]) {
-        return Err(Error::setting(below(field, times_name), "must ascend", format!("{times:?}")));
-    }
-    if values.iter().any(|value| !value.is_finite()) {
-        return Err(Error::setting(below(field, values_name), "must be finite", format!("{values:?}")));
-    }
-    Ok(())
 }
 
 /// `step / steps`, at most 1.
@@ -282,27 +194,6 @@ fn mix(start: f64, end: f64, share: f64) -> f64 {
     start * (1.0 - share) + end * share
 }
 
-/// `(1 + cos πx) / 2` for `x` in `[0, 1]`: from 1 to 0.
-fn half_cosine(x: f64) -> f64 {
-    use std::f64::consts::PI;
-    // cos πx is antisymmetric about 1/2, and the sine of what is left to 1/2; so an angle of at most π/4 remains.
-    let near = x.min(1.0 - x);
-    let cosine = if near <= 0.25 { cosine_series(PI * near) } else { sine_series(PI * (0.5 - near)) };
-    0.5 + if x <= 0.5 { 0.5 * cosine } else { -0.5 * cosine }
-}
-
-/// `cos a` for `|a| ≤ π/4`, to the last bit or two: `1 − a²/(1·2) · (1 − a²/(3·4) · (1 − …))`.
-fn cosine_series(angle: f64) -> f64 {
-    let square = angle * angle;
-    (1..=9).rev().fold(1.0, |sum, k| 1.0 - square / f64::from((2 * k - 1) * 2 * k) * sum)
-}
-
-/// `sin a` for `|a| ≤ π/4`: `a · (1 − a²/(2·3) · (1 − a²/(4·5) · (1 − …)))`.
-fn sine_series(angle: f64) -> f64 {
-    let square = angle * angle;
-    angle * (1..=9).rev().fold(1.0, |sum, k| 1.0 - square / f64::from(2 * k * (2 * k + 1)) * sum)
-}
-
 impl From<f64> for Schedule {
     fn from(value: f64) -> Self {
         Self::Constant { value }
@@ -312,48 +203,6 @@ impl From<f64> for Schedule {
 impl From<f32> for Schedule {
     fn from(value: f32) -> Self {
         Self::Constant { value: value.into() }
-    }
-}
-
-impl Serialize for Schedule {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Constant { value } => serializer.serialize_f64(*value),
-            curve => Self::serialize(curve, serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Schedule {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NumberOrTable)
-    }
-}
-
-/// Reads a schedule. (An untagged enum would, too, but could not say what is wrong with a table.)
-struct NumberOrTable;
-
-impl<'de> Visitor<'de> for NumberOrTable {
-    type Value = Schedule;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a number, or a table with the kind of a schedule")
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Schedule, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Schedule, E> {
-        Ok((value as f64).into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Schedule, E> {
-        Ok((value as f64).into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Schedule, A::Error> {
-        Schedule::deserialize(MapAccessDeserializer::new(map))
     }
 }
 
@@ -440,70 +289,5 @@ mod tests {
         let steps =
             read(r#"{"kind": "piecewise_constant", "init_value": 8, "boundaries": [3, 5], "scales": [0.5, 0.25]}"#);
         assert_values(&steps, 0, &[(0, 8.0), (2, 8.0), (3, 4.0), (4, 4.0), (5, 1.0), (99, 1.0)]);
-    }
-
-    #[test]
-    fn the_cosine_is_the_cosine() {
-        for i in 0..=10_000 {
-            let x = f64::from(i) / 10_000.0;
-            let error = half_cosine(x) - (0.5 + 0.5 * (std::f64::consts::PI * x).cos());
-            assert!(error.abs() < 3e-16, "{x}: {error:e}");
-        }
-        assert_eq!([0.0, 0.5, 1.0].map(half_cosine), [1.0, 0.5, 0.0]);
-    }
-
-    #[test]
-    fn a_number_is_constant_and_written_as_one() {
-        assert_eq!(read("0.25"), Schedule::Constant { value: 0.25 });
-        assert_eq!(read("3"), Schedule::Constant { value: 3.0 });
-        assert_eq!(read(r#"{"kind": "constant", "value": 2}"#), Schedule::Constant { value: 2.0 });
-        assert_eq!(serde_json::to_string(&read("0.25")).unwrap(), "0.25");
-        assert_eq!(read("0.25").value(17, 3), 0.25);
-        let line = Schedule::Linear { init_value: 1.0, end_value: 0.5, steps: 3 };
-        assert_eq!(read(&serde_json::to_string(&line).unwrap()), line);
-        #[derive(Serialize, Deserialize, PartialEq, Debug)]
-        struct Recipe {
-            rate: Schedule,
-        }
-        for rate in [line, 1.5.into()] {
-            let text = toml::to_string(&Recipe { rate }).unwrap();
-            assert_eq!(toml::to_string(&toml::from_str::<Recipe>(&text).unwrap()).unwrap(), text);
-        }
-    }
-
-    #[test]
-    fn what_is_no_schedule_is_refused_by_name() {
-        for (text, said) in [
-            (r#"{"kind": "linear", "init_value": 1, "end_value": 2, "steps": 1, "stepz": 1}"#, "stepz"),
-            (r#"{"kind": "zigzag"}"#, "zigzag"),
-            (r#"{"value": 1}"#, "kind"),
-            (r#""fast""#, "a number, or a table"),
-        ] {
-            let error = serde_json::from_str::<Schedule>(text).unwrap_err().to_string();
-            assert!(error.contains(said), "{error}");
-        }
-        for (text, field) in [
-            (r#"{"kind": "linear", "init_value": 1, "end_value": 2, "steps": 0}"#, "lr.steps"),
-            (r#"{"kind": "warmup_cosine", "peak_value": 1, "warmup_steps": 5, "decay_steps": 5}"#, "lr.decay_steps"),
-            (r#"{"kind": "nadamw_cosine", "learning_rate": 1, "constant_fraction": 1.5}"#, "lr.constant_fraction"),
-            (r#"{"kind": "nadamw_cosine", "learning_rate": 1, "warmup_fraction": -1}"#, "lr.warmup_fraction"),
-            (r#"{"kind": "inverse_sqrt", "peak_value": 1, "warmup_steps": 0}"#, "lr.warmup_steps"),
-            (r#"{"kind": "exponential", "init_value": 1, "rate": 0}"#, "lr.rate"),
-            (r#"{"kind": "exponential", "init_value": 1, "rate": 0.5, "steps": 0}"#, "lr.steps"),
-            (r#"{"kind": "piecewise_linear", "times": [], "values": []}"#, "lr.times"),
-            (r#"{"kind": "piecewise_linear", "times": [3, 3], "values": [1, 2]}"#, "lr.times"),
-            (r#"{"kind": "piecewise_linear", "times": [3, 4], "values": [1]}"#, "lr.values"),
-            (r#"{"kind": "piecewise_constant", "init_value": 1, "boundaries": [3], "scales": []}"#, "lr.scales"),
-        ] {
-            let schedule: Schedule = serde_json::from_str(text).unwrap();
-            match schedule.validate("lr") {
-                Err(Error::Setting { field: named, .. }) => assert_eq!(named, field),
-                other => panic!("{text}: {other:?}"),
-            }
-        }
-        let not_finite = Schedule::from(f64::NAN).validate("lr");
-        assert!(matches!(not_finite, Err(Error::Setting { field, .. }) if field == "lr"));
-        let not_finite = Schedule::Linear { init_value: f64::INFINITY, end_value: 0.0, steps: 1 }.validate("lr");
-        assert!(matches!(not_finite, Err(Error::Setting { field, .. }) if field == "lr.init_value"));
     }
 }

@@ -1,0 +1,15 @@
+//! `paceline bench`: measurements that anybody can repeat.
+
+use crate::arguments::BenchCommand;
+use crate::console::Console;
+use crate::failure::Failure;
+
+mod estimators;
+mod regression;
+
+/// `paceline bench …`.
+pub(super) fn bench(command: &BenchCommand, console: Console) -> Result<(), Failure> {
+    match command {
+        BenchCommand::Estimators(arguments) => estimators::estimators(arguments, console),
+    }
+}
