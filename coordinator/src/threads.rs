@@ -24,6 +24,11 @@ impl Threads {
         Self(threads)
     }
 
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.0.get()
+    }
+
     /// As many as the machine runs at once.
     pub fn all() -> Self {
         Self(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))

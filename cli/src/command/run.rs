@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use paceline_proto::model::{Ledger, RunId, RunState, RunStatus};
+use paceline_optimizer_core::outer::ResultForm;
+use paceline_proto::model::{Ledger, RunId, RunSpec, RunState, RunStatus};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
@@ -91,6 +92,9 @@ fn show(state: &RunState, console: Console) {
     console.say(format!("theta              {}", state.theta_hash));
     console.say(format!("workers            {}", state.workers));
     console.say(format!("leases             {}", equation(&state.ledger)));
+    if let Ok(form) = state.spec.result_form() {
+        console.say(format!("results            {form}"));
+    }
     match toml::to_string(&state.spec) {
         Ok(recipe) => console.say(format!("\n{}", recipe.trim_end())),
         Err(error) => tracing::warn!(%error, "the recipe cannot be written as TOML"),
@@ -165,6 +169,13 @@ fn ledger_object(ledger: &Ledger) -> Value {
            "released": released, "rejected": rejected, "outstanding": outstanding})
 }
 
+/// The form in which results travel, and what either form costs the coordinator.
+fn results_object(spec: &RunSpec) -> Option<Value> {
+    let ResultForm { dense, seed_coded_cost, dense_cost, .. } = spec.result_form().ok()?;
+    let form = if dense { "dense" } else { "seed_coded" };
+    Some(json!({"form": form, "seed_coded_ns_a_slot": seed_coded_cost, "dense_ns_a_slot": dense_cost}))
+}
+
 fn object(state: &RunState) -> Value {
     json!({
         "run": state.run,
@@ -182,6 +193,7 @@ fn object(state: &RunState) -> Value {
         "theta_hash": state.theta_hash.to_string(),
         "workers": state.workers,
         "ledger": ledger_object(&state.ledger),
+        "results": results_object(&state.spec),
         "recipe": plain_json(&state.spec),
     })
 }
