@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use paceline_proto::model::RunId;
 
 use crate::console::{Color, Format};
@@ -58,12 +58,14 @@ Examples:
         #[command(flatten)]
         remote: Remote,
     },
-    /// List, pull, show and verify trained optimizers
+    /// List, pull, show, verify, import and export trained optimizers
     #[command(after_help = "\
 Examples:
   paceline checkpoint list quickstart-1a2b3c4d
   paceline checkpoint pull quickstart-1a2b3c4d --step 200 -o trained.safetensors
-  paceline checkpoint verify trained.safetensors")]
+  paceline checkpoint verify trained.safetensors
+  paceline checkpoint import velo/
+  paceline checkpoint export trained.safetensors --to flax -o for-jax/")]
     Checkpoint {
         /// What to do with checkpoints.
         #[command(subcommand)]
@@ -224,6 +226,65 @@ pub(crate) enum CheckpointCommand {
         /// The file
         file: PathBuf,
     },
+    /// Make a checkpoint of a theta from another program: a flax checkpoint, or plain safetensors
+    #[command(after_help = "\
+The optimizer is the one that config.gin names, which is looked for beside the file; or say it yourself. Its settings are
+those of a recipe's [optimizer] table: a kind, JSON, TOML, or a file that has it. The result has no recipe, so `eval` takes
+the tasks of the quick start, or those of --recipe.
+
+Examples:
+  paceline checkpoint import velo/                                    params and config.gin in one folder
+  paceline checkpoint import params --gin other/config.gin -o velo.safetensors
+  paceline checkpoint import celo/theta.state                         Celo is known by its shapes
+  paceline checkpoint import celo2/theta.state --optimizer '{\"kind\": \"celo2\", \"form\": \"base\"}'
+  paceline checkpoint import mine.safetensors --optimizer '{\"kind\": \"adafac_mlp\", \"hidden_size\": 4}'")]
+    Import {
+        /// The file that holds theta, or a folder with params or theta.state
+        source: PathBuf,
+        /// The gin file that describes the optimizer; config.gin beside theta if left out
+        #[arg(long, value_name = "FILE")]
+        gin: Option<PathBuf>,
+        /// The optimizer: its kind, its settings in JSON or TOML, or a file with them
+        #[arg(long, value_name = "SETTINGS", conflicts_with = "gin")]
+        optimizer: Option<String>,
+        /// Checkpoint to write; SOURCE.safetensors in this folder if left out
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Replace the file if there is one
+        #[arg(long)]
+        force: bool,
+    },
+    /// Write the theta of a checkpoint for other programs
+    #[command(after_help = "\
+`--to flax` makes a folder with params and config.gin, as google/learned_optimization reads it, or with theta.state for the
+Celo family; `--to safetensors` makes one file with theta alone.
+
+Examples:
+  paceline checkpoint export trained.safetensors --to flax -o for-jax/
+  paceline checkpoint export quickstart-1a2b3c4d@200 --to safetensors -o theta.safetensors")]
+    Export {
+        /// A checkpoint file, or RUN for its newest checkpoint, or RUN@STEP
+        #[arg(value_name = "FILE-or-RUN[@STEP]")]
+        source: String,
+        /// What to write
+        #[arg(long, value_enum, value_name = "FORMAT")]
+        to: ForeignFormat,
+        /// Folder to write (flax), or file (safetensors)
+        #[arg(short, long, value_name = "PATH")]
+        output: PathBuf,
+        /// Replace files if there are any
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Formats of other programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ForeignFormat {
+    /// MessagePack and gin, as google/learned_optimization and amoudgl/celo read them
+    Flax,
+    /// Theta alone as safetensors
+    Safetensors,
 }
 
 /// `paceline eval`.

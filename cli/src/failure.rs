@@ -100,6 +100,19 @@ impl Failure {
             .help("check the name, and that it is a file that may be read")
     }
 
+    /// A file of another program that cannot be read, or a checkpoint that cannot be written for one.
+    pub(crate) fn from_foreign(error: &paceline_optimizer_core::Error) -> Self {
+        use paceline_optimizer_core::Error;
+        let reason = match error {
+            Error::Foreign { .. } => "IMPORT_INVALID",
+            Error::OptimizerUntold { .. } => "OPTIMIZER_UNKNOWN",
+            Error::NoCounterpart { .. } => "EXPORT_UNSUPPORTED",
+            Error::Setting { .. } => "SETTING_INVALID",
+            other => return Self::bug(other),
+        };
+        Self::new(Exit::BadInput, reason, error.to_string())
+    }
+
     /// Something that cannot happen unless this program is wrong.
     pub(crate) fn bug(what: impl Display) -> Self {
         Self::new(Exit::Internal, "INTERNAL", what.to_string())

@@ -100,7 +100,7 @@ pub(crate) fn encode(
             format: FORMAT,
             run: run.to_string(),
             optimizer: spec.optimizer.clone(),
-            recipe: serde_json::to_value(spec).map_err(|error| error.to_string())?,
+            recipe: Some(serde_json::to_value(spec).map_err(|error| error.to_string())?),
             parent: parent.map(|sha256| sha256.iter().map(|byte| format!("{byte:02x}")).collect()),
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
         },

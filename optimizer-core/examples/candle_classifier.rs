@@ -1,7 +1,7 @@
 //! A candle model trained twice, by a learned optimizer and by candle's own AdamW:
 //! `cargo run --release -p paceline-optimizer-core --example candle_classifier [CHECKPOINT]`.
 //!
-//! CHECKPOINT is a file that `paceline pull` wrote. Without one nothing learned is at hand: the theta of learnable_adam is
+//! CHECKPOINT is a file that `paceline checkpoint pull` wrote. Without one nothing learned is at hand: the theta of learnable_adam is
 //! then what it is before meta-training, which is Adam with learning rate 0.001. Both trainings begin at the same weights
 //! and see the same batches, and every number comes from a seed.
 
@@ -141,7 +141,7 @@ mod tests {
         let index = theta.layout().index_of("log_lr").unwrap();
         theta.tensor_mut(0, index)[0] = log_lr;
         let (run, code_version) = ("example".into(), "0.1.0".into());
-        let recipe = serde_json::Value::Null;
+        let recipe = None;
         let meta = CheckpointMeta { format: FORMAT, run, optimizer, recipe, parent: None, code_version };
         let bytes = Checkpoint { meta, state: OuterState::new(theta) }.to_bytes().unwrap();
         Theta::Trained(Box::new(Checkpoint::from_bytes(&bytes).unwrap()))

@@ -13,14 +13,15 @@
 
 use std::sync::Arc;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::learned::LearnedOptimizerConfig;
 use crate::outer::{OuterState, StepSummary, Variance};
 use crate::params::Layout;
 use crate::sealed::{self, Sealed};
-use crate::{Error, Result, Theta, noise};
+use crate::tensor_file::{self, TensorFile};
+use crate::{Error, Result, Theta, noise, strict_json};
 
 /// Newest format this program reads and the one it writes.
 pub const FORMAT: u32 = 1;
@@ -38,9 +39,9 @@ pub struct CheckpointMeta {
     pub run: String,
     /// The learned optimizer and its settings.
     pub optimizer: LearnedOptimizerConfig,
-    /// The whole recipe (`RunSpec`), task mixture included, as JSON.
-    pub recipe: serde_json::Value,
-    /// Hex SHA-256 of the checkpoint this one continues.
+    /// The whole recipe (`RunSpec`), task mixture included, as JSON. `None` for a theta that was imported: nobody knows it.
+    pub recipe: Option<serde_json::Value>,
+    /// Hex SHA-256 of the checkpoint this one continues, or of the file it was imported from.
     pub parent: Option<String>,
     /// Version of the code that wrote it.
     pub code_version: String,
@@ -179,8 +180,7 @@ impl Checkpoint {
     /// optimizer it names has settings out of range.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let sealed = Sealed::read(KEY, bytes).map_err(damaged)?;
-        let value: serde_json::Value =
-            serde_json::from_str(sealed.unverified()).map_err(|error| damaged(format!("metadata: {error}")))?;
+        let value = strict_json::parse(sealed.unverified()).map_err(|error| damaged(format!("metadata: {error}")))?;
         let format = value["meta"]["format"].as_u64().unwrap_or_default();
         if format > u64::from(FORMAT) {
             let found = u32::try_from(format).unwrap_or(u32::MAX);
@@ -195,7 +195,7 @@ impl Checkpoint {
 
 impl Document {
     /// The checkpoint of this metadata and these tensors, once everything fits.
-    fn open(self, file: &SafeTensors<'_>) -> Result<Checkpoint> {
+    fn open(self, file: &TensorFile<'_>) -> Result<Checkpoint> {
         let Self { conventions, counters, meta, theta_hash } = self;
         if meta.format != FORMAT {
             return Err(damaged(format!("format {} is unknown, this program reads {FORMAT}", meta.format)));
@@ -209,15 +209,17 @@ impl Document {
         if file.len() != expected {
             return Err(damaged(format!("{} tensors, but {:?} has {expected}", file.len(), meta.optimizer)));
         }
-        let f32s = |group| values(file, layout, group, Dtype::F32, |bytes| f32::from_le_bytes(*bytes));
+        let f32s = |group| values(file, layout, group, tensor_file::Dtype::F32, |bytes| f32::from_le_bytes(*bytes));
         let theta = Theta::new(layout, 1, f32s("theta")?)?;
-        if theta.hash().to_string() != theta_hash {
+        if theta.hash().to_string() != theta_hash && !cfg!(fuzzing) {
             return Err(damaged(format!("theta hashes to {}, not the stated {theta_hash}", theta.hash())));
         }
         let state = OuterState {
             moment1: f32s("outer/moment1")?,
             moment2: f32s("outer/moment2")?,
-            pending: values(file, layout, "outer/pending", Dtype::F64, |bytes| f64::from_le_bytes(*bytes))?,
+            pending: values(file, layout, "outer/pending", tensor_file::Dtype::F64, |bytes| {
+                f64::from_le_bytes(*bytes)
+            })?,
             pending_steps: counters.pending_steps,
             updates: counters.updates,
             outer_step: counters.outer_step,
@@ -290,25 +292,29 @@ fn document(meta: &CheckpointMeta, state: &OuterState) -> Result<String> {
     sealed::document(&document).map_err(damaged)
 }
 
-/// One group's tensors, in layout order.
+/// One group's tensors, in layout order. All are found to fit before anything is allocated for them.
 fn values<T: Copy + Into<f64>, const WIDTH: usize>(
-    file: &SafeTensors<'_>,
+    file: &TensorFile<'_>,
     layout: &Arc<Layout>,
     group: &str,
-    dtype: Dtype,
+    dtype: tensor_file::Dtype,
     decode: impl Fn(&[u8; WIDTH]) -> T,
 ) -> Result<Vec<T>> {
-    let mut all = Vec::with_capacity(layout.size());
-    for tensor in layout.tensors() {
-        let name = format!("{group}/{}", tensor.name());
-        let view = file.tensor(&name).map_err(|_| damaged(format!("tensor {name:?} is missing")))?;
-        if view.dtype() != dtype || view.shape() != tensor.shape() {
-            let (found, shape) = (view.dtype(), view.shape());
-            let expected = tensor.shape();
+    let mut tensors = Vec::with_capacity(layout.len());
+    for spec in layout.tensors() {
+        let name = format!("{group}/{}", spec.name());
+        let tensor = file.tensor(&name).ok_or_else(|| damaged(format!("tensor {name:?} is missing")))?;
+        if tensor.dtype != dtype || tensor.shape != spec.shape() {
+            let (found, shape) = (tensor.dtype, tensor.shape);
+            let expected = spec.shape();
             return Err(damaged(format!("tensor {name:?} is {found:?} {shape:?}, expected {dtype:?} {expected:?}")));
         }
+        tensors.push((name, tensor));
+    }
+    let mut all = Vec::with_capacity(layout.size());
+    for (name, tensor) in tensors {
         let start = all.len();
-        all.extend(view.data().as_chunks::<WIDTH>().0.iter().map(&decode));
+        all.extend(tensor.data.as_chunks::<WIDTH>().0.iter().map(&decode));
         if !all[start..].iter().all(|value| Into::<f64>::into(*value).is_finite()) {
             return Err(damaged(format!("tensor {name:?} holds a number that is not finite")));
         }
@@ -327,8 +333,7 @@ mod tests {
         let optimizer = LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default());
         let state = OuterState::new(optimizer.build().unwrap().init_theta(Seed::new(3)));
         let (run, code_version) = ("run".into(), "0.1.0".into());
-        let recipe = serde_json::Value::Null;
-        let meta = CheckpointMeta { format: FORMAT, run, optimizer: label, recipe, parent: None, code_version };
+        let meta = CheckpointMeta { format: FORMAT, run, optimizer: label, recipe: None, parent: None, code_version };
         Checkpoint { meta, state }
     }
 
@@ -351,7 +356,7 @@ mod tests {
         let checkpoint = mislabelled(LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()));
         let text = document(&checkpoint.meta, &checkpoint.state).unwrap().replace("noise/v1", "noise/v2");
         let bytes = checkpoint.encode().unwrap();
-        let views = SafeTensors::deserialize(&bytes).unwrap().tensors();
+        let views = safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors();
         let sealed = sealed::seal(KEY, &text, views).unwrap();
         let error = Checkpoint::from_bytes(&sealed).unwrap_err().to_string();
         assert!(error.contains("noise/v2") && error.contains("noise/v1"), "{error}");

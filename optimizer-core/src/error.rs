@@ -134,6 +134,32 @@ pub enum Error {
     /// candle failed.
     #[error(transparent)]
     Candle(Box<candle_core::Error>),
+    /// A file of another program does not hold what it should.
+    #[error("{place}: expected {expected}, found {found}")]
+    Foreign {
+        /// Where in which part: byte and key path, line, or name of a tensor.
+        place: String,
+        /// What should stand there.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// A file of another program fits several learned optimizers, or none that can be told from it.
+    #[error("{what} does not say which learned optimizer it belongs to")]
+    OptimizerUntold {
+        /// The file's form.
+        what: String,
+    },
+    /// The other program has nothing of this kind.
+    #[error("{what} cannot be written as {form}: {reason}")]
+    NoCounterpart {
+        /// What was to be exported.
+        what: String,
+        /// The format wanted.
+        form: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// An inner task failed to compute.
     #[error("task {family}: {reason}")]
     Task {
@@ -148,6 +174,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A file of another program that does not hold what it should: where, what was expected, what was found.
+    pub(crate) fn foreign(place: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Foreign { place: place.into(), expected: expected.into(), found: found.into() }
+    }
+
     /// A setting that is out of range: `field` as in a recipe, `reason` what it must satisfy.
     pub fn setting(field: impl Into<String>, reason: impl Into<String>, got: impl ToString) -> Self {
         Self::Setting { field: field.into(), reason: reason.into(), got: got.to_string() }

@@ -51,6 +51,7 @@
 //! | [`schedule`] | when trajectories begin and end |
 //! | [`unroll`], [`estimator`] | a pair through its inner loop; from losses to weights of perturbations |
 //! | [`outer`], [`checkpoint`] | from weights to the next theta; theta as bytes |
+//! | [`interchange`] | theta from and for other programs: flax checkpoints and plain safetensors |
 //! | [`evaluation`] | training curves on held-out tasks |
 //! | [`work`] | independent pieces of work, for a caller's threads |
 //!
@@ -149,6 +150,7 @@ mod error;
 pub mod estimator;
 pub mod evaluation;
 mod inner_loop;
+pub mod interchange;
 pub mod learned;
 pub mod noise;
 pub mod optimizer;
@@ -158,7 +160,9 @@ pub mod perturbation;
 pub mod schedule;
 mod sealed;
 mod seed;
+mod strict_json;
 pub mod task;
+mod tensor_file;
 mod theta;
 pub mod unroll;
 pub mod work;

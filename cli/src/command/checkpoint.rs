@@ -7,6 +7,7 @@ use paceline_proto::model::{RunId, RunSpec};
 use serde_json::{Value, json};
 
 use crate::arguments::CheckpointCommand;
+use crate::command::interchange::{Import, export};
 use crate::console::{Console, plain_json};
 use crate::evaluation::table::plain;
 use crate::failure::{Exit, Failure};
@@ -25,6 +26,13 @@ pub(crate) fn checkpoint(command: &CheckpointCommand, address: &str, console: Co
         }
         CheckpointCommand::Pull { run, step, output } => pull(address, run, *step, output.as_deref(), console),
         CheckpointCommand::Verify { file } => verify(file, console),
+        CheckpointCommand::Import { source, gin, optimizer, output, force } => {
+            let (gin, optimizer, output) = (gin.as_deref(), optimizer.as_deref(), output.as_deref());
+            Import { source, gin, optimizer, output, force: *force }.run(console)
+        }
+        CheckpointCommand::Export { source, to, output, force } => {
+            export(source, *to, output, *force, address, console)
+        }
     }
 }
 
@@ -78,8 +86,9 @@ fn verify(file: &Path, console: Console) -> Result<(), Failure> {
     if let Some(at) = checkpoint.state.theta.values().iter().position(|value| !value.is_finite()) {
         return Err(damaged(&name, &format!("value {at} of theta is not finite")));
     }
-    serde_json::from_value::<RunSpec>(checkpoint.meta.recipe.clone())
-        .map_err(|error| damaged(&name, &format!("its recipe cannot be read: {error}")))?;
+    // An imported theta has no recipe.
+    let recipe = checkpoint.meta.recipe.clone().map(serde_json::from_value::<RunSpec>);
+    recipe.transpose().map_err(|error| damaged(&name, &format!("its recipe cannot be read: {error}")))?;
     let hash = checkpoint.state.theta.hash();
     console.say(format!(
         "{name}: ok (format {}, {}, theta {hash})",
@@ -113,7 +122,7 @@ pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<Checkpoint, Failure> {
 }
 
 /// The bytes of a file, or of `RUN[@STEP]` from the coordinator, and what to call them.
-fn fetch(source: &str, address: &str) -> Result<(String, Vec<u8>), Failure> {
+pub(crate) fn fetch(source: &str, address: &str) -> Result<(String, Vec<u8>), Failure> {
     let file = Path::new(source);
     if file.exists() {
         let bytes = std::fs::read(file).map_err(|error| Failure::cannot_read(file, &error))?;
@@ -150,32 +159,27 @@ fn show(name: &str, checkpoint: &Checkpoint, bytes: &[u8], console: Console) {
     let Checkpoint { meta, state } = checkpoint;
     let config = plain_json(&meta.optimizer);
     let kind = config["kind"].as_str().unwrap_or("?").to_owned();
-    let settings: Vec<String> = config
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| *key != "kind")
-        .map(|(key, value)| format!("{key} {value}"))
-        .collect();
-    let tasks: Vec<String> = meta.recipe["tasks"]
-        .as_array()
+    let recipe = meta.recipe.as_ref();
+    let tasks: Vec<String> = recipe
+        .and_then(|recipe| recipe["tasks"].as_array())
         .into_iter()
         .flatten()
         .map(|task| format!("{} (weight {})", task["family"].as_str().unwrap_or("?"), task["weight"]))
         .collect();
+    let tasks = recipe.map_or_else(|| "unknown: an imported theta has no recipe".into(), |_| tasks.join(", "));
     let parent = meta.parent.as_deref().unwrap_or("none");
     let conventions = conventions(bytes).unwrap_or(Value::Null);
     let layout = state.theta.layout();
     console.say(format!("checkpoint    {name}"));
     console.say(format!("run           {}", meta.run));
     console.say(format!("optimizer     {kind}"));
-    console.say(format!("settings      {}", if settings.is_empty() { "none".into() } else { settings.join(", ") }));
+    console.say(format!("settings      {}", settings_text(&config)));
     console.say(format!("theta         {} values in {} tensors", layout.size(), layout.len()));
     console.say(format!("theta hash    {}", state.theta.hash()));
     console.say(format!("outer steps   {}", state.outer_step));
     console.say(format!("inner steps   {}", state.inner_steps));
     console.say(format!("meta-loss     {}", state.last.map_or("–".into(), |last| format!("{:.4}", last.meta_loss))));
-    console.say(format!("tasks         {}", tasks.join(", ")));
+    console.say(format!("tasks         {tasks}"));
     console.say(format!("parent        {parent}"));
     console.say(format!("code version  {}", meta.code_version));
     console.say(format!("format        {}", meta.format));
@@ -201,6 +205,13 @@ fn show(name: &str, checkpoint: &Checkpoint, bytes: &[u8], console: Console) {
         "size_bytes": bytes.len(),
         "sha256": sha256_hex(bytes),
     }));
+}
+
+/// Settings of an optimizer in one line, without its kind.
+pub(crate) fn settings_text(config: &Value) -> String {
+    let settings = config.as_object().into_iter().flatten().filter(|(key, _)| *key != "kind");
+    let settings: Vec<String> = settings.map(|(key, value)| format!("{key} {value}")).collect();
+    if settings.is_empty() { "none".into() } else { settings.join(", ") }
 }
 
 #[cfg(test)]

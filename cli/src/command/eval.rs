@@ -19,9 +19,16 @@ use crate::recipe::Recipe;
 /// `paceline eval CHECKPOINT`.
 pub(crate) fn eval(arguments: &EvalArguments, console: Console) -> Result<(), Failure> {
     let (checkpoint, _) = read_file(&arguments.checkpoint)?;
-    let mut recipe = match &arguments.recipe {
-        Some(recipe) => Recipe::load(Some(recipe))?,
-        None => Recipe::recorded(arguments.checkpoint.display().to_string(), &checkpoint.meta.recipe)?,
+    let name = arguments.checkpoint.display();
+    let mut recipe = match (&arguments.recipe, &checkpoint.meta.recipe) {
+        (Some(recipe), _) => Recipe::load(Some(recipe))?,
+        (None, Some(recorded)) => Recipe::recorded(name.to_string(), recorded)?,
+        (None, None) => {
+            tracing::warn!(
+                "{name} was imported and has no recipe: these are the quick start's tasks; --recipe names others"
+            );
+            Recipe::load(None)?
+        }
     };
     recipe.spec.optimizer = checkpoint.meta.optimizer.clone();
     let evaluation = &mut recipe.spec.evaluation;

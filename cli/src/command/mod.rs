@@ -8,6 +8,7 @@ mod bench;
 mod checkpoint;
 mod doctor;
 mod eval;
+mod interchange;
 mod run;
 mod tasks;
 mod train;

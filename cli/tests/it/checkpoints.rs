@@ -25,7 +25,7 @@ fn bytes() -> Vec<u8> {
         format: FORMAT,
         run: "tiny-0badcafe".into(),
         optimizer,
-        recipe,
+        recipe: Some(recipe),
         parent: None,
         code_version: "0.1.0-test".into(),
     };

@@ -2,7 +2,9 @@
 
 mod checkpoints;
 mod exit_codes;
+mod flax;
 mod fleet;
+mod interchange;
 mod processes;
 mod pulled_checkpoint;
 mod recipes;

@@ -189,13 +189,18 @@ pub(super) fn decode_standing(bytes: &[u8]) -> Result<Standing, StoreError> {
     };
     let last = match message.last[..] {
         [] => None,
+        // Format 1 knew no variance.
+        [loss, norm] => {
+            let variance = Variance::default();
+            Some(StepSummary { meta_loss: f64::from_bits(loss), grad_norm: f64::from_bits(norm), variance })
+        }
         [loss, norm, signal_to_noise, correlation] => {
             let number = |bits: u64| Some(f64::from_bits(bits)).filter(|number| !number.is_nan());
             let (signal_to_noise, antithetic_correlation) = (number(signal_to_noise), number(correlation));
             let variance = Variance { signal_to_noise, antithetic_correlation };
             Some(StepSummary { meta_loss: f64::from_bits(loss), grad_norm: f64::from_bits(norm), variance })
         }
-        _ => return Err(damaged("the step's summary does not have four numbers")),
+        _ => return Err(damaged("the step's summary does not have two or four numbers")),
     };
     Ok(Standing {
         status,
@@ -300,7 +305,12 @@ pub(super) fn decode_contribution(bytes: &[u8]) -> Result<Contribution, StoreErr
             inner_step: narrow(inner_step)?,
         })
     };
-    let window = match message.window.split_at_checked(6) {
+    let numbers = match message.window.len() {
+        // Format 1 knew no offset.
+        5 | 10 => message.window.chunks(5).flat_map(|n| [n[0], n[1], n[2], 0, n[3], n[4]]).collect(),
+        _ => message.window,
+    };
+    let window = match numbers.split_at_checked(6) {
         Some((current, [])) => Window { current: trajectory(current)?, next: None },
         Some((current, next)) => Window { current: trajectory(current)?, next: Some(trajectory(next)?) },
         None => return Err(damaged("its window is cut short")),
@@ -413,6 +423,29 @@ mod tests {
                 assert!(loss.is_sign_negative());
             }
         }
+    }
+
+    #[test]
+    fn what_format_1_wrote_is_read() {
+        let current = [3, 1, 90, 7, 60];
+        let next = [4, 1, 80, 8, 0];
+        let result = |window: Vec<u64>| {
+            let message = ResultMessage {
+                slot: 9,
+                window,
+                pairs: vec![],
+                gradient: None,
+                loss: 0,
+                inner_steps: 11,
+                diverged_lanes: 2,
+            };
+            decode_contribution(&message.encode_to_vec()).unwrap().window
+        };
+        let expected = Trajectory { index: 3, family: 1, horizon: 90, offset: 0, began: 7, inner_step: 60 };
+        assert_eq!(result(current.to_vec()), Window { current: expected, next: None });
+        let next_expected = Trajectory { index: 4, family: 1, horizon: 80, offset: 0, began: 8, inner_step: 0 };
+        let both = Window { current: expected, next: Some(next_expected) };
+        assert_eq!(result([current, next].concat()), both);
     }
 
     #[test]

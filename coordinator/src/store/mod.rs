@@ -47,7 +47,7 @@ pub use sled::SledStore;
 pub use writer::{Committed, Writer};
 
 /// Newest format this program reads, and the one it writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Chunks written in one batch: 4 MiB, so that one checkpoint does not hold the log's buffers.
 const CHUNK_BATCH: usize = 64;

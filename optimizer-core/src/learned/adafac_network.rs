@@ -20,7 +20,7 @@ use super::initial::{Initial, ThetaTensors, zeros};
 use super::network::{Activation, Layer, Network};
 use super::{check_decays, check_range};
 use crate::params::{Layout, TensorSpec};
-use crate::{Result, Theta};
+use crate::{Error, Result, Theta};
 
 /// How theta holds the weights of the network of [`super::AdafacMlp`] and [`super::MlpNominal`]. The arithmetic is the
 /// same; only the tensors of theta differ.
@@ -44,6 +44,10 @@ pub enum WeightLayout {
     /// Each weight is its own scalar: `nn/~/w{layer}_{input}_{output}` and `nn/~/b{layer}_{output}`.
     Scalars,
 }
+
+/// Most weights that are scalars: each is a tensor with a name, which a few letters of settings should not be able to
+/// multiply into hundreds of megabytes.
+const MOST_SCALARS: usize = 8192;
 
 /// Channels that are normalised; the time embedding follows.
 const NORMALISED: usize = 28;
@@ -86,6 +90,11 @@ impl AdafacNetwork {
     pub(super) fn check(&self) -> Result<()> {
         check_range("hidden_size", self.hidden_size, 1..=256)?;
         check_range("hidden_layers", self.hidden_layers, 1..=8)?;
+        let weights: usize = self.layers().map(|(inputs, outputs)| (inputs + 1) * outputs).sum();
+        if self.weights == WeightLayout::Scalars && weights > MOST_SCALARS {
+            let reason = format!("as scalars, the network may have at most {MOST_SCALARS} weights");
+            return Err(Error::setting("weights", reason, weights));
+        }
         check_decays("initial_momentum_decays", &self.momentum_decays)?;
         check_decays("initial_rms_decays", &self.rms_decays)?;
         check_decays("initial_adafactor_decays", &self.adafactor_decays)

@@ -14,12 +14,13 @@
 
 use std::sync::Arc;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::{OptState, Optimizer, Slot};
 use crate::params::{Layout, Params, TensorSpec};
 use crate::sealed::{self, Sealed};
+use crate::tensor_file::{self, Tensor, TensorFile};
 use crate::{Error, Result};
 
 /// Newest format this program reads and the one it writes.
@@ -163,7 +164,7 @@ impl OptState {
 
 impl Document {
     /// The state of these tensors, once their shapes agree with each other.
-    fn open(self, file: &SafeTensors<'_>) -> Result<OptState> {
+    fn open(self, file: &TensorFile<'_>) -> Result<OptState> {
         let expected = 2 + self.params.len() + self.slots.len();
         if file.len() != expected {
             return Err(damaged(format!("{} tensors instead of {expected}", file.len())));
@@ -227,29 +228,29 @@ fn expect(what: &'static str, expected: &str, got: &str) -> Result<()> {
     Err(Error::ForeignState { what, expected: said(expected), got: said(got) })
 }
 
-fn tensor<'a>(file: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<TensorView<'a>> {
-    let view = file.tensor(name).map_err(|_| damaged(format!("tensor {name:?} is missing")))?;
-    if view.dtype() != dtype {
-        return Err(damaged(format!("tensor {name:?} is {:?}, expected {dtype:?}", view.dtype())));
+fn tensor<'a>(file: &'a TensorFile<'_>, name: &str, dtype: tensor_file::Dtype) -> Result<Tensor<'a>> {
+    let tensor = file.tensor(name).ok_or_else(|| damaged(format!("tensor {name:?} is missing")))?;
+    if tensor.dtype != dtype {
+        return Err(damaged(format!("tensor {name:?} is {:?}, expected {dtype:?}", tensor.dtype)));
     }
-    Ok(view)
+    Ok(tensor)
 }
 
 /// Counters, one a lane.
-fn u32s(file: &SafeTensors<'_>, name: &str) -> Result<Vec<u32>> {
-    let view = tensor(file, name, Dtype::U32)?;
-    if view.shape().len() != 1 {
-        return Err(damaged(format!("tensor {name:?} has shape {:?}, expected [lanes]", view.shape())));
+fn u32s(file: &TensorFile<'_>, name: &str) -> Result<Vec<u32>> {
+    let tensor = tensor(file, name, tensor_file::Dtype::U32)?;
+    if tensor.shape.len() != 1 {
+        return Err(damaged(format!("tensor {name:?} has shape {:?}, expected [lanes]", tensor.shape)));
     }
-    Ok(view.data().as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect())
+    Ok(tensor.data.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect())
 }
 
 /// Shape without lanes, and values. With at least one lane, a shape is no larger than its data.
-fn f32s(file: &SafeTensors<'_>, name: &str, lanes: usize) -> Result<(Vec<usize>, Vec<f32>)> {
-    let view = tensor(file, name, Dtype::F32)?;
-    match view.shape() {
+fn f32s(file: &TensorFile<'_>, name: &str, lanes: usize) -> Result<(Vec<usize>, Vec<f32>)> {
+    let tensor = tensor(file, name, tensor_file::Dtype::F32)?;
+    match tensor.shape {
         [first, shape @ ..] if *first == lanes => {
-            let values = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            let values = tensor.data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
             Ok((shape.to_vec(), values))
         }
         other => Err(damaged(format!("tensor {name:?} has shape {other:?}, expected {lanes} lanes first"))),
@@ -260,6 +261,7 @@ fn f32s(file: &SafeTensors<'_>, name: &str, lanes: usize) -> Result<(Vec<usize>,
 mod tests {
     use super::*;
     use crate::optimizer::{Adam, OptimizerConfig};
+    use safetensors::SafeTensors;
 
     fn adam() -> (Box<dyn Optimizer>, OptState) {
         let tensors = vec![TensorSpec::new("b", []), TensorSpec::new("w", [2, 3])];
@@ -272,11 +274,12 @@ mod tests {
     fn forged(edit: impl FnOnce(&mut serde_json::Value, &mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>)) -> Vec<u8> {
         let (adam, state) = adam();
         let bytes = state.to_bytes(&*adam).unwrap();
-        let (text, file) = Sealed::read(KEY, &bytes).unwrap().verified().unwrap();
+        let (text, _) = Sealed::read(KEY, &bytes).unwrap().verified().unwrap();
         let mut document = serde_json::from_str(&text).unwrap();
         let owned =
             |(name, view): (String, TensorView<'_>)| (name, view.dtype(), view.shape().to_vec(), view.data().to_vec());
-        let mut tensors = file.tensors().into_iter().map(owned).collect();
+        // The public crate reads the same bytes.
+        let mut tensors = SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter().map(owned).collect();
         edit(&mut document, &mut tensors);
         let views = tensors
             .iter()

@@ -29,7 +29,9 @@ fn checkpoint(optimizer: LearnedOptimizerConfig) -> Checkpoint {
         format: FORMAT,
         run: "tiny \"run\" \u{1f6b4}".into(),
         optimizer,
-        recipe: serde_json::json!({"tasks": [{"family": "image_mlp", "weight": 0.1}], "name": "tiny", "alpha": null}),
+        recipe: Some(serde_json::json!({
+            "tasks": [{"family": "image_mlp", "weight": 0.1}], "name": "tiny", "alpha": null
+        })),
         parent: Some("ab".repeat(32)),
         code_version: "0.1.0".into(),
     };

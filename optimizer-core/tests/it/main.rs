@@ -11,6 +11,7 @@ mod golden_celo;
 mod golden_estimators;
 mod golden_optimizers;
 mod golden_options;
+mod interchange;
 mod laws;
 mod learned_laws;
 mod learned_settings;
@@ -24,6 +25,7 @@ mod self_check;
 mod structured_noise;
 mod toy;
 mod unroll;
+mod validation;
 
 /// Prints past the test harness, which shows what passing tests print only when asked: what was skipped must be seen.
 pub fn announce(line: &str) {

@@ -246,8 +246,11 @@ mod tests {
     fn results_come_in_the_order_of_the_jobs_and_the_own_failure_is_told() {
         let doubled = in_parallel(3, &[1, 2, 3, 4, 5, 6, 7], |job, _| Ok(2 * job));
         assert_eq!(doubled.expect("nothing fails"), [2, 4, 6, 8, 10, 12, 14]);
-        let failing = |job: &u32, _: &AtomicBool| -> Result<u32, Error> {
-            Err(if *job == 4 { Error::NotFinite { what: "job 4".into() } } else { Error::Cancelled })
+        let failing = |job: &u32, _: &AtomicBool| -> Result<()> {
+            match job {
+                4 => Err(Error::NotFinite { what: "job 4".into() }),
+                _ => Err(Error::Cancelled),
+            }
         };
         assert!(matches!(in_parallel(2, &[1, 4], failing), Err(Error::NotFinite { .. })));
     }

@@ -132,6 +132,9 @@ fn one() -> u64 {
 
 impl Schedule {
     /// The value at `step` (0 is the first) of something planned to take `horizon` steps.
+    ///
+    /// # Panics
+    /// Possibly, if [`Schedule::validate`] refuses the settings (a piecewise curve without points, say).
     pub fn value(&self, step: u64, horizon: u64) -> f64 {
         match *self {
             Self::Constant { value } => value,

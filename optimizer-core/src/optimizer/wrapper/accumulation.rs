@@ -36,6 +36,15 @@ impl GradientAccumulation {
     }
 }
 
+impl GradientAccumulation {
+    /// The wrapper's slots of a state.
+    fn take_own(&self, state: &mut OptState) -> Result<Vec<Slot>> {
+        let sizes = state.params.layout().tensors().iter().map(|tensor| tensor.size());
+        let sizes: Vec<usize> = sizes.chain([1, counter::SIZE]).collect();
+        take_own(state, self.name(), &sizes)
+    }
+}
+
 /// Adds this call's gradients and losses to the sums. Returns the counts with this call, a lane.
 fn add(sums: &mut Sums<'_>, grads: &Params, losses: &[f32]) -> Vec<u32> {
     for (index, sum) in sums.grads.iter_mut().enumerate() {
@@ -94,9 +103,7 @@ impl Optimizer for GradientAccumulation {
 
     fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
         state.check_gradients(grads, losses)?;
-        let sizes = grads.layout().tensors().iter().map(|tensor| tensor.size());
-        let sizes: Vec<usize> = sizes.chain([1, counter::SIZE]).collect();
-        let mut own = take_own(&mut state, self.name(), &sizes)?;
+        let mut own = self.take_own(&mut state)?;
         let mut sums = Sums::of(&mut own);
         let counts = add(&mut sums, grads, losses);
         let (due, waiting): (Vec<usize>, Vec<usize>) = (0..state.lanes()).partition(|&lane| counts[lane] >= self.steps);
@@ -120,6 +127,14 @@ impl Optimizer for GradientAccumulation {
             sums.clear(lane);
             counter::write(sums.count, lane, 0);
         }
+        state.slots.append(&mut own);
+        Ok(state)
+    }
+
+    /// Validation losses are told as they come: they are not part of the mean.
+    fn observe_validation(&self, mut state: OptState, losses: &[f32]) -> Result<OptState> {
+        let mut own = self.take_own(&mut state)?;
+        let mut state = self.inner.observe_validation(state, losses)?;
         state.slots.append(&mut own);
         Ok(state)
     }

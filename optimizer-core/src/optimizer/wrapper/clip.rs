@@ -46,6 +46,10 @@ impl Optimizer for GradientClip {
         self.inner.update(state, &clipped, losses)
     }
 
+    fn observe_validation(&self, state: OptState, losses: &[f32]) -> Result<OptState> {
+        self.inner.observe_validation(state, losses)
+    }
+
     fn with_learning_rate(&self, learning_rate: f64) -> Option<Box<dyn Optimizer>> {
         let inner = self.inner.with_learning_rate(learning_rate)?;
         Some(Box::new(Self { inner, ..*self }))
@@ -98,6 +102,10 @@ impl Optimizer for GlobalNormClip {
             }
         }
         self.inner.update(state, &clipped, losses)
+    }
+
+    fn observe_validation(&self, state: OptState, losses: &[f32]) -> Result<OptState> {
+        self.inner.observe_validation(state, losses)
     }
 
     fn with_learning_rate(&self, learning_rate: f64) -> Option<Box<dyn Optimizer>> {

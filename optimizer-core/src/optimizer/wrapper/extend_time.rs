@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::super::settings;
 use super::{counter, prefix, take_own};
 use crate::Result;
-use crate::optimizer::{OptState, Optimizer, Schedule};
+use crate::optimizer::{OptState, Optimizer, Schedule, Slot};
 use crate::params::Params;
 
 /// A function of the time: `f(step)`, cut to a whole number.
@@ -75,6 +75,32 @@ impl ExtendTime {
     }
 }
 
+impl ExtendTime {
+    /// Sets the inner optimizer's step to the warped one; returns the wrapper's slots.
+    fn show_time(&self, state: &mut OptState) -> Result<Vec<Slot>> {
+        let own = take_own(state, self.name(), &[counter::SIZE; 2])?;
+        for lane in 0..state.lanes() {
+            state.step[lane] = self.warp.of(counter::read(&own[0], lane), counter::read(&own[1], lane));
+        }
+        Ok(own)
+    }
+}
+
+/// The state with the wrapper's slots behind it.
+fn state_with(mut state: OptState, mut own: Vec<Slot>) -> OptState {
+    state.slots.append(&mut own);
+    state
+}
+
+/// The same after one more step in every lane.
+fn count(state: OptState, mut own: Vec<Slot>) -> OptState {
+    for lane in 0..state.lanes() {
+        let step = counter::read(&own[0], lane).saturating_add(1);
+        counter::write(&mut own[0], lane, step);
+    }
+    state_with(state, own)
+}
+
 impl Optimizer for ExtendTime {
     fn name(&self) -> &'static str {
         "extend_time"
@@ -95,15 +121,17 @@ impl Optimizer for ExtendTime {
 
     fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
         state.check_gradients(grads, losses)?;
-        let mut own = take_own(&mut state, self.name(), &[counter::SIZE; 2])?;
-        for lane in 0..state.lanes() {
-            let step = counter::read(&own[0], lane);
-            state.step[lane] = self.warp.of(step, counter::read(&own[1], lane));
-            counter::write(&mut own[0], lane, step.saturating_add(1));
-        }
-        let mut state = self.inner.update(state, grads, losses)?;
-        state.slots.append(&mut own);
-        Ok(state)
+        let own = self.show_time(&mut state)?;
+        Ok(count(self.inner.update(state, grads, losses)?, own))
+    }
+
+    fn observe_validation(&self, mut state: OptState, losses: &[f32]) -> Result<OptState> {
+        let before = state.step.clone();
+        let own = self.show_time(&mut state)?;
+        let shown = state.step.clone();
+        let state = self.inner.observe_validation(state, losses)?;
+        // An optimizer that listens counts a step, one that does not leaves the time where it was.
+        Ok(if state.step == shown { state_with(OptState { step: before, ..state }, own) } else { count(state, own) })
     }
 
     fn learning_rate(&self, step: u32, horizon: u32) -> Option<f64> {

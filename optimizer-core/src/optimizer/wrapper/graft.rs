@@ -109,6 +109,12 @@ impl Optimizer for Graft {
         }
         Ok(join(magnitude, OptState { params, ..direction }))
     }
+
+    fn observe_validation(&self, state: OptState, losses: &[f32]) -> Result<OptState> {
+        let (magnitude, direction) = split(state)?;
+        let magnitude = self.magnitude.observe_validation(magnitude, losses)?;
+        Ok(join(magnitude, self.direction.observe_validation(direction, losses)?))
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,20 @@ impl WeightDecay {
     }
 }
 
+impl WeightDecay {
+    /// Losses of each lane with the penalty, where it is added.
+    fn penalised(&self, params: &Params, losses: &[f32]) -> Vec<f32> {
+        let mut losses = losses.to_vec();
+        if self.add_to_loss {
+            for (lane, loss) in losses.iter_mut().enumerate() {
+                let penalty = f64::from(self.weight) * global_square(params, lane);
+                *loss = (f64::from(*loss) + penalty) as f32;
+            }
+        }
+        losses
+    }
+}
+
 impl Optimizer for WeightDecay {
     fn name(&self) -> &'static str {
         "weight_decay"
@@ -48,14 +62,14 @@ impl Optimizer for WeightDecay {
                 *g += self.weight * p;
             }
         }
-        let mut losses = losses.to_vec();
-        if self.add_to_loss {
-            for (lane, loss) in losses.iter_mut().enumerate() {
-                let penalty = f64::from(self.weight) * global_square(&state.params, lane);
-                *loss = (f64::from(*loss) + penalty) as f32;
-            }
-        }
+        let losses = self.penalised(&state.params, losses);
         self.inner.update(state, &penalised, &losses)
+    }
+
+    fn observe_validation(&self, state: OptState, losses: &[f32]) -> Result<OptState> {
+        state.check_losses(losses)?;
+        let losses = self.penalised(&state.params, losses);
+        self.inner.observe_validation(state, &losses)
     }
 
     fn with_learning_rate(&self, learning_rate: f64) -> Option<Box<dyn Optimizer>> {
