@@ -219,6 +219,7 @@ fn number(value: Option<f64>) -> String {
 mod tests {
     use super::*;
     use crate::pace::tests::state;
+    use paceline_optimizer_core::outer::Report;
 
     #[test]
     fn the_ledger_is_shown_as_an_equation_that_must_balance() {
@@ -243,5 +244,17 @@ mod tests {
         assert_eq!(failure.exit, Exit::Failed);
         assert!(failure.message.contains("theta is not finite"), "{}", failure.message);
         assert_eq!(object(&state)["reason"], "theta is not finite");
+    }
+
+    #[test]
+    fn the_form_of_results_is_shown_with_what_either_costs() {
+        let mut state = state(3, 0, None);
+        for (report, form) in [(Report::Dense, "dense"), (Report::SeedCoded, "seed_coded")] {
+            state.spec.outer.report = report;
+            let results = object(&state)["results"].clone();
+            assert_eq!(results["form"], form);
+            assert!(results["seed_coded_ns_a_slot"].as_f64() > Some(0.0), "{results}");
+            assert!(results["dense_ns_a_slot"].as_f64() > Some(0.0), "{results}");
+        }
     }
 }
