@@ -550,7 +550,7 @@ fn a_checkpoint_trains_as_its_theta_does() {
         format: FORMAT,
         run: "run".into(),
         optimizer: optimizer.clone(),
-        recipe: serde_json::Value::Null,
+        recipe: None,
         parent: None,
         code_version: "0.1.0".into(),
     };
