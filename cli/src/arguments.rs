@@ -86,7 +86,8 @@ Examples:
     /// Measurements that anybody can repeat
     #[command(after_help = "\
 Examples:
-  paceline bench estimators                 the estimators on the toy regression, beside the published curves")]
+  paceline bench estimators                 the estimators on the toy regression, beside the published curves
+  paceline bench fold                       4096 pairs of VeLO's size into a meta-gradient, low-rank and dense")]
     Bench {
         /// What to measure.
         #[command(subcommand)]
@@ -330,6 +331,8 @@ pub(crate) enum TasksCommand {
 pub(crate) enum BenchCommand {
     /// Every estimator on the toy regression of arXiv 2112.13835, beside the published curves of PES and NRES
     Estimators(BenchEstimators),
+    /// The coordinator's fold: many pairs' reports into one meta-gradient of VeLO's size
+    Fold(BenchFold),
 }
 
 /// `paceline bench estimators`.
@@ -359,6 +362,34 @@ impl BenchEstimators {
     pub(crate) fn threads(&self) -> usize {
         self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into)
     }
+}
+
+/// `paceline bench fold`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Perturbations are drawn again from their seeds. The floor is what the rates of one thread, measured first, make of the
+normals and the matrix products alone. Dense pairs take long: unless asked for more, 256 are timed and scaled.
+
+Examples:
+  paceline bench fold
+  paceline bench fold --pairs 4096 --rank 1 --repeats 3 --threads 2
+  paceline bench fold --dense-pairs 4096 --format json")]
+pub(crate) struct BenchFold {
+    /// Antithetic pairs to fold
+    #[arg(long, default_value_t = 4096, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub(crate) pairs: u32,
+    /// Rank of the low-rank perturbations
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) rank: u32,
+    /// How often each fold is timed
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) repeats: u32,
+    /// Threads that fold; all processors if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Dense pairs to fold, their time scaled to all; 256 if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) dense_pairs: Option<u32>,
 }
 
 /// `paceline doctor`.

@@ -13,7 +13,9 @@ pub mod machine;
 mod server;
 mod service;
 pub mod store;
+mod threads;
 mod weights;
 
 pub use handle::{CoordinatorHandle, start};
 pub use server::{Config, serve, serve_and_tell, serve_on};
+pub use threads::Threads;

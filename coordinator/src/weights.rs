@@ -7,12 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use paceline_optimizer_core::Purpose;
 use paceline_optimizer_core::checkpoint::{Checkpoint, CheckpointMeta, FORMAT};
-use paceline_optimizer_core::outer::{Contribution, OuterState, fold};
+use paceline_optimizer_core::outer::{Contribution, OuterState, fold_with};
 use paceline_proto::model::{CheckpointInfo, RunId, RunSpec};
 use sha2::{Digest, Sha256};
 
 use crate::machine::{Replay, StepResult, StoredRun, replay};
 use crate::store::{Store, read_checkpoint};
+use crate::threads::Threads;
 
 /// The weights of one run, as its actor keeps them.
 #[derive(Clone, Debug)]
@@ -65,7 +66,8 @@ pub(crate) fn step(
     state: OuterState,
     contributions: &[Arc<Contribution>],
 ) -> Result<OuterState, String> {
-    fold(spec.seed, state.outer_step, &spec.outer, &spec.estimator, state.theta.layout(), contributions)
+    let (threads, layout) = (Threads::all(), Arc::clone(state.theta.layout()));
+    fold_with(&threads, spec.seed, state.outer_step, &spec.outer, &spec.estimator, &layout, contributions)
         .and_then(|folded| state.apply(&spec.outer, &folded))
         .map_err(|error| error.to_string())
 }

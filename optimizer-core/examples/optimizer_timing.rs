@@ -9,7 +9,8 @@ use paceline_optimizer_core::learned::{
     AdafacMlpConfig, Celo2, Celo2Config, CeloConfig, HyperV2Config, LearnedOptimizerConfig,
 };
 use paceline_optimizer_core::optimizer::{Adam, Optimizer, OptimizerConfig};
-use paceline_optimizer_core::{Layout, Params, Result, Seed, TensorSpec, noise};
+use paceline_optimizer_core::perturbation::{Noise, Perturbation};
+use paceline_optimizer_core::{Error, Layout, Params, Result, Seed, TensorSpec, noise};
 
 fn main() -> Result<()> {
     let models: [(&str, Vec<TensorSpec>); 4] = [
@@ -35,7 +36,61 @@ fn main() -> Result<()> {
             .collect::<Result<Vec<_>>>()?;
         println!("{name:14} {:6} parameters, ns a parameter: {}", layout.size(), line.join(", "));
     }
+    pairs(&Layout::new(mlp(&[64, 32, 10]))?)
+}
+
+/// An antithetic pair of VeLO's size, two lanes: its perturbation, its binding, its updates.
+fn pairs(model: &std::sync::Arc<Layout>) -> Result<()> {
+    let config = HyperV2Config { lstm_hidden_size: 512, param_inits: 256, ..HyperV2Config::default() };
+    let velo = LearnedOptimizerConfig::HyperV2(config).build()?;
+    let theta = velo.init_theta(Seed::new(1));
+    println!("\nVeLO 512/256 on an MLP 64-32-10, one pair:");
+    for noise in [Noise::Dense, Noise::LowRank { rank: 1 }, Noise::LowRank { rank: 4 }] {
+        let epsilon = Perturbation::new(Seed::new(2), noise, theta.layout(), 0, 0, 0)?;
+        let mut normals = vec![0.0; epsilon.normals() as usize];
+        let drawn = least(20, || {
+            noise::normals(Seed::new(3), 0, &mut normals);
+            Ok(())
+        })?;
+        let bound = least(10, || velo.bind_perturbed(&theta, &epsilon, 0.01))?;
+        let optimizer = velo.bind_perturbed(&theta, &epsilon, 0.01)?;
+        let grads = random(model, 2, 2);
+        let mut state = Some(optimizer.init(random(model, 1, 2), &[1000; 2])?);
+        let updated = least(200, || {
+            let before = state.take().ok_or(Error::Cancelled)?;
+            state = Some(optimizer.update(before, &grads, &[1.0; 2])?);
+            Ok(())
+        })?;
+        println!(
+            "{:22} {:8} normals {:8.3} ms, bind {:8.3} ms, update {:7.3} ms",
+            format!("{noise:?}"),
+            normals.len(),
+            1e3 * drawn,
+            1e3 * bound,
+            1e3 * updated
+        );
+    }
     Ok(())
+}
+
+/// Seconds of the shortest of some rounds.
+fn least<T>(rounds: usize, mut round: impl FnMut() -> Result<T>) -> Result<f64> {
+    let mut least = f64::INFINITY;
+    for _ in 0..rounds {
+        let start = Instant::now();
+        round()?;
+        least = least.min(start.elapsed().as_secs_f64());
+    }
+    Ok(least)
+}
+
+/// Normal values for some lanes.
+fn random(layout: &std::sync::Arc<Layout>, seed: u64, lanes: usize) -> Params {
+    let mut params = Params::zeros(layout, lanes);
+    for index in 0..layout.len() {
+        noise::normals(Seed::new(seed).fold_in(index as u64), 0, params.tensor_mut(index));
+    }
+    params
 }
 
 /// Weights and biases of a multilayer perceptron.
@@ -53,15 +108,8 @@ fn mlp(sizes: &[usize]) -> Vec<TensorSpec> {
 
 /// Nanoseconds a parameter of one update, the least over rounds.
 fn nanoseconds(optimizer: &dyn Optimizer, layout: &std::sync::Arc<Layout>) -> Result<f64> {
-    let random = |seed| {
-        let mut params = Params::zeros(layout, 1);
-        for index in 0..layout.len() {
-            noise::normals(Seed::new(seed).fold_in(index as u64), 0, params.tensor_mut(index));
-        }
-        params
-    };
-    let grads = random(2);
-    let mut state = optimizer.init(random(1), &[1000])?;
+    let grads = random(layout, 2, 1);
+    let mut state = optimizer.init(random(layout, 1, 1), &[1000])?;
     let updates = 2_000_000_usize.div_ceil(layout.size() * 20);
     let mut least = f64::INFINITY;
     for _ in 0..10 {

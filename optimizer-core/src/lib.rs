@@ -53,6 +53,7 @@
 //! | [`outer`], [`checkpoint`] | from weights to the next theta; theta as bytes |
 //! | [`interchange`] | theta from and for other programs: flax checkpoints and plain safetensors |
 //! | [`evaluation`] | training curves on held-out tasks |
+//! | [`work`] | independent pieces of work, for a caller's threads |
 //!
 //! # Meta-training, whole
 //!
@@ -164,6 +165,7 @@ pub mod task;
 mod tensor_file;
 mod theta;
 pub mod unroll;
+pub mod work;
 
 pub use error::{Error, Result};
 pub use params::{Layout, Params, TensorSpec};

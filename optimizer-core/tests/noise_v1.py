@@ -41,20 +41,21 @@ def hexes(values):
     return [f"{value:08x}" for value in values]
 
 
-SEEDS = [0, 1, 0x0123456789ABCDEF, 2**64 - 1]
-FIRSTS = [0, 3, 61, 2**34 - 2]
-json.dump(
-    {
-        "version": "noise/v1",
-        "normals": [
-            {"seed": f"{seed:016x}", "first": first, "bits": hexes(normal_bits(word(seed, 0, first + i)) for i in range(9))}
-            for seed in SEEDS
-            for first in FIRSTS
-        ],
-        "draws": [{"seed": f"{seed:016x}", "words": hexes(word(seed, 1, i) for i in range(9))} for seed in SEEDS],
-        "transform": [{"word": f"{w:08x}", "bits": f"{normal_bits(w):08x}"}
-                      for w in [0, 1, 2, 3, 63, 64, 65, 127, 128, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xDEADBEEF, 0x40000000, 0x3FFFFFFF]],
-    },
-    open(sys.argv[2], "w"),
-    indent=1,
-)
+if __name__ == "__main__":
+    SEEDS = [0, 1, 0x0123456789ABCDEF, 2**64 - 1]
+    FIRSTS = [0, 3, 61, 2**34 - 2]
+    json.dump(
+        {
+            "version": "noise/v1",
+            "normals": [
+                {"seed": f"{seed:016x}", "first": first, "bits": hexes(normal_bits(word(seed, 0, first + i)) for i in range(9))}
+                for seed in SEEDS
+                for first in FIRSTS
+            ],
+            "draws": [{"seed": f"{seed:016x}", "words": hexes(word(seed, 1, i) for i in range(9))} for seed in SEEDS],
+            "transform": [{"word": f"{w:08x}", "bits": f"{normal_bits(w):08x}"}
+                          for w in [0, 1, 2, 3, 63, 64, 65, 127, 128, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xDEADBEEF, 0x40000000, 0x3FFFFFFF]],
+        },
+        open(sys.argv[2], "w"),
+        indent=1,
+    )

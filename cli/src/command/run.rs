@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use paceline_proto::model::{Ledger, RunId, RunState, RunStatus};
+use paceline_optimizer_core::outer::ResultForm;
+use paceline_proto::model::{Ledger, RunId, RunSpec, RunState, RunStatus};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
@@ -91,6 +92,9 @@ fn show(state: &RunState, console: Console) {
     console.say(format!("theta              {}", state.theta_hash));
     console.say(format!("workers            {}", state.workers));
     console.say(format!("leases             {}", equation(&state.ledger)));
+    if let Ok(form) = state.spec.result_form() {
+        console.say(format!("results            {form}"));
+    }
     match toml::to_string(&state.spec) {
         Ok(recipe) => console.say(format!("\n{}", recipe.trim_end())),
         Err(error) => tracing::warn!(%error, "the recipe cannot be written as TOML"),
@@ -165,6 +169,13 @@ fn ledger_object(ledger: &Ledger) -> Value {
            "released": released, "rejected": rejected, "outstanding": outstanding})
 }
 
+/// The form in which results travel, and what either form costs the coordinator.
+fn results_object(spec: &RunSpec) -> Option<Value> {
+    let ResultForm { dense, seed_coded_cost, dense_cost, .. } = spec.result_form().ok()?;
+    let form = if dense { "dense" } else { "seed_coded" };
+    Some(json!({"form": form, "seed_coded_ns_a_slot": seed_coded_cost, "dense_ns_a_slot": dense_cost}))
+}
+
 fn object(state: &RunState) -> Value {
     json!({
         "run": state.run,
@@ -182,6 +193,7 @@ fn object(state: &RunState) -> Value {
         "theta_hash": state.theta_hash.to_string(),
         "workers": state.workers,
         "ledger": ledger_object(&state.ledger),
+        "results": results_object(&state.spec),
         "recipe": plain_json(&state.spec),
     })
 }
@@ -207,6 +219,7 @@ fn number(value: Option<f64>) -> String {
 mod tests {
     use super::*;
     use crate::pace::tests::state;
+    use paceline_optimizer_core::outer::Report;
 
     #[test]
     fn the_ledger_is_shown_as_an_equation_that_must_balance() {
@@ -231,5 +244,17 @@ mod tests {
         assert_eq!(failure.exit, Exit::Failed);
         assert!(failure.message.contains("theta is not finite"), "{}", failure.message);
         assert_eq!(object(&state)["reason"], "theta is not finite");
+    }
+
+    #[test]
+    fn the_form_of_results_is_shown_with_what_either_costs() {
+        let mut state = state(3, 0, None);
+        for (report, form) in [(Report::Dense, "dense"), (Report::SeedCoded, "seed_coded")] {
+            state.spec.outer.report = report;
+            let results = object(&state)["results"].clone();
+            assert_eq!(results["form"], form);
+            assert!(results["seed_coded_ns_a_slot"].as_f64() > Some(0.0), "{results}");
+            assert!(results["dense_ns_a_slot"].as_f64() > Some(0.0), "{results}");
+        }
     }
 }

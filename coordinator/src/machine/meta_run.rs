@@ -70,6 +70,8 @@ pub(super) struct Terms {
 #[derive(Clone, Debug)]
 pub(super) struct MetaRun {
     pub(super) record: Arc<RunRecord>,
+    /// What its results must look like.
+    pub(super) expected: Expected,
     pub(super) status: RunStatus,
     /// The final status the run takes once its last checkpoint is made.
     pub(super) ending: Option<RunStatus>,
@@ -246,13 +248,7 @@ impl MetaRun {
         // Slots of earlier steps are all filled, or their step could not have closed.
         let slot_filled =
             outer_step < self.outer_step || self.slots.get(slot as usize).is_some_and(|slot| slot.result.is_some());
-        match decide(
-            &Expected::new(&self.spec().outer, &self.spec().estimator, self.record.theta_size),
-            lease,
-            slot_filled,
-            &submission,
-            digest,
-        ) {
+        match decide(&self.expected, lease, slot_filled, &submission, digest) {
             Ok(Decision::Repeat) => Ok(Verdict::AlreadyAccepted),
             Ok(Decision::TooLate) => Ok(Verdict::Superseded),
             Ok(Decision::Failed | Decision::Fill) if self.status.is_final() => Err(self.finished()),

@@ -16,6 +16,7 @@ use paceline_proto::model::{Ledger, RunStatus};
 use super::lease_table::LeaseTable;
 use super::meta_run::MetaRun;
 use super::record::{RunRecord, Standing, StoredRun};
+use super::verdict::Expected;
 
 /// What must be rebuilt before a stored run can go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +112,12 @@ impl MetaRun {
         let StoredRun { record, standing, leases, results, checkpoints } = stored;
         let ended = standing.status.is_final();
         let sequences = if ended { Vec::new() } else { sequences(&record, standing.outer_step)? };
+        let spec = &record.spec;
+        let form = spec.result_form().map_err(|error| error.to_string())?;
+        let expected = Expected::new(&spec.outer, &spec.estimator, record.theta_size, form);
         let ending = (!ended && standing.outer_step >= record.spec.outer.steps).then_some(RunStatus::Completed);
         let mut run = Self {
+            expected,
             status: standing.status,
             ending,
             end_waiters: Vec::new(),

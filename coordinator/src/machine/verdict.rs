@@ -10,7 +10,7 @@
 //! however far the run has moved on (LS-4).
 
 use paceline_optimizer_core::estimator::{EstimatorConfig, PairReport};
-use paceline_optimizer_core::outer::OuterConfig;
+use paceline_optimizer_core::outer::{OuterConfig, ResultForm};
 use paceline_proto::fault::{Fault, FieldFault};
 use paceline_proto::model::{ResultBody, Submission};
 
@@ -31,13 +31,13 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// From the run's settings and the size of theta.
-    pub(super) fn new(outer: &OuterConfig, estimator: &EstimatorConfig, theta_size: usize) -> Self {
+    /// From the run's settings, the size of theta and how results travel.
+    pub(super) fn new(outer: &OuterConfig, estimator: &EstimatorConfig, theta_size: usize, form: ResultForm) -> Self {
         let places = estimator.window().unwrap_or(estimator.horizon.max());
         Self {
             pairs: outer.pairs_per_slot as usize,
             theta_size,
-            dense: outer.report.is_dense(outer.pairs_per_slot, theta_size),
+            dense: form.dense,
             inner_steps: 2 * u64::from(outer.pairs_per_slot) * u64::from(places),
         }
     }

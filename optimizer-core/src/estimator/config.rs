@@ -176,6 +176,7 @@ impl EstimatorConfig {
         if !(self.sigma.is_finite() && self.sigma > 0.0) {
             return Err(Error::setting("estimator.sigma", "must be finite and positive", self.sigma));
         }
+        self.noise.validate()?;
         self.horizon.validate()?;
         if let Some(window) = self.window() {
             if window < 2 {
@@ -399,6 +400,7 @@ mod tests {
         ] {
             let config = EstimatorConfig {
                 clip_delta: Some(0.5),
+                noise: Noise::LowRank { rank: 2 },
                 loss_from: LossFrom::OuterValid,
                 initial_offset: if kind.window().is_some() { 500 } else { 0 },
                 ..EstimatorConfig::new(kind, 0.01, horizon.clone())
@@ -443,6 +445,7 @@ mod tests {
         for (config, expected) in [
             (EstimatorConfig { sigma: 0.0, ..good.clone() }, "estimator.sigma"),
             (EstimatorConfig { sigma: f32::NAN, ..good.clone() }, "estimator.sigma"),
+            (EstimatorConfig { noise: Noise::LowRank { rank: 0 }, ..good.clone() }, "estimator.noise.rank"),
             (EstimatorConfig { horizon: HorizonSchedule::Constant { steps: 0 }, ..good.clone() }, "estimator.horizon"),
             (EstimatorConfig { kind: EstimatorKind::Pes { window: 1 }, ..good.clone() }, "estimator.window"),
             (EstimatorConfig { kind: EstimatorKind::Pes { window: 10 }, ..good.clone() }, "estimator.window"),

@@ -38,6 +38,25 @@ impl EstimatorKind {
         }
     }
 
+    /// Number of [`EstimatorKind::terms`] of a pair, on average over windows, where trajectories are between `shortest` and
+    /// `longest` inner steps long.
+    ///
+    /// A trajectory of h steps that keeps each perturbation for K meets n = h/K of them, and its windows carry 1, 2, … n:
+    /// (n + 1)/2 on average. Over log-uniform lengths, each weighed by its number of windows, h averages to
+    /// (shortest + longest)/2; for other schedules that is a guess. Where a perturbation outlasts a window, the window of
+    /// a reset has a fresh one beside it.
+    pub fn mean_terms(self, shortest: u32, longest: u32) -> f64 {
+        let carried = |length: f64, kept: f64| ((length / kept).max(1.0) + 1.0) / 2.0;
+        let length = (f64::from(shortest) + f64::from(longest)) / 2.0;
+        match self {
+            Self::FullEs { .. } | Self::TruncatedEs { .. } => 1.0,
+            Self::Pes { window } => carried(length, f64::from(window)),
+            Self::Gpes { window, period } if period <= window => carried(length, f64::from(window)),
+            Self::Gpes { window, period } => carried(length, f64::from(period)) + f64::from(window) / length,
+            Self::Nres { window } => 1.0 + f64::from(window) / length,
+        }
+    }
+
     /// The perturbations of one pair's part of the meta-gradient, `[carried (A + ε) + fresh ε] / (2 sigma)`, oldest
     /// first.
     pub fn terms(
@@ -76,7 +95,9 @@ impl EstimatorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::Trajectory;
+    use crate::Seed;
+    use crate::estimator::EstimatorConfig;
+    use crate::schedule::{HorizonSchedule, SlotSequence, Trajectory};
 
     const PES: EstimatorKind = EstimatorKind::Pes { window: 4 };
     const GPES: EstimatorKind = EstimatorKind::Gpes { window: 4, period: 12 };
@@ -104,6 +125,34 @@ mod tests {
         assert_eq!(terms(GPES, 5, 9, 2.0, 0.0), [(5, 2.0), (8, 2.0)]);
         assert_eq!(terms(GPES, 5, 8, 2.0, 0.0), [(5, 2.0), (8, 2.0)]);
         assert_eq!(terms(NRES, 5, 9, 2.0, 0.0), [(5, 2.0)]);
+    }
+
+    #[test]
+    fn terms_are_as_many_as_the_average_says() {
+        let whole = EstimatorKind::FullEs { loss: crate::estimator::MetaLoss::Average };
+        let truncated = EstimatorKind::TruncatedEs { window: 4 };
+        assert_eq!((whole.mean_terms(10, 1000), truncated.mean_terms(10, 1000)), (1.0, 1.0));
+        for kind in [PES, GPES, NRES] {
+            for schedule in [HorizonSchedule::Constant { steps: 80 }, HorizonSchedule::LogUniform { min: 30, max: 300 }]
+            {
+                let (mut terms, mut windows) = (0, 0);
+                let estimator = EstimatorConfig::new(kind, 1.0, schedule.clone());
+                for slot in 0..60 {
+                    let mut sequence = SlotSequence::new(Seed::new(3), slot, &estimator, 800, &[1.0]).unwrap();
+                    for outer_step in 0..800 {
+                        let window = sequence.window();
+                        let fresh = if window.next.is_some() { 1.0 } else { 0.0 };
+                        let report = PairReport { fresh, carried: 1.0, loss_plus: 0.0, loss_minus: 0.0 };
+                        terms += kind.terms(&window, outer_step, slot, 0, &report, 1.0).len();
+                        windows += 1;
+                        sequence.advance();
+                    }
+                }
+                let (mean, expected) =
+                    (f64::from(terms as u32) / f64::from(windows), kind.mean_terms(schedule.min(), schedule.max()));
+                assert!((mean / expected - 1.0).abs() < 0.12, "{kind:?} {schedule:?}: {mean}, not {expected}");
+            }
+        }
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Bank {
 
     /// The weights of each tensor's network, `[tensors, weights]`, for controls `[tensors, K]`: the mean
     /// over the bank, times `factor`.
-    pub(super) fn combine(&self, control: &[f32], factor: f32) -> Vec<f32> {
+    fn combine(&self, control: &[f32], factor: f32) -> Vec<f32> {
         let nothing = vec![0.0; self.values.len() / self.banks];
         let factor = factor / self.banks as f32;
         let mut weights = affine(control, &self.values, &nothing);
@@ -112,4 +112,11 @@ impl Bank {
         }
         weights
     }
+}
+
+/// The weights of the networks of all lanes, `[lanes, tensors, weights]`, for controls `[lanes, tensors, K]`: the mean over
+/// the lane's bank, times `factor`. There is one bank for all lanes, or one each.
+pub(super) fn combine(banks: &[Bank], control: &[f32], factor: f32) -> Vec<f32> {
+    let of_banks = control.chunks_exact((control.len() / banks.len()).max(1));
+    banks.iter().zip(of_banks).flat_map(|(bank, control)| bank.combine(control, factor)).collect()
 }

@@ -1,10 +1,17 @@
 //! Affine layers over a few rows (one a tensor), with weights too large for a cache.
 
 /// `y = x W + b`: `x` is `[rows, inputs]`, `w` is `[inputs, outputs]`, `b` is `[outputs]`; returns `[rows, outputs]`.
-///
-/// The weights are read once, four input rows at a time, and used for all rows of `x` while they are in cache.
 pub(super) fn affine(x: &[f32], w: &[f32], b: &[f32]) -> Vec<f32> {
-    let outputs = b.len();
+    let mut y = product(x, w, b.len());
+    add_bias(&mut y, b);
+    y
+}
+
+/// `x W`, as in [`affine`].
+///
+/// The weights are read once, four input rows at a time, and used for all rows of `x` while they are in cache. A row's
+/// result depends on that row alone, to the bit.
+pub(super) fn product(x: &[f32], w: &[f32], outputs: usize) -> Vec<f32> {
     let inputs = w.len() / outputs;
     let rows = x.len() / inputs;
     let mut y = vec![0.0; rows * outputs];
@@ -26,12 +33,16 @@ pub(super) fn affine(x: &[f32], w: &[f32], b: &[f32]) -> Vec<f32> {
             }
         }
     }
-    for y in y.chunks_exact_mut(outputs) {
+    y
+}
+
+/// Adds a bias `[outputs]` to every row.
+pub(super) fn add_bias(y: &mut [f32], b: &[f32]) {
+    for y in y.chunks_exact_mut(b.len()) {
         for (y, b) in y.iter_mut().zip(b) {
             *y += b;
         }
     }
-    y
 }
 
 #[cfg(test)]

@@ -12,9 +12,12 @@
 use super::bank::{Bank, NetworkShape};
 use super::hypernetwork::Hypernetwork;
 use super::initial::{ThetaTensors, linear, zeros};
-use super::{lane_of, loss_buffer, theta_layer, theta_tensor};
-use crate::Theta;
+use super::lane_theta::LaneTheta;
+use super::{lane_of, loss_buffer, theta_tensor};
 use crate::optimizer::Slot;
+
+/// What the names of the hypernetwork's layers begin with; the rest of theta is no layer.
+pub(super) const LAYERS: &str = "rnn_params/";
 
 /// The sizes that decide the shapes of theta.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,13 +55,13 @@ impl HyperShape {
     }
 
     /// The banks of all lanes of theta.
-    pub(super) fn banks(&self, theta: &Theta) -> Vec<Bank> {
-        (0..theta.lanes()).map(|lane| Bank::gather(&self.network, self.banks, theta, lane)).collect()
+    pub(super) fn banks(&self, theta: &LaneTheta) -> Vec<Bank> {
+        (0..theta.lanes()).map(|lane| Bank::gather(&self.network, self.banks, theta.own(), lane)).collect()
     }
 
-    /// The LSTM, its inputs and its heads in one lane of theta.
-    pub(super) fn hypernetwork<'t>(&self, theta: &'t Theta, lane: usize) -> Hypernetwork<'t> {
-        let layer = |name: &str| theta_layer(theta, lane, &format!("rnn_params/{name}"));
+    /// The LSTM, its inputs and its heads in all lanes of theta.
+    pub(super) fn hypernetwork<'t>(&self, theta: &'t LaneTheta) -> Hypernetwork<'t> {
+        let layer = |name: &str| theta.layer(&format!("{LAYERS}{name}"));
         Hypernetwork {
             mixing: self.mix.then(|| [layer("linear_1"), layer("linear_2")]),
             lstm: layer("rnn/linear"),
@@ -69,12 +72,13 @@ impl HyperShape {
 
     /// The slots beside the accumulators, before the first step: the loss buffer with a longest timescale a lane, and the
     /// LSTM's state in `rows` rows, each theta's initial one.
-    pub(super) fn slots(&self, theta: &Theta, longest: &[u32], rows: usize) -> Vec<Slot> {
+    pub(super) fn slots(&self, theta: &LaneTheta, longest: &[u32], rows: usize) -> Vec<Slot> {
         let mut slots = loss_buffer::new_slots(longest);
         for part in ["hidden", "cell"] {
             let mut slot = Slot::filled(format!("lstm/{part}"), [rows, self.hidden], longest.len(), 0.0);
             for lane in 0..longest.len() {
-                let initial = theta_tensor(theta, lane_of(theta.lanes(), lane), &format!("lstm_init_state/{part}"));
+                let initial =
+                    theta_tensor(theta.own(), lane_of(theta.lanes(), lane), &format!("lstm_init_state/{part}"));
                 slot.lane_mut(lane).chunks_exact_mut(self.hidden).for_each(|row| row.copy_from_slice(initial));
             }
             slots.push(slot);

@@ -26,12 +26,26 @@ pub(super) struct LstmState {
 /// The state after inputs `x` `[rows, inputs]` at `hidden` and `cell` `[rows, H]`: weights `w` are `[inputs + H, 4H]`, rows
 /// of `x` first, and the bias `b` is `[4H]`.
 pub(super) fn step(x: &[f32], hidden: &[f32], cell: &[f32], w: &[f32], b: &[f32]) -> LstmState {
-    let size = b.len() / 4;
-    let inputs = w.len() / b.len() - size;
-    let joined: Vec<f32> =
-        x.chunks_exact(inputs).zip(hidden.chunks_exact(size)).flat_map(|(x, h)| x.iter().chain(h)).copied().collect();
+    step_by(x, hidden, cell, b.len() / 4, |joined| affine(joined, w, b))
+}
+
+/// As [`step`] with `size` units, for gates `[rows, 4H]` that are asked about `[x, h]` `[rows, inputs + H]`.
+pub(super) fn step_by(
+    x: &[f32],
+    hidden: &[f32],
+    cell: &[f32],
+    size: usize,
+    gates: impl FnOnce(&[f32]) -> Vec<f32>,
+) -> LstmState {
+    let inputs = x.len() / (hidden.len() / size).max(1);
+    let joined: Vec<f32> = x
+        .chunks_exact(inputs.max(1))
+        .zip(hidden.chunks_exact(size))
+        .flat_map(|(x, h)| x.iter().chain(h))
+        .copied()
+        .collect();
     let mut next = LstmState { hidden: hidden.to_vec(), cell: cell.to_vec() };
-    let gates = affine(&joined, w, b);
+    let gates = gates(&joined);
     let rows = next.hidden.chunks_exact_mut(size).zip(next.cell.chunks_exact_mut(size));
     for (gates, (hidden, cell)) in gates.chunks_exact(4 * size).zip(rows) {
         let [input, new, forget, output] = std::array::from_fn(|gate| &gates[gate * size..(gate + 1) * size]);

@@ -3,7 +3,8 @@
 //! ```text
 //!  LearnedOptimizerConfig ─build─► LearnedOptimizer ─bind(theta)─► Optimizer
 //!                                   layout, init_theta              one theta lane a parameter lane,
-//!                                                                   or one for all
+//!                                          │                        or one for all
+//!                                          └─bind_perturbed(theta, ε, sigma)─► Optimizer of two lanes
 //! ```
 //!
 //! Theta is an explicit value: evolution strategies build many optimizers from many thetas, so it is never hidden state.
@@ -16,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use self::network::Layer;
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
+use crate::perturbation::Perturbation;
 use crate::{Error, Result, Seed, Theta};
 
 mod accumulators;
@@ -36,6 +38,7 @@ mod hyper_v2;
 mod hypernetwork;
 mod initial;
 mod inputs;
+mod lane_theta;
 mod learnable_adam;
 mod learnable_sgd;
 mod loss_buffer;
@@ -79,6 +82,18 @@ pub trait LearnedOptimizer: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`crate::Error::LayoutMismatch`] if theta belongs to another optimizer or configuration.
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>>;
+
+    /// The optimizer of two lanes, `theta + sigma ε` and `theta − sigma ε`. `theta` has one lane.
+    ///
+    /// As it stands both thetas are made and bound. An optimizer that can use the structure of ε need not make them; it
+    /// computes the same up to rounding.
+    ///
+    /// # Errors
+    /// As [`LearnedOptimizer::bind`]; [`crate::Error::Lanes`] if theta has more than one lane, or
+    /// [`crate::Error::Length`] if ε is not as long.
+    fn bind_perturbed(&self, theta: &Theta, epsilon: &Perturbation, sigma: f32) -> Result<Box<dyn Optimizer>> {
+        self.bind(theta.antithetic(sigma, &epsilon.whole())?)
+    }
 }
 
 /// A learned optimizer and its settings, as in a recipe, on the wire and in a checkpoint.

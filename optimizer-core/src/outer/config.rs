@@ -66,26 +66,13 @@ impl Default for ThetaOptimizer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
-    /// The smaller of the two.
+    /// Whichever is cheaper for the coordinator, see [`super::ResultForm`].
     #[default]
     Auto,
     /// Four numbers a pair; the coordinator rebuilds the perturbations.
     SeedCoded,
     /// One vector as long as theta, already summed by the worker.
     Dense,
-}
-
-impl Report {
-    /// Whether a slot of `pairs` pairs travels as one vector of `size` values (4 bytes each) instead of its pairs (32
-    /// bytes each). Seeds travel when both are equal. Worker and coordinator must ask this same function: a dense
-    /// gradient is rounded to f32, so it folds to other bits than its seeds.
-    pub fn is_dense(self, pairs: u32, size: usize) -> bool {
-        match self {
-            Self::Auto => 4 * size < 32 * pairs as usize,
-            Self::SeedCoded => false,
-            Self::Dense => true,
-        }
-    }
 }
 
 impl OuterConfig {
@@ -185,12 +172,6 @@ mod tests {
             let Err(Error::Setting { field, .. }) = config.validate() else { panic!("{config:?} was accepted") };
             assert_eq!(field, expected);
         }
-    }
-
-    #[test]
-    fn the_smaller_form_travels() {
-        assert!(Report::Auto.is_dense(1, 7) && !Report::Auto.is_dense(1, 8) && !Report::Auto.is_dense(4, 1000));
-        assert!(Report::Dense.is_dense(1, 1 << 20) && !Report::SeedCoded.is_dense(4096, 1));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::estimator::{EstimatorConfig, PairReport};
 use crate::params::Layout;
 use crate::perturbation::{Term, weighted_sum};
 use crate::schedule::Window;
+use crate::work::{Executor, Sequential};
 use crate::{Error, Result, Seed};
 
 /// Terms gathered before they are summed: bounds memory, and is many enough that a block of theta stays in cache.
@@ -91,9 +92,19 @@ pub fn slot_gradient(
     pairs: &[PairReport],
     layout: &Layout,
 ) -> Vec<f64> {
+    let summing = Summing { run, estimator, layout, executor: &Sequential };
     let mut half = Half::new(layout.size());
-    half.extend(slot_terms(outer_step, slot, window, estimator, pairs), run, estimator, layout);
-    half.finish(run, estimator, layout)
+    half.extend(slot_terms(outer_step, slot, window, estimator, pairs), &summing);
+    half.finish(&summing)
+}
+
+/// What every sum of an outer step shares.
+#[derive(Clone, Copy)]
+struct Summing<'a> {
+    run: Seed,
+    estimator: &'a EstimatorConfig,
+    layout: &'a Layout,
+    executor: &'a dyn Executor,
 }
 
 /// A growing sum of terms.
@@ -107,22 +118,23 @@ impl Half {
         Self { sum: vec![0.0; size], terms: Vec::new() }
     }
 
-    fn extend(&mut self, terms: impl Iterator<Item = Term>, run: Seed, estimator: &EstimatorConfig, layout: &Layout) {
+    fn extend(&mut self, terms: impl Iterator<Item = Term>, summing: &Summing<'_>) {
         for term in terms {
             self.terms.push(term);
             if self.terms.len() == TERMS {
-                self.flush(run, estimator, layout);
+                self.flush(summing);
             }
         }
     }
 
-    fn flush(&mut self, run: Seed, estimator: &EstimatorConfig, layout: &Layout) {
-        weighted_sum(estimator.noise, layout, run, &self.terms, &mut self.sum);
+    fn flush(&mut self, summing: &Summing<'_>) {
+        let &Summing { run, estimator, layout, executor } = summing;
+        weighted_sum(estimator.noise, layout, run, &self.terms, &mut self.sum, executor);
         self.terms.clear();
     }
 
-    fn finish(mut self, run: Seed, estimator: &EstimatorConfig, layout: &Layout) -> Vec<f64> {
-        self.flush(run, estimator, layout);
+    fn finish(mut self, summing: &Summing<'_>) -> Vec<f64> {
+        self.flush(summing);
         self.sum
     }
 }
@@ -131,7 +143,8 @@ impl Half {
 ///
 /// # Errors
 /// [`Error::Length`] if a slot is missing or there twice, or a contribution has the wrong number of pairs or values;
-/// [`Error::NotFinite`] if one holds a number that is not finite, or the losses sum up to one.
+/// [`Error::NotFinite`] if one holds a number that is not finite, or the losses sum up to one; [`Error::Setting`] if the
+/// noise has fewer directions than a slot has pairs.
 pub fn fold<C: Borrow<Contribution>>(
     run: Seed,
     outer_step: u64,
@@ -140,7 +153,25 @@ pub fn fold<C: Borrow<Contribution>>(
     layout: &Layout,
     contributions: &[C],
 ) -> Result<Folded> {
+    fold_with(&Sequential, run, outer_step, config, estimator, layout, contributions)
+}
+
+/// [`fold`] on the threads of an executor: the same bits.
+///
+/// # Errors
+/// As [`fold`].
+pub fn fold_with<C: Borrow<Contribution>>(
+    executor: &dyn Executor,
+    run: Seed,
+    outer_step: u64,
+    config: &OuterConfig,
+    estimator: &EstimatorConfig,
+    layout: &Layout,
+    contributions: &[C],
+) -> Result<Folded> {
     let size = layout.size();
+    estimator.noise.check_pairs(config.pairs_per_slot, size)?;
+    let summing = Summing { run, estimator, layout, executor };
     let ordered = in_slot_order(config.slots, contributions)?;
     let (mut loss, mut inner_steps, mut diverged_lanes) = (0.0, 0_u64, 0);
     let mut correlation = Correlation::default();
@@ -151,19 +182,14 @@ pub fn fold<C: Borrow<Contribution>>(
         let half = &mut halves[slot as usize % 2];
         match &contribution.result {
             SlotResult::SeedCoded(pairs) => {
-                half.extend(
-                    slot_terms(outer_step, slot, &contribution.window, estimator, pairs),
-                    run,
-                    estimator,
-                    layout,
-                );
+                half.extend(slot_terms(outer_step, slot, &contribution.window, estimator, pairs), &summing);
                 pairs.iter().for_each(|pair| correlation.add(pair));
                 let losses: f64 = pairs.iter().map(|pair| pair.loss_plus + pair.loss_minus).sum();
                 loss += losses / (2 * pairs.len()) as f64;
             }
             SlotResult::Dense { gradient, loss: mean } => {
                 // Terms that came before are summed before.
-                half.flush(run, estimator, layout);
+                half.flush(&summing);
                 half.sum.iter_mut().zip(gradient).for_each(|(sum, &value)| *sum += f64::from(value));
                 loss += mean;
             }
@@ -171,7 +197,7 @@ pub fn fold<C: Borrow<Contribution>>(
         inner_steps = inner_steps.saturating_add(contribution.inner_steps);
         diverged_lanes += u64::from(contribution.diverged_lanes);
     }
-    let halves = halves.map(|half| half.finish(run, estimator, layout));
+    let halves = halves.map(|half| half.finish(&summing));
     let slots = [config.slots.div_ceil(2), config.slots / 2];
     let pairs = slots.map(|slots| f64::from(slots) * f64::from(config.pairs_per_slot));
     let signal_to_noise = signal_to_noise(&halves, pairs);

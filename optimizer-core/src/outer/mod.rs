@@ -10,10 +10,12 @@
 mod adam;
 mod config;
 mod fold;
+mod result_form;
 mod state;
 mod variance;
 
 pub use config::{OuterConfig, Report, ThetaOptimizer};
-pub use fold::{Contribution, Folded, SlotResult, fold, slot_gradient};
+pub use fold::{Contribution, Folded, SlotResult, fold, fold_with, slot_gradient};
+pub use result_form::{MOST_DENSE_VALUES, ResultForm};
 pub use state::{OuterState, StepSummary};
 pub use variance::Variance;

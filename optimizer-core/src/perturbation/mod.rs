@@ -3,28 +3,28 @@
 //! ```text
 //!  (run, outer step, slot, pair) ─► seed ─► ε        theta ± sigma ε          what a worker runs under
 //!  Σ weight · ε(outer step, slot, pair)              the meta-gradient        what a coordinator folds
+//!
+//!  Dense        ε ~ N(0, 1), every entry            Orthogonal   ε_i ⊥ ε_j within a slot
+//!  LowRank      matrices A Bᵀ/√r, the rest dense:   2.3 M parameters of VeLO from 50 k normals
 //! ```
 //!
-//! Nobody stores ε. A [`Term`] names one and its weight, and [`weighted_sum`] rebuilds all of them in one pass, block by
-//! block, so that no temporary is as long as theta and a block stays in cache while the terms pass over it.
+//! Nobody stores ε. A [`Perturbation`] tells any part of one; a [`Term`] names one and its weight, and [`weighted_sum`]
+//! adds up thousands without ever making a vector of them. How ε is drawn is a [`Noise`].
 
-use serde::{Deserialize, Serialize};
+mod epsilon;
+mod kind;
+mod orthogonal;
+mod plan;
+mod product;
+mod sum;
 
-use crate::params::Layout;
-use crate::schedule::perturbation_seed;
-use crate::{Seed, noise};
+pub use epsilon::{Factors, Perturbation};
+pub use kind::{MOST_RANK, Noise, TermCost};
+pub use product::add_outer_products;
+pub use sum::weighted_sum;
 
 /// Values of theta handled at once: ε (f32) and the sum (f64) of a block fit the first-level cache.
 const BLOCK: usize = 1024;
-
-/// How a perturbation is drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Noise {
-    /// Every entry of theta independent and standard normal.
-    #[default]
-    Dense,
-}
 
 /// One perturbation of a run and its weight in a sum.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,26 +37,4 @@ pub struct Term {
     pub pair: u32,
     /// Factor of ε.
     pub weight: f64,
-}
-
-/// Adds `Σ weight · ε` to `sum`, which is as long as theta; in f64, terms in order.
-pub fn weighted_sum(noise: Noise, layout: &Layout, run: Seed, terms: &[Term], sum: &mut [f64]) {
-    debug_assert_eq!(sum.len(), layout.size(), "a sum of perturbations is as long as theta");
-    match noise {
-        Noise::Dense => dense_sum(run, terms, sum),
-    }
-}
-
-fn dense_sum(run: Seed, terms: &[Term], sum: &mut [f64]) {
-    let mut epsilon = [0.0; BLOCK];
-    for (index, sum) in sum.chunks_mut(BLOCK).enumerate() {
-        let first = (index * BLOCK) as u64;
-        let epsilon = &mut epsilon[..sum.len()];
-        for term in terms {
-            noise::normals(perturbation_seed(run, term.outer_step, term.slot, term.pair), first, epsilon);
-            for (sum, &epsilon) in sum.iter_mut().zip(&*epsilon) {
-                *sum += term.weight * f64::from(epsilon);
-            }
-        }
-    }
 }

@@ -25,9 +25,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::estimator::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss, PairReport, full_es, windowed};
 use crate::inner_loop::InnerLoop;
 use crate::learned::LearnedOptimizer;
-use crate::noise;
 use crate::optimizer::{OptState, Optimizer};
-use crate::schedule::{Trajectory, Window, perturbation_seed, task_seed};
+use crate::perturbation::Perturbation;
+use crate::schedule::{Trajectory, Window, task_seed};
 use crate::task::TaskFamily;
 use crate::{Error, Result, Seed, Theta};
 
@@ -215,9 +215,9 @@ fn count(diverged: &[bool]) -> u32 {
 impl<'a> UnrollContext<'a> {
     /// The optimizer of lanes `theta + sigma ε` and `theta − sigma ε`, with the pair's ε of `step`.
     fn perturbed(&self, theta: &Theta, pair: PairId, step: u64) -> Result<Box<dyn Optimizer>> {
-        let mut epsilon = vec![0.0; theta.values().len()];
-        noise::normals(perturbation_seed(self.run, step, pair.slot, pair.pair), 0, &mut epsilon);
-        self.optimizer.bind(theta.antithetic(self.estimator.sigma, &epsilon)?)
+        let EstimatorConfig { noise, sigma, .. } = *self.estimator;
+        let epsilon = Perturbation::new(self.run, noise, theta.layout(), step, pair.slot, pair.pair)?;
+        self.optimizer.bind_perturbed(theta, &epsilon, sigma)
     }
 
     fn family(&self, trajectory: &Trajectory) -> Result<&'a dyn TaskFamily> {

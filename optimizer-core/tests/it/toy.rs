@@ -262,3 +262,125 @@ impl Optimizer for Adding {
         Ok(state)
     }
 }
+
+/// A meta-loss that is a known function of theta: parameters are theta, and the loss of the first step is
+/// `Σ c x + ½ curvature Σ h x²`, with c and h from the place of each value.
+#[derive(Debug)]
+pub(crate) struct Exposed {
+    theta: Arc<Layout>,
+    params: Arc<Layout>,
+    curvature: f64,
+}
+
+impl Exposed {
+    pub(crate) fn new(tensors: &[(&str, &[usize])], curvature: f64) -> Self {
+        let theta = tensors.iter().map(|&(name, shape)| TensorSpec::new(name, shape)).collect();
+        let theta = Layout::new(theta).unwrap();
+        let params = Layout::new(vec![TensorSpec::new("x", [theta.size()])]).unwrap();
+        Self { theta, params, curvature }
+    }
+
+    pub(crate) fn theta(&self, seed: u64) -> Theta {
+        let mut draws = Draws::new(Seed::new(seed));
+        Theta::new(&self.theta, 1, (0..self.theta.size()).map(|_| draws.normal()).collect()).unwrap()
+    }
+
+    /// Slope and curvature of one value.
+    fn shape(&self, index: usize) -> (f64, f64) {
+        ((index as f64 * 1.7).sin(), self.curvature * (1.0 + (index % 3) as f64))
+    }
+
+    /// The gradient at theta.
+    pub(crate) fn gradient(&self, theta: &Theta) -> Vec<f64> {
+        let slope = |(index, x): (usize, &f32)| {
+            let (c, h) = self.shape(index);
+            c + h * f64::from(*x)
+        };
+        theta.values().iter().enumerate().map(slope).collect()
+    }
+
+    fn loss(&self, x: &[f32]) -> f64 {
+        let term = |(index, x): (usize, &f32)| {
+            let ((c, h), x) = (self.shape(index), f64::from(*x));
+            c * x + 0.5 * h * x * x
+        };
+        x.iter().enumerate().map(term).sum()
+    }
+}
+
+impl TaskFamily for Exposed {
+    fn name(&self) -> &'static str {
+        "exposed"
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.params
+    }
+
+    fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>> {
+        Ok(Box::new(ExposedLanes { family: self, lanes: seeds.len() }))
+    }
+
+    fn normalise(&self, loss: f64) -> f64 {
+        if loss.is_finite() { loss } else { 0.0 }
+    }
+}
+
+struct ExposedLanes<'a> {
+    family: &'a Exposed,
+    lanes: usize,
+}
+
+impl TaskLanes for ExposedLanes<'_> {
+    fn init_params(&mut self) -> Result<Params> {
+        Ok(Params::zeros(&self.family.params, self.lanes))
+    }
+
+    fn loss_and_grads(&mut self, params: &Params, _: u64) -> Result<(Vec<f32>, Params)> {
+        let losses = (0..params.lanes()).map(|lane| self.family.loss(params.lane(0, lane)) as f32).collect();
+        Ok((losses, Params::zeros(&self.family.params, self.lanes)))
+    }
+
+    fn evaluate(&mut self, _: &Params, _: Split, _: u64) -> Result<Vec<Evaluation>> {
+        Err(Error::Task { family: "exposed".into(), reason: "has no data to evaluate on".into() })
+    }
+}
+
+impl LearnedOptimizer for Exposed {
+    fn config(&self) -> Option<LearnedOptimizerConfig> {
+        None
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.theta
+    }
+
+    fn init_theta(&self, seed: Seed) -> Theta {
+        self.theta(seed.value())
+    }
+
+    fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
+        Ok(Box::new(Exposing(theta)))
+    }
+}
+
+#[derive(Debug)]
+struct Exposing(Theta);
+
+impl Optimizer for Exposing {
+    fn name(&self) -> &'static str {
+        "exposing"
+    }
+
+    fn init(&self, mut params: Params, horizon: &[u32]) -> Result<OptState> {
+        for lane in 0..params.lanes() {
+            params.lane_mut(0, lane).copy_from_slice(self.0.lane(lane % self.0.lanes()));
+        }
+        OptState::new(params, horizon, vec![])
+    }
+
+    fn update(&self, state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
+        state.check_gradients(grads, losses)?;
+        Ok(state)
+    }
+}

@@ -5,6 +5,7 @@ use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss};
 use paceline_optimizer_core::optimizer::Schedule;
 use paceline_optimizer_core::outer::{OuterConfig, Report, ThetaOptimizer};
+use paceline_optimizer_core::perturbation::Noise;
 use paceline_optimizer_core::schedule::HorizonSchedule;
 use serde::de::DeserializeOwned;
 
@@ -81,7 +82,9 @@ impl TryFrom<pb::Estimator> for Wire<EstimatorConfig> {
             pb::LossFrom::OuterValid => LossFrom::OuterValid,
         };
         let horizon = nested::<_, Wire<_>>(estimator.horizon, "horizon")?.0;
+        let noise = optional::<_, Wire<_>>(estimator.noise, "noise")?.map_or(Noise::Dense, |Wire(noise)| noise);
         Ok(Self(EstimatorConfig {
+            noise,
             loss_from,
             initial_offset: estimator.initial_offset,
             clip_delta: estimator.clip_delta,
@@ -139,7 +142,36 @@ impl From<Wire<EstimatorConfig>> for pb::Estimator {
             kind: Some(kind),
             loss_from: loss_from.into(),
             initial_offset: estimator.initial_offset,
+            noise: Some(Wire(estimator.noise).into()),
         }
+    }
+}
+
+impl TryFrom<pb::Noise> for Wire<Noise> {
+    type Error = ProtocolError;
+
+    fn try_from(noise: pb::Noise) -> Converted<Self> {
+        let (noise, rank) = match known(noise.kind, "kind")? {
+            pb::NoiseKind::Unspecified => return Err(unspecified("kind")),
+            pb::NoiseKind::LowRank => return Ok(Self(Noise::LowRank { rank: noise.rank })),
+            pb::NoiseKind::Dense => (Noise::Dense, noise.rank),
+            pb::NoiseKind::Orthogonal => (Noise::Orthogonal, noise.rank),
+        };
+        match rank {
+            0 => Ok(Self(noise)),
+            got => Err(ProtocolError::invalid("rank", format!("is 0 with this kind of noise, got {got}"))),
+        }
+    }
+}
+
+impl From<Wire<Noise>> for pb::Noise {
+    fn from(Wire(noise): Wire<Noise>) -> Self {
+        let (kind, rank) = match noise {
+            Noise::Dense => (pb::NoiseKind::Dense, 0),
+            Noise::Orthogonal => (pb::NoiseKind::Orthogonal, 0),
+            Noise::LowRank { rank } => (pb::NoiseKind::LowRank, rank),
+        };
+        Self { kind: kind.into(), rank }
     }
 }
 

@@ -7,6 +7,7 @@ use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, LossFro
 use paceline_optimizer_core::learned::LearnedOptimizerConfig;
 use paceline_optimizer_core::optimizer::Schedule;
 use paceline_optimizer_core::outer::{OuterConfig, Report, ThetaOptimizer, Variance};
+use paceline_optimizer_core::perturbation::Noise;
 use paceline_optimizer_core::schedule::{HorizonSchedule, Trajectory, Window};
 use paceline_optimizer_core::{Seed, ThetaHash};
 use proptest::collection::vec;
@@ -95,6 +96,11 @@ fn estimator_kind() -> impl Strategy<Value = EstimatorKind> {
     ]
 }
 
+fn noise() -> impl Strategy<Value = Noise> {
+    let low_rank = any::<u32>().prop_map(|rank| Noise::LowRank { rank });
+    prop_oneof![Just(Noise::Dense), Just(Noise::Orthogonal), low_rank]
+}
+
 fn estimator() -> impl Strategy<Value = EstimatorConfig> {
     let loss_from = prop_oneof![
         Just(LossFrom::TrainingBatch),
@@ -105,8 +111,9 @@ fn estimator() -> impl Strategy<Value = EstimatorConfig> {
     ];
     let sigma = any::<f32>().prop_filter("finite", |sigma| sigma.is_finite());
     let deltas = (option::of(finite()), option::of(finite()));
-    (estimator_kind(), horizon(), sigma, loss_from, any::<u32>(), deltas).prop_map(
-        |(kind, horizon, sigma, loss_from, initial_offset, (clip_delta, sign_delta))| EstimatorConfig {
+    (estimator_kind(), horizon(), sigma, loss_from, any::<u32>(), deltas, noise()).prop_map(
+        |(kind, horizon, sigma, loss_from, initial_offset, (clip_delta, sign_delta), noise)| EstimatorConfig {
+            noise,
             loss_from,
             initial_offset,
             clip_delta,

@@ -1,6 +1,7 @@
 //! Laws of the border: what leaves the model comes back equal, and what never was a model value is refused by name.
 
 use bytes::Bytes;
+use paceline_optimizer_core::perturbation::Noise;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -19,6 +20,13 @@ where
 {
     let bytes = P::from(value).encode_to_vec();
     P::decode(bytes.as_slice()).expect("encoded by the same types").try_into()
+}
+
+#[test]
+fn noise_that_is_left_out_is_dense() {
+    let mut message = pb::RunSpec::from(sample(spec()));
+    message.estimator.as_mut().unwrap().noise = None;
+    assert_eq!(RunSpec::try_from(message).unwrap().estimator.noise, Noise::Dense);
 }
 
 proptest! {
@@ -184,6 +192,18 @@ fn every_wrong_field_is_named() {
             "estimator.full_es.recompute_batches: is 0 with this loss, got 5",
         ),
         (planned(|s| s.estimator.as_mut().unwrap().loss_from = 6), "estimator.loss_from: no value 6 is known"),
+        (
+            planned(|s| s.estimator.as_mut().unwrap().noise = Some(pb::Noise { kind: 4, rank: 0 })),
+            "estimator.noise.kind: no value 4 is known",
+        ),
+        (
+            planned(|s| s.estimator.as_mut().unwrap().noise = Some(pb::Noise { kind: 0, rank: 0 })),
+            "estimator.noise.kind: is required",
+        ),
+        (
+            planned(|s| s.estimator.as_mut().unwrap().noise = Some(pb::Noise { kind: 1, rank: 2 })),
+            "estimator.noise.rank: is 0 with this kind of noise, got 2",
+        ),
         (
             planned(|s| {
                 let scheduled = pb::ScheduledLength { length_json: "[]".into(), deviation: 0.0 };

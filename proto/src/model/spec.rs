@@ -3,7 +3,7 @@
 use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::estimator::EstimatorConfig;
 use paceline_optimizer_core::learned::LearnedOptimizerConfig;
-use paceline_optimizer_core::outer::OuterConfig;
+use paceline_optimizer_core::outer::{OuterConfig, ResultForm};
 use serde::{Deserialize, Serialize};
 
 /// Everything that decides a run's result: equal specs end with equal bits.
@@ -28,6 +28,16 @@ pub struct RunSpec {
     /// How the result is compared with tuned baselines.
     #[serde(default)]
     pub evaluation: EvaluationSpec,
+}
+
+impl RunSpec {
+    /// How results of this run travel, and why.
+    ///
+    /// # Errors
+    /// [`paceline_optimizer_core::Error::Setting`] if the learned optimizer cannot be built.
+    pub fn result_form(&self) -> paceline_optimizer_core::Result<ResultForm> {
+        Ok(ResultForm::of(&self.outer, &self.estimator, self.optimizer.build()?.layout()))
+    }
 }
 
 /// One family in the mixture.

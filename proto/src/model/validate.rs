@@ -4,9 +4,11 @@
 //! All faults are found in one go, each with the field's path as written in a recipe, so that nobody mends a recipe one
 //! refusal at a time.
 
+use std::sync::Arc;
+
 use paceline_optimizer_core::Error;
 use paceline_optimizer_core::estimator::EstimatorConfig;
-use paceline_optimizer_core::outer::OuterConfig;
+use paceline_optimizer_core::outer::{MOST_DENSE_VALUES, OuterConfig, ResultForm};
 
 use super::{RunSpec, TaskSpec};
 use crate::convert::{MAX_PAIRS, MAX_SLOTS, MAX_TASKS, MAX_VECTOR_BYTES};
@@ -18,6 +20,9 @@ const MAX_FAMILY: usize = 64;
 const MAX_EVALUATION_STEPS: usize = 10_000_000;
 /// Most task instances a family in an evaluation.
 const MAX_EVALUATION_SEEDS: usize = 10_000;
+
+/// What `optimizer-core` takes for the longest dense result is what travels.
+const _: () = assert!(MOST_DENSE_VALUES * size_of::<f32>() == MAX_VECTOR_BYTES);
 
 /// Faults found so far.
 #[derive(Default)]
@@ -73,14 +78,16 @@ impl RunSpec {
         let mut faults = Faults::default();
         name(&mut faults, &self.name);
         let optimizer = self.optimizer.build();
-        let theta_size = optimizer.as_ref().ok().map(|optimizer| optimizer.layout().size());
+        let layout = optimizer.as_ref().ok().map(|optimizer| Arc::clone(optimizer.layout()));
         faults.last_word("optimizer", optimizer.map(|_| ()));
         estimator(&mut faults, &self.estimator);
         faults.last_word("estimator", self.estimator.validate());
         outer(&mut faults, &self.outer);
         faults.last_word("outer", self.outer.validate());
-        if let Some(theta_size) = theta_size {
-            report(&mut faults, &self.outer, theta_size);
+        if let Some(layout) = layout {
+            let pairs = self.estimator.noise.check_pairs(self.outer.pairs_per_slot, layout.size());
+            faults.last_word("outer.pairs_per_slot", pairs);
+            report(&mut faults, &ResultForm::of(&self.outer, &self.estimator, &layout), layout.size());
         }
         tasks(&mut faults, &self.tasks);
         faults.at_least_one(self.checkpoint.every, "checkpoint.every");
@@ -147,12 +154,11 @@ fn outer(faults: &mut Faults, outer: &OuterConfig) {
 }
 
 /// A dense result is one message, and theta may be larger than a message.
-fn report(faults: &mut Faults, outer: &OuterConfig, theta_size: usize) {
-    let dense = outer.report.is_dense(outer.pairs_per_slot, theta_size);
-    if dense && theta_size > MAX_VECTOR_BYTES / 4 {
-        let most = MAX_VECTOR_BYTES / 4;
+fn report(faults: &mut Faults, form: &ResultForm, theta_size: usize) {
+    if form.dense && form.too_long {
         let reason = format!(
-            "must be auto or seed_coded: a dense result has at most {most} values, theta of this optimizer has {theta_size}"
+            "must be auto or seed_coded: a dense result has at most {MOST_DENSE_VALUES} values, theta of this optimizer \
+             has {theta_size}"
         );
         faults.add("outer.report", reason);
     }

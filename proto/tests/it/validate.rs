@@ -1,6 +1,7 @@
 //! A spec is judged whole: every fault is named, and only faults are.
 
 use paceline_optimizer_core::outer::Report;
+use paceline_optimizer_core::perturbation::Noise;
 use paceline_proto::model::RunSpec;
 
 const VALID: &str = r#"{
@@ -75,6 +76,18 @@ fn each_fault_is_named() {
     ] {
         assert_eq!(fields(&spec(path, value.clone())), [field], "{path} = {value}");
     }
+}
+
+#[test]
+fn noise_is_checked_against_itself_and_theta() {
+    let mut spec: RunSpec = serde_json::from_str(VALID).unwrap();
+    spec.estimator.noise = Noise::LowRank { rank: 65 };
+    assert_eq!(fields(&spec), ["estimator.noise.rank"]);
+    // Adam's theta has four values, so four pairs can be orthogonal.
+    spec.estimator.noise = Noise::Orthogonal;
+    assert_eq!(spec.validate(), Ok(()));
+    spec.outer.pairs_per_slot = 5;
+    assert_eq!(fields(&spec), ["outer.pairs_per_slot"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use paceline_optimizer_core::estimator::{EstimatorKind, PairReport};
 use paceline_optimizer_core::learned::LearnedOptimizer;
-use paceline_optimizer_core::outer::slot_gradient;
+use paceline_optimizer_core::outer::{ResultForm, slot_gradient};
 use paceline_optimizer_core::schedule::Window;
 use paceline_optimizer_core::unroll::{
     PairId, PairOutcome, Particle, UnrollContext, full_es_pair, replay_pair, window_pair,
@@ -231,8 +231,8 @@ impl Engine {
     }
 
     async fn body(&self, work: &SlotWork, reports: Vec<PairReport>) -> Result<ResultBody, ComputeError> {
-        let outer = &work.spec.outer;
-        if !outer.report.is_dense(outer.pairs_per_slot, work.optimizer.layout().size()) {
+        let RunSpec { outer, estimator, .. } = &*work.spec;
+        if !ResultForm::of(outer, estimator, work.optimizer.layout()).dense {
             return Ok(ResultBody::SeedCoded(SeedCoded { pairs: reports }));
         }
         let work = work.clone();

@@ -7,9 +7,10 @@ use std::time::Duration;
 use paceline_coordinator::{Config as CoordinatorConfig, serve};
 use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss};
-use paceline_optimizer_core::learned::LearnedOptimizerConfig;
+use paceline_optimizer_core::learned::{HyperV2Config, LearnedOptimizerConfig};
 use paceline_optimizer_core::optimizer::Schedule;
 use paceline_optimizer_core::outer::{OuterConfig, Report, ThetaOptimizer};
+use paceline_optimizer_core::perturbation::Noise;
 use paceline_optimizer_core::schedule::HorizonSchedule;
 use paceline_proto::client::{RunClient, endpoint};
 use paceline_proto::model::{CheckpointPolicy, EvaluationSpec, RunId, RunSpec, RunState, RunStatus, TaskSpec};
@@ -50,6 +51,15 @@ fn spec(kind: EstimatorKind, report: Report, steps: u64) -> RunSpec {
 
 fn pes() -> RunSpec {
     spec(EstimatorKind::Pes { window: 3 }, Report::SeedCoded, STEPS)
+}
+
+/// A hypernetwork whose matrices both lanes of a pair share.
+fn low_rank() -> RunSpec {
+    let config = HyperV2Config { lstm_hidden_size: 6, param_inits: 8, ..HyperV2Config::default() };
+    let mut spec = spec(EstimatorKind::Pes { window: 3 }, Report::SeedCoded, 8);
+    spec.optimizer = LearnedOptimizerConfig::HyperV2(config);
+    spec.estimator.noise = Noise::LowRank { rank: 1 };
+    spec
 }
 
 /// Something of ours that runs until told to stop.
@@ -144,9 +154,13 @@ async fn one_worker_and_two_end_with_the_same_theta() {
         },
         ..staggered.estimator
     };
+    let mut orthogonal = spec(full_es, Report::Dense, 3);
+    orthogonal.estimator.noise = Noise::Orthogonal;
     for spec in [
         pes(),
         spec(full_es, Report::Dense, 3),
+        low_rank(),
+        orthogonal,
         seeds(EstimatorKind::Nres { window: 3 }),
         seeds(EstimatorKind::TruncatedEs { window: 3 }),
         staggered,

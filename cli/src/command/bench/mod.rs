@@ -5,11 +5,14 @@ use crate::console::Console;
 use crate::failure::Failure;
 
 mod estimators;
+mod fold;
+mod rates;
 mod regression;
 
 /// `paceline bench …`.
 pub(super) fn bench(command: &BenchCommand, console: Console) -> Result<(), Failure> {
     match command {
         BenchCommand::Estimators(arguments) => estimators::estimators(arguments, console),
+        BenchCommand::Fold(arguments) => fold::fold(arguments, console),
     }
 }

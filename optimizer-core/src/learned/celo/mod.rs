@@ -21,14 +21,16 @@ use serde::{Deserialize, Serialize};
 use super::accumulators::Decays;
 use super::bank::NetworkShape;
 use super::course::COURSE_FEATURES;
-use super::hyper_theta::HyperShape;
+use super::hyper_theta::{HyperShape, LAYERS};
 use super::initial::InitialTheta;
 use super::inputs::InputGroups;
+use super::lane_theta::LaneTheta;
 use super::network::Activation;
 use super::step::StepSettings;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_range, check_theta};
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
+use crate::perturbation::Perturbation;
 use crate::{Result, Seed, Theta};
 
 mod update;
@@ -297,6 +299,13 @@ impl LearnedOptimizer for Celo {
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), &theta)?;
+        Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), LaneTheta::new(theta))))
+    }
+
+    /// Under low-rank noise the lanes share the unperturbed matrices of the LSTM and its heads.
+    fn bind_perturbed(&self, theta: &Theta, epsilon: &Perturbation, sigma: f32) -> Result<Box<dyn Optimizer>> {
+        check_theta(self.layout(), theta)?;
+        let theta = LaneTheta::perturbed(theta, epsilon, sigma, LAYERS)?;
         Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta)))
     }
 }

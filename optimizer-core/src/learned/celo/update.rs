@@ -10,17 +10,19 @@
 
 use super::{CeloConfig, TrainPhase};
 use crate::learned::accumulators::{Decays, TensorPlan, check_slots, clip_gradient, new_slots, plans};
-use crate::learned::bank::Bank;
+use crate::learned::bank::{Bank, combine};
 use crate::learned::channels::{CLIPPED, Channels, Guards, InputRows};
-use crate::learned::course::{self, Course};
+use crate::learned::course;
 use crate::learned::float::{exact_exp, maximum};
 use crate::learned::hyper_theta::{HyperShape, OWN_SLOTS};
 use crate::learned::hypernetwork::Advice;
+use crate::learned::lane_theta::LaneTheta;
+use crate::learned::lstm::LstmState;
 use crate::learned::network::apply;
-use crate::learned::{check_horizons, check_lanes, lane_of};
+use crate::learned::{check_horizons, check_lanes};
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::Params;
-use crate::{Result, Theta, ThetaHash};
+use crate::{Result, ThetaHash};
 
 /// Celo with a theta.
 #[derive(Debug)]
@@ -30,38 +32,48 @@ pub(super) struct Bound {
     decays: Decays,
     /// Where the channels stand among the inputs of the networks.
     rows: InputRows<CLIPPED>,
-    theta: Theta,
+    theta: LaneTheta,
     /// One a theta lane.
     banks: Vec<Bank>,
 }
 
 impl Bound {
     /// `shape` is that of `config`, and `theta` has been checked against it.
-    pub(super) fn new(config: CeloConfig, shape: HyperShape, theta: Theta) -> Self {
+    pub(super) fn new(config: CeloConfig, shape: HyperShape, theta: LaneTheta) -> Self {
         let (decays, rows) = (config.decays(), shape.network.inputs.rows());
         let banks = shape.banks(&theta);
         Self { config, shape, decays, rows, theta, banks }
     }
 
-    /// Asks the LSTM, of which there is one row.
-    fn advise(&self, state: &OptState, lane: usize, course: Course) -> Advice {
-        let features: Vec<f32> = course.into_iter().chain(self.config.validation()).collect();
+    /// The losses enter their lanes' buffers; then the LSTM is asked, which has one row a lane.
+    fn advise(&self, state: &mut OptState, losses: &[f32]) -> Advice {
+        let first_own = state.slots.len() - OWN_SLOTS;
+        let mut features = Vec::with_capacity(losses.len() * self.shape.features);
+        for (lane, &loss) in losses.iter().enumerate() {
+            let loss = if self.config.constant_loss { 1.0 } else { loss };
+            let (step, horizon) = (state.step[lane], state.horizon[lane]);
+            features.extend(course::enter(&mut state.slots[first_own..], lane, step, horizon, loss));
+            features.extend(self.config.validation());
+        }
         let [.., hidden, cell] = &state.slots[..] else { unreachable!("checked to be five slots") };
-        let hypernetwork = self.shape.hypernetwork(&self.theta, lane_of(self.theta.lanes(), lane));
-        hypernetwork.advise(&features, hidden.lane(lane), cell.lane(lane))
+        self.shape.hypernetwork(&self.theta).advise(losses.len(), &features, &hidden.values, &cell.values)
     }
 
-    fn update_lane(&self, state: &mut OptState, plans: &[TensorPlan], grads: &Params, lane: usize, loss: f32) {
-        let loss = if self.config.constant_loss { 1.0 } else { loss };
-        let first_own = state.slots.len() - OWN_SLOTS;
-        let course = course::enter(&mut state.slots[first_own..], lane, state.step[lane], state.horizon[lane], loss);
-        let advice = self.advise(state, lane, course);
+    /// Moves the parameters of one lane, with the weights of its network and what its rate is advised to be.
+    fn move_lane(
+        &self,
+        state: &mut OptState,
+        plans: &[TensorPlan],
+        grads: &Params,
+        lane: usize,
+        weights: &[f32],
+        rate: f32,
+    ) {
         let rate = match self.config.train_phase {
             TrainPhase::Network => 1.0,
-            TrainPhase::Scheduler => 0.1 * exact_exp(advice.rate[0]),
+            TrainPhase::Scheduler => 0.1 * exact_exp(rate),
         };
-        let weights = self.banks[lane_of(self.theta.lanes(), lane)].combine(&softmax(&advice.control), 1.0);
-        let network = self.shape.network.network(&weights);
+        let network = self.shape.network.network(weights);
         let step = self.config.step();
         let mut clipped = Vec::new();
         for (index, plan) in plans.iter().enumerate() {
@@ -72,10 +84,14 @@ impl Bound {
             let channels = Channels::new(&clipped, &accumulators, Guards::HYPER_V2);
             apply(p, &channels, &self.rows, &network, step.rule(rate, p));
         }
+    }
+
+    /// The LSTM's next state enters its slots.
+    fn store(&self, state: &mut OptState, next: &LstmState) {
         let keep = 1.0 - self.config.rnn_state_decay;
         let [.., hidden, cell] = &mut state.slots[..] else { unreachable!("checked to be five slots") };
-        for (stored, next) in [(hidden, &advice.state.hidden), (cell, &advice.state.cell)] {
-            for (stored, next) in stored.lane_mut(lane).iter_mut().zip(next) {
+        for (stored, next) in [(hidden, &next.hidden), (cell, &next.cell)] {
+            for (stored, next) in stored.values.iter_mut().zip(next) {
                 *stored = next * keep;
             }
         }
@@ -116,9 +132,17 @@ impl Optimizer for Bound {
         check_lanes(self.theta.lanes(), state.lanes())?;
         let plans = plans(grads.layout());
         check_slots(&state, &plans, &self.shape.slot_sizes(1))?;
-        for (lane, &loss) in losses.iter().enumerate() {
-            self.update_lane(&mut state, &plans, grads, lane, loss);
+        if losses.is_empty() {
+            return Ok(state);
         }
+        let advice = self.advise(&mut state, losses);
+        let control: Vec<f32> = advice.control.chunks_exact(self.shape.banks).flat_map(softmax).collect();
+        let weights = combine(&self.banks, &control, 1.0);
+        let of_lanes = weights.chunks_exact(weights.len() / losses.len());
+        for (lane, (weights, &rate)) in of_lanes.zip(&advice.rate).enumerate() {
+            self.move_lane(&mut state, &plans, grads, lane, weights, rate);
+        }
+        self.store(&mut state, &advice.state);
         state.count_step();
         Ok(state)
     }

@@ -19,14 +19,16 @@ use serde::{Deserialize, Serialize};
 
 use super::accumulators::Decays;
 use super::bank::NetworkShape;
-use super::hyper_theta::HyperShape;
+use super::hyper_theta::{HyperShape, LAYERS};
 use super::initial::InitialTheta;
 use super::inputs::InputGroups;
+use super::lane_theta::LaneTheta;
 use super::network::Activation;
 use super::step::StepSettings;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta};
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
+use crate::perturbation::Perturbation;
 use crate::{Result, Seed, Theta};
 
 mod tensor_features;
@@ -268,6 +270,13 @@ impl LearnedOptimizer for HyperV2 {
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), &theta)?;
+        Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), LaneTheta::new(theta))))
+    }
+
+    /// Under low-rank noise the lanes share the unperturbed matrices of the hypernetwork.
+    fn bind_perturbed(&self, theta: &Theta, epsilon: &Perturbation, sigma: f32) -> Result<Box<dyn Optimizer>> {
+        check_theta(self.layout(), theta)?;
+        let theta = LaneTheta::perturbed(theta, epsilon, sigma, LAYERS)?;
         Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta)))
     }
 }

@@ -1,24 +1,33 @@
 //! HyperV2 with a theta: its state and one update.
 //!
+//! ```text
+//!  lane 0  features ┐                                ┌ control, rate ─► lane 0  bank ─► networks ─► p
+//!  lane 1  features ┴─► hypernetwork, all rows in one ┴ control, rate ─► lane 1  bank ─► networks ─► p
+//! ```
+//!
 //! Slots: the accumulators of every tensor, then five of its own, each a lane:
 //!
 //! ```text
 //!  loss/decays [10]   loss/means [10]   loss/running_min [10]   lstm/hidden [tensors, H]   lstm/cell [tensors, H]
 //! ```
 
+use std::sync::Arc;
+
 use super::HyperV2Config;
 use super::tensor_features::{self, SharedFeatures};
 use crate::learned::accumulators::{Decays, TensorPlan, check_slots, clip_gradient, new_slots, plans};
-use crate::learned::bank::Bank;
+use crate::learned::bank::{Bank, combine};
 use crate::learned::channels::{CLIPPED, Channels, Guards, InputRows};
 use crate::learned::course;
 use crate::learned::hyper_theta::{HyperShape, OWN_SLOTS};
 use crate::learned::hypernetwork::Advice;
+use crate::learned::lane_theta::LaneTheta;
+use crate::learned::lstm::LstmState;
 use crate::learned::network::apply;
-use crate::learned::{check_horizons, check_lanes, lane_of};
+use crate::learned::{check_horizons, check_lanes};
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::Params;
-use crate::{Result, Theta, ThetaHash};
+use crate::{Result, ThetaHash};
 
 /// HyperV2 with a theta.
 #[derive(Debug)]
@@ -28,56 +37,69 @@ pub(super) struct Bound {
     decays: Decays,
     /// Where the channels stand among the inputs of the networks.
     rows: InputRows<CLIPPED>,
-    theta: Theta,
+    theta: LaneTheta,
     /// One a theta lane.
     banks: Vec<Bank>,
 }
 
 impl Bound {
     /// `shape` is that of `config`, and `theta` has been checked against it.
-    pub(super) fn new(config: HyperV2Config, shape: HyperShape, theta: Theta) -> Self {
+    pub(super) fn new(config: HyperV2Config, shape: HyperShape, theta: LaneTheta) -> Self {
         let (decays, rows) = (config.decays(), shape.network.inputs.rows());
         let banks = shape.banks(&theta);
         Self { config, shape, decays, rows, theta, banks }
     }
 
-    /// Asks the hypernetwork about all tensors of a lane, from parameters and accumulators as they are before the step.
-    fn advise(&self, state: &OptState, plans: &[TensorPlan], lane: usize, shared: &SharedFeatures) -> Advice {
-        let layout = state.params.layout();
-        let mut features = Vec::with_capacity(plans.len() * self.shape.features);
-        for (index, (plan, tensor)) in plans.iter().zip(layout.tensors()).enumerate() {
-            let (m, rms) = plan.moments(&state.slots, lane);
-            tensor_features::append(&mut features, shared, tensor.shape(), state.params.lane(index, lane), m, rms);
+    /// The losses enter their lanes' buffers; then the hypernetwork is asked about all tensors of all lanes, from
+    /// parameters and accumulators as they are before the step.
+    fn advise(&self, state: &mut OptState, plans: &[TensorPlan], losses: &[f32]) -> Advice {
+        let layout = Arc::clone(state.params.layout());
+        let first_own = state.slots.len() - OWN_SLOTS;
+        let mut features = Vec::with_capacity(losses.len() * plans.len() * self.shape.features);
+        for (lane, &loss) in losses.iter().enumerate() {
+            let loss = if self.config.constant_loss { 1.0 } else { loss };
+            let (step, horizon) = (state.step[lane], state.horizon[lane]);
+            let course = course::enter(&mut state.slots[first_own..], lane, step, horizon, loss);
+            let shared = SharedFeatures { course, validation: self.config.validation() };
+            for (index, (plan, tensor)) in plans.iter().zip(layout.tensors()).enumerate() {
+                let (m, rms) = plan.moments(&state.slots, lane);
+                let p = state.params.lane(index, lane);
+                tensor_features::append(&mut features, &shared, tensor.shape(), p, m, rms);
+            }
         }
         let [.., hidden, cell] = &state.slots[..] else { unreachable!("checked to be five slots") };
-        let theta_lane = lane_of(self.theta.lanes(), lane);
-        self.shape.hypernetwork(&self.theta, theta_lane).advise(&features, hidden.lane(lane), cell.lane(lane))
+        self.shape.hypernetwork(&self.theta).advise(losses.len(), &features, &hidden.values, &cell.values)
     }
 
-    fn update_lane(&self, state: &mut OptState, plans: &[TensorPlan], grads: &Params, lane: usize, loss: f32) {
-        let (step, horizon) = (state.step[lane], state.horizon[lane]);
-        let first_own = state.slots.len() - OWN_SLOTS;
-        let loss = if self.config.constant_loss { 1.0 } else { loss };
-        let course = course::enter(&mut state.slots[first_own..], lane, step, horizon, loss);
-        let shared = SharedFeatures { course, validation: self.config.validation() };
-        let advice = self.advise(state, plans, lane, &shared);
-        let bank = &self.banks[lane_of(self.theta.lanes(), lane)];
-        let weights = bank.combine(&advice.control, self.config.ff_mult);
+    /// Moves the parameters of one lane, with its tensors' networks `[tensors, weights]` and rates `[tensors]`.
+    fn move_lane(
+        &self,
+        state: &mut OptState,
+        plans: &[TensorPlan],
+        grads: &Params,
+        lane: usize,
+        weights: &[f32],
+        rates: &[f32],
+    ) {
         let mut clipped = Vec::new();
-        for (index, (plan, weights)) in plans.iter().zip(weights.chunks_exact(weights.len() / plans.len())).enumerate()
-        {
+        let of_tensors = weights.chunks_exact(weights.len() / plans.len()).zip(rates);
+        for (index, (plan, (weights, &rate))) in plans.iter().zip(of_tensors).enumerate() {
             clip_gradient(&mut clipped, grads.lane(index, lane));
             let p = state.params.lane_mut(index, lane);
-            let rule = self.config.step().rule(advice.rate[index], p);
+            let rule = self.config.step().rule(rate, p);
             let mut accumulators = plan.accumulators(&mut state.slots, lane);
             accumulators.update(&clipped, &self.decays);
             let channels = Channels::new(&clipped, &accumulators, Guards::HYPER_V2);
             apply(p, &channels, &self.rows, &self.shape.network.network(weights), rule);
         }
+    }
+
+    /// The LSTM's next state enters its slots.
+    fn store(&self, state: &mut OptState, next: &LstmState) {
         let keep = 1.0 - self.config.rnn_state_decay;
         let [.., hidden, cell] = &mut state.slots[..] else { unreachable!("checked to be five slots") };
-        for (stored, next) in [(hidden, &advice.state.hidden), (cell, &advice.state.cell)] {
-            for (stored, next) in stored.lane_mut(lane).iter_mut().zip(next) {
+        for (stored, next) in [(hidden, &next.hidden), (cell, &next.cell)] {
+            for (stored, next) in stored.values.iter_mut().zip(next) {
                 let next = if self.config.use_bugged_next_lstm_state { *stored } else { *next };
                 *stored = next * keep;
             }
@@ -109,13 +131,17 @@ impl Optimizer for Bound {
         check_lanes(self.theta.lanes(), state.lanes())?;
         let plans = plans(grads.layout());
         check_slots(&state, &plans, &self.shape.slot_sizes(plans.len()))?;
-        if plans.is_empty() {
+        if plans.is_empty() || losses.is_empty() {
             state.count_step();
             return Ok(state);
         }
-        for (lane, &loss) in losses.iter().enumerate() {
-            self.update_lane(&mut state, &plans, grads, lane, loss);
+        let advice = self.advise(&mut state, &plans, losses);
+        let weights = combine(&self.banks, &advice.control, self.config.ff_mult);
+        let of_lanes = weights.chunks_exact(weights.len() / losses.len());
+        for (lane, (weights, rates)) in of_lanes.zip(advice.rate.chunks_exact(plans.len())).enumerate() {
+            self.move_lane(&mut state, &plans, grads, lane, weights, rates);
         }
+        self.store(&mut state, &advice.state);
         state.count_step();
         Ok(state)
     }
