@@ -200,11 +200,13 @@ impl Checkpoint {
 impl Document {
     /// The checkpoint of this metadata and these tensors, once everything fits.
     fn open(self, file: &TensorFile<'_>) -> Result<Checkpoint> {
-        let Self { conventions, counters, meta, theta_hash } = self;
+        let Self { conventions, counters, mut meta, theta_hash } = self;
         if !(OLDEST..=FORMAT).contains(&meta.format) {
             let format = meta.format;
             return Err(damaged(format!("format {format} is unknown, this program reads {OLDEST} to {FORMAT}")));
         }
+        // All that an older format holds is part of this one.
+        meta.format = FORMAT;
         if conventions != Conventions::ours() {
             return Err(damaged(format!("conventions {conventions:?} are not ours, {:?}", Conventions::ours())));
         }
