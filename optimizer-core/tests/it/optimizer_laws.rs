@@ -88,7 +88,7 @@ const SHAPES: [(&str, &[usize]); 9] = [
     ("embed", &[6, 3]),
     ("matrix", &[12, 10]),
     ("none", &[0, 4]),
-    ("none_factored", &[4, 5, 0]),
+    ("nothing", &[4, 5, 0]),
     ("scalar", &[]),
     ("square", &[4, 4]),
     ("tall", &[9, 1]),

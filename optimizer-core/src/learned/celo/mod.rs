@@ -263,7 +263,7 @@ impl CeloConfig {
 /// scheduler's, `0.1 e^x`, or 1 in [`TrainPhase::Network`]. It reads the loss and the horizon.
 ///
 /// Theta has the tensors of [`HyperV2`](super::HyperV2), with 18 features in place of 30. Slots: the accumulators of
-/// [`AdafacMlp`](super::AdafacMlp), then `loss/decays`, `loss/means` and `loss/running_min` \[10\], `lstm/hidden` and
+/// [`AdafacMlp`](super::AdafacMlp), then `loss/decays`, `loss/means` and `loss/running_min` \[10\], `loss/iteration` \[2\], `lstm/hidden` and
 /// `lstm/cell` \[1, H\].
 #[derive(Clone, Debug)]
 pub struct Celo {
