@@ -1,4 +1,5 @@
-//! Checkpoints that describe themselves: one safetensors file that any tool can open and only the right bytes load from.
+//! Checkpoints that describe themselves: one safetensors file that any tool can open and only the right bytes load
+//! from.
 //!
 //! ```text
 //!  header   "__metadata__": { "paceline": "{\"digest\":…,\"conventions\":…,\"counters\":…,\"meta\":…,\"theta_hash\":…}" }
@@ -24,7 +25,10 @@ use crate::tensor_file::{self, TensorFile};
 use crate::{Error, Result, Theta, noise, strict_json};
 
 /// Newest format this program reads and the one it writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+
+/// Oldest format this program reads. It knew no variance of a step, and every checkpoint had a recipe.
+const OLDEST: u32 = 1;
 
 /// Key of the metadata in the safetensors header.
 const KEY: &str = "paceline";
@@ -33,9 +37,9 @@ const KEY: &str = "paceline";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointMeta {
-    /// Format version.
+    /// Format version; [`FORMAT`] in everything written now.
     pub format: u32,
-    /// The run that wrote it.
+    /// Name of the run that wrote it.
     pub run: String,
     /// The learned optimizer and its settings.
     pub optimizer: LearnedOptimizerConfig,
@@ -126,12 +130,12 @@ impl Conventions {
 }
 
 impl Checkpoint {
-    /// Deterministic safetensors bytes.
+    /// Deterministic safetensors bytes: equal checkpoints are equal bytes.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the state does not hold together: another format, several lanes, vectors that are not as
-    /// long as theta, numbers that are not finite. [`Error::LayoutMismatch`] if theta is not one of `meta.optimizer`:
-    /// nothing is written that could not be read.
+    /// [`Error::Checkpoint`] if the state does not hold together: another format, several lanes, vectors that are not
+    /// as long as theta, numbers that are not finite. [`Error::Setting`] if `meta.optimizer` has settings out of range,
+    /// [`Error::LayoutMismatch`] if theta is not one of `meta.optimizer`: nothing is written that could not be read.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let optimizer = self.meta.optimizer.build()?;
         if optimizer.layout() != self.state.theta.layout() {
@@ -176,8 +180,8 @@ impl Checkpoint {
     /// Reads and verifies them.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] for damage, saying what differs; [`Error::CheckpointTooNew`]; [`Error::Setting`] if the
-    /// optimizer it names has settings out of range.
+    /// [`Error::Checkpoint`] for damage, saying what differs; [`Error::CheckpointTooNew`] for a format above
+    /// [`FORMAT`]; [`Error::Setting`] if the optimizer it names has settings out of range.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let sealed = Sealed::read(KEY, bytes).map_err(damaged)?;
         let value = strict_json::parse(sealed.unverified()).map_err(|error| damaged(format!("metadata: {error}")))?;
@@ -196,10 +200,13 @@ impl Checkpoint {
 impl Document {
     /// The checkpoint of this metadata and these tensors, once everything fits.
     fn open(self, file: &TensorFile<'_>) -> Result<Checkpoint> {
-        let Self { conventions, counters, meta, theta_hash } = self;
-        if meta.format != FORMAT {
-            return Err(damaged(format!("format {} is unknown, this program reads {FORMAT}", meta.format)));
+        let Self { conventions, counters, mut meta, theta_hash } = self;
+        if !(OLDEST..=FORMAT).contains(&meta.format) {
+            let format = meta.format;
+            return Err(damaged(format!("format {format} is unknown, this program reads {OLDEST} to {FORMAT}")));
         }
+        // All that an older format holds is part of this one.
+        meta.format = FORMAT;
         if conventions != Conventions::ours() {
             return Err(damaged(format!("conventions {conventions:?} are not ours, {:?}", Conventions::ours())));
         }

@@ -21,30 +21,34 @@ use crate::{Error, Result, Seed};
 pub struct Curve {
     /// Inner steps before whose update the test split was evaluated; the last one is the end of training.
     pub steps: Vec<u32>,
-    /// Test loss at those steps.
+    /// Test loss at those steps, in the task's own units; once diverged, the family's ceiling.
     pub test_loss: Vec<f64>,
-    /// Test accuracy at those steps, for classifiers; 0 once diverged.
+    /// Test accuracy at those steps, in `[0, 1]`, for classifiers; 0 once diverged.
     pub test_accuracy: Vec<Option<f64>>,
-    /// Training-batch loss at every inner step.
+    /// Training-batch loss at every inner step, before its update: [`CurveSettings::steps`] values in the task's own
+    /// units; once diverged, the family's ceiling.
     pub train_loss: Vec<f64>,
 }
 
 /// How curves are taken.
 #[derive(Clone, Copy, Debug)]
 pub struct CurveSettings {
-    /// Inner steps.
+    /// Inner steps of a training; at least 1.
     pub steps: u32,
-    /// Inner steps between evaluations.
+    /// Inner steps between evaluations; at least 1.
     pub every: u32,
-    /// Test batches averaged at each evaluation.
+    /// Test batches averaged at each evaluation; at least 1.
     pub batches: u32,
 }
 
-/// Trains one task instance a seed from scratch and records its curve. One lane is trained after another: on a CPU a lane
-/// alone stays in cache, and its numbers do not depend on the others. `optimizer` is bound to one theta lane.
+/// Trains one task instance a seed from scratch and records its curve: `seeds.len()` of them, in order. One lane is
+/// trained after another: on a CPU a lane alone stays in cache, and its numbers do not depend on the others.
+/// `optimizer` is bound to one theta lane.
 ///
 /// # Errors
-/// [`Error::Task`], [`Error::Cancelled`]; [`Error::Setting`] if a setting is 0.
+/// [`Error::Setting`] if a setting is 0; [`Error::Task`] if the task fails, [`Error::Lanes`] if it returns other lanes
+/// than it was given; [`Error::Cancelled`] once `cancelled` is set; and what [`Optimizer::init`] and
+/// [`Optimizer::update`] refuse.
 pub fn curves(
     family: &dyn TaskFamily,
     optimizer: &dyn Optimizer,

@@ -29,7 +29,7 @@ impl TensorSpec {
         Self { name: name.into(), shape: shape.into() }
     }
 
-    /// The name, slash-joined as in checkpoints.
+    /// The name, slash-joined as in checkpoints, for example `layer_0/w`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -96,12 +96,15 @@ impl Layout {
         self.size
     }
 
-    /// Where tensor `index` starts in one lane's flat vector.
+    /// Where tensor `index` starts in one lane's flat vector, in values.
+    ///
+    /// # Panics
+    /// If there is no such tensor.
     pub fn offset(&self, index: usize) -> usize {
         self.offsets[index]
     }
 
-    /// Index of the tensor of this name.
+    /// Index of the tensor of this name; `None` if there is none.
     pub fn index_of(&self, name: &str) -> Option<usize> {
         self.tensors.iter().position(|tensor| tensor.name == name)
     }
@@ -118,6 +121,8 @@ impl fmt::Display for Layout {
 }
 
 /// Values of a [`Layout`] for some lanes, tensor by tensor: `tensors[i]` is `[lanes, shape…]`, row-major.
+///
+/// Tensors and lanes are counted from 0; a method that takes one panics if there is none of that number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params {
     layout: Arc<Layout>,
@@ -126,7 +131,7 @@ pub struct Params {
 }
 
 impl Params {
-    /// All zeros.
+    /// All zeros, `[lanes, shape…]` a tensor.
     pub fn zeros(layout: &Arc<Layout>, lanes: usize) -> Self {
         let tensors = layout.tensors().iter().map(|tensor| vec![0.0; lanes * tensor.size()]).collect();
         Self { layout: Arc::clone(layout), lanes, tensors }
@@ -159,23 +164,23 @@ impl Params {
         self.lanes
     }
 
-    /// Tensor `index`, all lanes.
+    /// Tensor `index`, all lanes: `[lanes, shape…]`.
     pub fn tensor(&self, index: usize) -> &[f32] {
         &self.tensors[index]
     }
 
-    /// Tensor `index`, all lanes, to be written.
+    /// Tensor `index`, all lanes: `[lanes, shape…]`, to be written.
     pub fn tensor_mut(&mut self, index: usize) -> &mut [f32] {
         &mut self.tensors[index]
     }
 
-    /// Tensor `index` of one lane.
+    /// Tensor `index` of one lane: `[shape…]`.
     pub fn lane(&self, index: usize, lane: usize) -> &[f32] {
         let size = self.layout.tensors[index].size();
         &self.tensors[index][lane * size..(lane + 1) * size]
     }
 
-    /// Tensor `index` of one lane, to be written.
+    /// Tensor `index` of one lane: `[shape…]`, to be written.
     pub fn lane_mut(&mut self, index: usize, lane: usize) -> &mut [f32] {
         let size = self.layout.tensors[index].size();
         &mut self.tensors[index][lane * size..(lane + 1) * size]
@@ -193,7 +198,7 @@ impl Params {
     /// Checks that `other` has the same layout and lanes.
     ///
     /// # Errors
-    /// [`Error::LayoutMismatch`] or [`Error::Lanes`], naming `what`.
+    /// [`Error::LayoutMismatch`] for other tensors, [`Error::Lanes`] for another number of lanes, naming `what`.
     pub fn check_like(&self, other: &Self, what: &str) -> Result<()> {
         if self.layout != other.layout {
             return Err(Error::LayoutMismatch {

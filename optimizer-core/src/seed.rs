@@ -53,8 +53,8 @@ impl Seed {
         self.0
     }
 
-    /// The seed of a place inside this one: two rounds of a 64-bit finaliser (Stafford's mix 13), so that neighbouring
-    /// words give unrelated seeds.
+    /// The seed of a place inside this one: two rounds of a 64-bit finaliser (Stafford's Mix13, as in SplitMix64:
+    /// Steele, Lea, Flood, OOPSLA 2014), so that neighbouring words give unrelated seeds.
     #[must_use]
     pub const fn fold_in(self, word: u64) -> Self {
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

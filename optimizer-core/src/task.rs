@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::params::{Layout, Params};
 use crate::{Result, Seed};
 
-/// Which part of the data a batch is drawn from.
+/// Which part of the data a batch is drawn from: the four of the reference's `Datasets` (`tasks/datasets/base.py`,
+/// google/learned_optimization @ 32186aa4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
@@ -28,12 +29,12 @@ pub enum Split {
     Test,
 }
 
-/// A distribution over inner problems of one static shape.
+/// A distribution over inner problems of one static shape: the reference's `TaskFamily` (`tasks/base.py`).
 pub trait TaskFamily: Send + Sync + std::fmt::Debug {
     /// The family's registered name, for example `image_mlp`.
     fn name(&self) -> &'static str;
 
-    /// Names and shapes of the parameters of every task of the family.
+    /// Names and shapes (without lanes) of the parameters of every task of the family.
     fn layout(&self) -> &Arc<Layout>;
 
     /// Binds lanes: lane `i` is the task instance of `seeds[i]`. Called on the thread that will run the lanes.
@@ -42,30 +43,31 @@ pub trait TaskFamily: Send + Sync + std::fmt::Debug {
     /// [`crate::Error::Task`] if the instance cannot be made.
     fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>>;
 
-    /// Maps a loss to the range in which tasks may be mixed; a non-finite loss maps to the family's ceiling.
-    /// Monotone, and finite for every input.
+    /// Maps a loss, in the task's own units, to the range in which tasks may be mixed; a non-finite loss maps to the
+    /// family's ceiling. Monotone, and finite for every input. (`Task.normalizer` of the reference.)
     fn normalise(&self, loss: f64) -> f64;
 }
 
-/// Task instances bound to lanes.
+/// Task instances bound to lanes, in the order of the seeds they were bound with.
 pub trait TaskLanes {
-    /// Initial weights, `[lanes, …]`.
+    /// Initial weights, `[lanes, shape…]` a tensor.
     ///
     /// # Errors
-    /// [`crate::Error::Task`].
+    /// [`crate::Error::Task`] if they cannot be computed.
     fn init_params(&mut self) -> Result<Params>;
 
-    /// Loss of each lane and its gradient on training batch `batch`. Lanes cannot disturb each other: lane `i` gets the
+    /// Loss of each lane, `[lanes]` in the task's own units, and its gradient, `[lanes, shape…]` a tensor, on training
+    /// batch `batch` (any number; equal numbers are equal batches). Lanes cannot disturb each other: lane `i` gets the
     /// same bits whatever the other lanes hold.
     ///
     /// # Errors
-    /// [`crate::Error::Task`]; a non-finite loss is a value, not an error.
+    /// [`crate::Error::Task`] if they cannot be computed; a non-finite loss is a value, not an error.
     fn loss_and_grads(&mut self, params: &Params, batch: u64) -> Result<(Vec<f32>, Params)>;
 
-    /// Loss (and accuracy, for classifiers) of each lane on batch `batch` of `split`, without gradients.
+    /// Loss (and accuracy, for classifiers) of each lane on batch `batch` of `split`, `[lanes]`, without gradients.
     ///
     /// # Errors
-    /// [`crate::Error::Task`].
+    /// [`crate::Error::Task`] if they cannot be computed.
     fn evaluate(&mut self, params: &Params, split: Split, batch: u64) -> Result<Vec<Evaluation>>;
 }
 
@@ -74,6 +76,6 @@ pub trait TaskLanes {
 pub struct Evaluation {
     /// Mean loss over the batch, in the task's own units.
     pub loss: f32,
-    /// Share of examples classified right, for classifiers.
+    /// Share of examples classified right, in `[0, 1]`; `None` where there are no classes.
     pub accuracy: Option<f32>,
 }

@@ -184,7 +184,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             }
             let Description { dtype, shape: Shape(shape), data_offsets: (begin, end) } = map.next_value()?;
             let dtype = Dtype::named(&dtype)
-                .ok_or_else(|| A::Error::custom(format!("tensor {name:?} has dtype {dtype:?}, not F32 or F64")))?;
+                .ok_or_else(|| A::Error::custom(format!("tensor {name:?} has dtype {dtype:?}, not F32, F64 or U32")))?;
             header.entries.push(Entry { name, dtype, shape, begin, end });
         }
         Ok(header)

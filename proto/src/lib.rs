@@ -19,5 +19,6 @@ pub mod pb {
 /// Descriptors of all services, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/paceline.binpb"));
 
-/// Number of the worker protocol. Coordinator and worker must agree on it.
-pub const PROTOCOL: u32 = 1;
+/// Number of the worker protocol. Coordinator and worker must agree on it: raise it whenever a lease means something that
+/// an older worker would overlook, as protobuf drops fields it does not know.
+pub const PROTOCOL: u32 = 2;

@@ -20,9 +20,10 @@ mod explain;
 mod locate;
 
 /// The recipes inside this binary, by name.
-pub(crate) const BUILT_IN: [(&str, &str); 4] = [
+pub(crate) const BUILT_IN: [(&str, &str); 5] = [
     ("quickstart", include_str!("../../../deploy/recipes/quickstart.toml")),
     ("full-es", include_str!("../../../deploy/recipes/full-es.toml")),
+    ("nres", include_str!("../../../deploy/recipes/nres.toml")),
     ("conv", include_str!("../../../deploy/recipes/conv.toml")),
     ("hyper-v2", include_str!("../../../deploy/recipes/hyper-v2.toml")),
 ];

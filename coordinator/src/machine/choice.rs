@@ -1,6 +1,6 @@
 //! Which slot a worker gets: pure functions.
 //!
-//! Under PES a slot's trajectories live in the cache of the worker that ran its last window; anyone else must replay
+//! Under an estimator that runs windows a slot's trajectories live in the cache of the worker that ran its last window; anyone else must replay
 //! them. So a worker first gets the open slots it has cached, then those nobody else has, then any; what it failed at
 //! before comes last, so that another worker may try.
 

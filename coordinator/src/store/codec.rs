@@ -35,7 +35,7 @@ struct StandingMessage {
     outer_step: u64,
     #[prost(bytes = "vec", tag = "4")]
     theta_hash: Vec<u8>,
-    /// Bits of meta-loss and gradient norm; empty before the first step.
+    /// Bits of meta-loss, gradient norm, signal to noise, antithetic correlation; empty before the first step.
     #[prost(fixed64, repeated, tag = "5")]
     last: Vec<u64>,
     #[prost(uint64, tag = "6")]
@@ -74,7 +74,7 @@ struct LeaseMessage {
 struct ResultMessage {
     #[prost(uint32, tag = "1")]
     slot: u32,
-    /// Index, family, horizon, began and inner step of the trajectory, then of the one that replaces it.
+    /// Index, family, horizon, offset, began and inner step of the trajectory, then of the one that replaces it.
     #[prost(uint64, repeated, tag = "2")]
     window: Vec<u64>,
     /// Bits of fresh, carried, loss+ and loss−, pair by pair.
@@ -446,6 +446,19 @@ mod tests {
         let next_expected = Trajectory { index: 4, family: 1, horizon: 80, offset: 0, began: 8, inner_step: 0 };
         let both = Window { current: expected, next: Some(next_expected) };
         assert_eq!(result([current, next].concat()), both);
+        let standing = StandingMessage {
+            status: 1,
+            reason: String::new(),
+            outer_step: 5,
+            theta_hash: vec![7; 32],
+            last: [1.5, 2.5].map(f64::to_bits).to_vec(),
+            inner_steps: 100,
+            diverged_lanes: 0,
+            ledger: vec![0; 7],
+            journal_from: 0,
+        };
+        let last = decode_standing(&standing.encode_to_vec()).unwrap().last.unwrap();
+        assert_eq!(last, StepSummary { meta_loss: 1.5, grad_norm: 2.5, variance: Variance::default() });
     }
 
     #[test]

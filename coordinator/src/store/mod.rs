@@ -4,7 +4,9 @@
 //!  machine ─Record─► Writer (one thread, group commit) ─► Journal (keys, encoding, chunks) ─► Store: sled or memory
 //! ```
 //!
-//! # Keys, format 1
+//! # Keys, format 2
+//!
+//! Format 1 differs in values only, and is read: its results know no offset, its standings no variance.
 //!
 //! Numbers are big-endian, so that keys sort by number. `run` is the run's place in order of creation, 8 bytes.
 //!

@@ -70,7 +70,8 @@ pub enum MissingGradients {
     /// Refuse the step and name the variable.
     #[default]
     Refuse,
-    /// Take zeros, as JAX does for a parameter that the loss does not depend on. Momentum and weight decay still move it.
+    /// Take zeros, as JAX does for a parameter that the loss does not depend on. Momentum and weight decay still move
+    /// it.
     Zeros,
 }
 
@@ -92,12 +93,14 @@ pub struct LearnedOptimizer {
 }
 
 impl LearnedOptimizer {
-    /// `optimizer` for these variables (a `&VarMap`, a `Vec<Var>` or [`Variables`]), which `num_steps` steps are planned
-    /// to train. More steps are possible, but learned optimizers that read how much is left were not trained for them.
+    /// `optimizer` for these variables (a `&VarMap`, a `Vec<Var>` or [`Variables`]), which `num_steps` steps are
+    /// planned to train. More steps are possible, but learned optimizers that read how much is left were not trained
+    /// for them.
     ///
     /// # Errors
     /// [`Error::Variable`] for a variable that is not f32, stands there twice or does not fit its role.
-    /// [`Error::Setting`] if the optimizer cannot plan for `num_steps`.
+    /// [`Error::DuplicateTensor`] if a name repeats. [`Error::Setting`] if the optimizer cannot plan for `num_steps`,
+    /// [`Error::Lanes`] if its theta has several lanes. [`Error::Candle`] if a device fails.
     pub fn new(optimizer: Box<dyn Optimizer>, variables: impl Into<Variables>, num_steps: u32) -> Result<Self> {
         let (leaves, layout) = variables.into().leaves()?;
         let mut params = Params::zeros(&layout, 1);
@@ -110,7 +113,8 @@ impl LearnedOptimizer {
     /// The optimizer that a meta-training run left in `checkpoint`.
     ///
     /// # Errors
-    /// As [`LearnedOptimizer::new`].
+    /// As [`LearnedOptimizer::new`], and if the checkpoint does not hold together: [`Error::Setting`] for its settings,
+    /// [`Error::LayoutMismatch`] for its theta.
     pub fn from_checkpoint(checkpoint: &Checkpoint, variables: impl Into<Variables>, num_steps: u32) -> Result<Self> {
         let optimizer = checkpoint.meta.optimizer.build()?.bind(checkpoint.state.theta.clone())?;
         Self::new(optimizer, variables, num_steps)
@@ -143,7 +147,8 @@ impl LearnedOptimizer {
         self.state.as_ref().map_or(0, |state| state.step[0])
     }
 
-    /// The learning rate of the next step, where the user of the optimizer sets one. Learned optimizers mostly have none.
+    /// The learning rate of the next step, where the user of the optimizer sets one. Learned optimizers mostly have
+    /// none.
     pub fn learning_rate(&self) -> Option<f64> {
         self.optimizer.learning_rate(self.steps_made(), self.num_steps)
     }
@@ -166,25 +171,27 @@ impl LearnedOptimizer {
     /// Goes backward from `loss` and makes a step.
     ///
     /// # Errors
-    /// As [`LearnedOptimizer::step`].
+    /// [`Error::Candle`] if the backward pass fails, or as [`LearnedOptimizer::step`].
     pub fn backward_step(&mut self, loss: &Tensor) -> Result<()> {
         self.step(loss, &loss.backward()?)
     }
 
-    /// One step: moves all variables. `loss` is the training loss of this batch, and `grads` its gradients, both taken at
-    /// the variables as they are.
+    /// One step: moves all variables. `loss` is the training loss of this batch, one number, and `grads` its gradients,
+    /// both taken at the variables as they are.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] for the loss or a gradient, [`Error::MissingGradient`], [`Error::Variable`] for a gradient of
-    /// another shape or type: nothing has changed then. [`Error::Candle`] if a device fails.
+    /// [`Error::Length`] for a loss of several numbers, [`Error::NotFinite`] for the loss or a gradient,
+    /// [`Error::MissingGradient`], [`Error::Variable`] for a gradient of another shape or type, [`Error::Setting`] for
+    /// a learning rate that could not be set: nothing has changed then. [`Error::Candle`] if a device fails,
+    /// [`Error::StateLost`] after a step that failed inside the optimizer.
     pub fn step(&mut self, loss: &Tensor, grads: &GradStore) -> Result<()> {
         let loss = finite_loss(loss)?;
         self.advance(loss, grads)?;
         self.write_variables()
     }
 
-    /// The step as what is to be added to each variable, in the order of [`LearnedOptimizer::names`]; the variables stay
-    /// where they are, the state goes on. Adding costs one rounding: `p + (p′ − p)` need not be `p′`.
+    /// The step as what is to be added to each variable, of its shape, in the order of [`LearnedOptimizer::names`]; the
+    /// variables stay where they are, the state goes on. Adding costs one rounding: `p + (p′ − p)` need not be `p′`.
     ///
     /// # Errors
     /// As [`LearnedOptimizer::step`].
@@ -206,7 +213,8 @@ impl LearnedOptimizer {
     /// optimizers do not listen ([`Optimizer::observe_validation`]).
     ///
     /// # Errors
-    /// [`Error::NotFinite`] for the loss: nothing has changed then.
+    /// [`Error::Length`] for a loss of several numbers, [`Error::NotFinite`] for the loss: nothing has changed then.
+    /// [`Error::Candle`] if a device fails, [`Error::StateLost`] after a step that failed inside the optimizer.
     pub fn observe_validation(&mut self, loss: &Tensor) -> Result<()> {
         let loss = finite_loss(loss)?;
         let state = self.take_state()?;

@@ -9,25 +9,28 @@
 //!  AsIs        any                        the same
 //! ```
 //!
-//! A transposed convolution has the first two axes exchanged in both worlds (candle `[in, out, …]`, Haiku `[…, out, in]`),
-//! so its axes are those of a convolution.
+//! A transposed convolution has the first two axes exchanged in both worlds (candle `[in, out, …]`, Haiku
+//! `[…, out, in]`), so its axes are those of a convolution.
 //!
-//! Everything a learned optimizer computes is the same in both orders but one thing: which of two axes *of equal length*
-//! is the row and which the column of a factored second moment. The two meet different weights, so a square matrix in the
-//! wrong order is trained by another optimizer than the one that was meta-trained.
+//! Everything a learned optimizer computes is the same in both orders but one thing: which of two axes *of equal
+//! length* is the row and which the column of a factored second moment. The two meet different weights, so a square
+//! matrix in the wrong order is trained by another optimizer than the one that was meta-trained.
 
 use crate::{Error, Result};
 
-/// What a variable is in its layer, which tells the order of its axes.
+/// What a variable is in its layer, which tells the order of its axes. The reference is Haiku, whose shapes learned
+/// optimizers were meta-trained on; a transposed convolution has `in` and `out` exchanged in both worlds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Weight of a linear layer, `[out, in]`.
+    /// Weight of a linear layer, `[out, in]`; `[in, out]` in the reference.
     Linear,
-    /// Weight of a one-dimensional convolution, plain or transposed.
+    /// Weight of a one-dimensional convolution, plain or transposed, `[out, in, width]`; `[width, in, out]` in the
+    /// reference.
     Conv1d,
-    /// Weight of a two-dimensional convolution, plain, grouped or transposed.
+    /// Weight of a two-dimensional convolution, plain, grouped or transposed, `[out, in, height, width]`;
+    /// `[height, width, in, out]` in the reference.
     Conv2d,
-    /// A table of vectors, `[vocabulary, dim]`.
+    /// A table of vectors, `[vocabulary, dim]`, as in the reference.
     Embedding,
     /// Axes are already in the order of the reference, or there is none: biases, norms, scalars.
     AsIs,
@@ -44,8 +47,8 @@ impl Role {
     /// | 4 | [`Role::Conv2d`] |
     /// | else | [`Role::AsIs`] |
     ///
-    /// (Celo2 goes by "embed" as well.) Where that is wrong (a table called `wte`, a linear layer within `time_embed`), say so with
-    /// [`super::Variables::with_role`].
+    /// (Celo2 goes by "embed" as well.) Where that is wrong (a table called `wte`, a linear layer within `time_embed`),
+    /// say so with [`super::Variables::with_role`].
     pub fn infer(name: &str, rank: usize) -> Self {
         match rank {
             2 if name.contains("embed") => Self::Embedding,

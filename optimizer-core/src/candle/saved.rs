@@ -9,8 +9,8 @@ use crate::optimizer::OptState;
 use crate::{Error, Result};
 
 impl LearnedOptimizer {
-    /// The variables and the whole state of the optimizer, as safetensors bytes ([`OptState::to_bytes`]; shapes are those
-    /// of the reference). After [`LearnedOptimizer::restore`] the next step is the same to the bit.
+    /// The variables and the whole state of the optimizer, as safetensors bytes ([`OptState::to_bytes`]; shapes are
+    /// those of the reference). After [`LearnedOptimizer::restore`] the next step is the same to the bit.
     ///
     /// # Errors
     /// [`Error::StateLost`] after a step that failed inside the optimizer, [`Error::Candle`] if a device fails.
@@ -23,8 +23,9 @@ impl LearnedOptimizer {
     /// Sets the variables and the state to those of [`LearnedOptimizer::to_bytes`].
     ///
     /// # Errors
-    /// As [`OptState::from_bytes`], if bytes are damaged or another optimizer, theta, model, number of steps or
-    /// [`super::Role`] made them: nothing has changed then. [`Error::Candle`] if a device fails.
+    /// As [`OptState::from_bytes`]: [`Error::SavedState`] if bytes are damaged; [`Error::ForeignState`],
+    /// [`Error::LayoutMismatch`] or [`Error::Lanes`] if another optimizer, theta, model, number of steps or
+    /// [`super::Role`] made them. Nothing has changed then. [`Error::Candle`] if a device fails.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let mut params = self.grads.clone();
         read_variables(&self.leaves, &mut params)?;
@@ -37,7 +38,7 @@ impl LearnedOptimizer {
     /// written first.
     ///
     /// # Errors
-    /// [`Error::File`], or as there.
+    /// [`Error::File`] if it cannot be written, or as [`LearnedOptimizer::to_bytes`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let (path, bytes) = (path.as_ref(), self.to_bytes()?);
         let mut partial = path.as_os_str().to_owned();
@@ -54,7 +55,7 @@ impl LearnedOptimizer {
     /// Reads a file of [`LearnedOptimizer::save`] and restores it.
     ///
     /// # Errors
-    /// [`Error::File`], or as [`LearnedOptimizer::restore`].
+    /// [`Error::File`] if it cannot be read, or as [`LearnedOptimizer::restore`].
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.restore(&fs::read(path).map_err(|error| at(path, &error))?)

@@ -6,19 +6,20 @@
 //!  x₀ ───► x₁ ────► x₂ ─ … ► x_T ─► meta-loss
 //! ```
 //!
-//! Evolution strategies estimate the gradient of a *smoothed* meta-loss; as sigma goes to 0 their expectation is this. It
-//! is a check and not a way to train: memory grows with the horizon, and through long trainings the exact gradient
+//! Evolution strategies estimate the gradient of a *smoothed* meta-loss; as sigma goes to 0 their expectation is this.
+//! It is a check and not a way to train: memory grows with the horizon, and through long trainings the exact gradient
 //! explodes (Metz et al., arXiv 1810.10180), which is why the rest of this crate exists.
 //!
-//! candle differentiates once, so a problem states its gradient itself, in candle tensors ([`SmoothProblem::gradient`]);
-//! everything is f64. The rules here are the smooth twins of [`crate::learned::LearnableSgd`], `LearnableSgdm` and
-//! `LearnableAdam`; tests hold them to the optimizers themselves.
+//! candle differentiates once, so a problem states its gradient itself, in candle tensors
+//! ([`SmoothProblem::gradient`]); everything is f64. The rules here are the smooth twins of
+//! [`crate::learned::LearnableSgd`], `LearnableSgdm` and `LearnableAdam`; tests hold them to the optimizers themselves.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::MetaLoss;
 
-/// Longest inner training that is taken apart: candle walks and drops a graph recursively, some ten nodes a step.
+/// Longest inner training that is taken apart, in inner steps: candle walks and drops a graph recursively, some ten
+/// nodes a step.
 pub const LONGEST: u32 = 1000;
 
 /// An inner problem in candle tensors: parameters are one f64 vector `[n]`.
@@ -29,13 +30,13 @@ pub trait SmoothProblem {
     /// Loss at `x` on training batch `batch`, a scalar.
     ///
     /// # Errors
-    /// Those of candle.
+    /// [`candle_core::Error`] if an operation fails.
     fn loss(&self, x: &Tensor, batch: u64) -> Result<Tensor>;
 
     /// Gradient of that loss, `[n]`, differentiable in `x`.
     ///
     /// # Errors
-    /// Those of candle.
+    /// [`candle_core::Error`] if an operation fails.
     fn gradient(&self, x: &Tensor, batch: u64) -> Result<Tensor>;
 }
 
@@ -46,21 +47,22 @@ pub struct Standing {
     pub x: Tensor,
     /// What the rule remembers, each `[n]` and 0 at first.
     pub memory: Vec<Tensor>,
-    /// Steps done.
+    /// Inner steps done.
     pub step: u32,
-    /// Steps planned.
+    /// Inner steps planned.
     pub horizon: u32,
 }
 
 /// A learned optimizer in candle tensors.
 pub trait SmoothRule {
-    /// Vectors that the rule remembers.
+    /// Number of vectors, each `[n]`, that the rule remembers.
     fn memories(&self) -> usize;
 
-    /// One update: from a standing and the gradient at its parameters to the next parameters and memories.
+    /// One update: from a standing and the gradient at its parameters, `[n]`, to the next parameters, `[n]`, and
+    /// memories, [`SmoothRule::memories`] of `[n]`. `theta` is one vector.
     ///
     /// # Errors
-    /// Those of candle.
+    /// [`candle_core::Error`] if an operation fails.
     fn update(&self, theta: &Tensor, standing: &Standing, gradient: &Tensor) -> Result<(Tensor, Vec<Tensor>)>;
 }
 
@@ -69,19 +71,19 @@ pub trait SmoothRule {
 pub struct MetaGradient {
     /// The meta-loss.
     pub loss: f64,
-    /// Its derivative by each value of theta, in order.
+    /// Its derivative by each value of theta, in order; as long as theta.
     pub gradient: Vec<f64>,
-    /// Parameters after the last step.
+    /// Parameters after the last step, `[n]`.
     pub last: Vec<f64>,
 }
 
-/// Trains `horizon` steps under `theta` and differentiates the meta-loss by it.
+/// Trains `horizon` inner steps under `theta` and differentiates the meta-loss by it.
 ///
 /// Losses are those of the training batches before the update, as in [`super::LossFrom::TrainingBatch`];
 /// [`MetaLoss::LastRecompute`] takes batches `horizon..` at the last parameters.
 ///
 /// # Errors
-/// Those of candle, and if `horizon` is 0 or beyond [`LONGEST`].
+/// [`candle_core::Error`] if an operation fails, or if `horizon` is 0 or beyond [`LONGEST`].
 pub fn meta_gradient(
     rule: &dyn SmoothRule,
     problem: &dyn SmoothProblem,
@@ -138,7 +140,7 @@ fn exponential(theta: &Tensor, index: usize) -> Result<Tensor> {
     theta.get(index)?.exp()
 }
 
-/// Twin of [`crate::learned::LearnableSgd`]: theta is `[log_lr]`.
+/// Twin of [`crate::learned::LearnableSgd`]: theta is `[log_lr]`, a natural logarithm.
 #[derive(Clone, Copy, Debug)]
 pub struct SmoothSgd;
 
@@ -153,7 +155,7 @@ impl SmoothRule for SmoothSgd {
     }
 }
 
-/// Twin of [`crate::learned::LearnableSgdm`]: theta is `[log_lr, one_minus_momentum]`, both logarithms.
+/// Twin of [`crate::learned::LearnableSgdm`]: theta is `[log_lr, one_minus_momentum]`, both natural logarithms.
 #[derive(Clone, Copy, Debug)]
 pub struct SmoothSgdm;
 
@@ -171,7 +173,7 @@ impl SmoothRule for SmoothSgdm {
 }
 
 /// Twin of [`crate::learned::LearnableAdam`]: theta is `[log_epsilon, log_lr, one_minus_beta1, one_minus_beta2]`, all
-/// logarithms; `eps_root` is 1e-8.
+/// natural logarithms; `eps_root` is 1e-8.
 #[derive(Clone, Copy, Debug)]
 pub struct SmoothAdam;
 
@@ -201,11 +203,11 @@ impl SmoothRule for SmoothAdam {
 /// `½ Σ h (x − c)²`: the quadratic every test of an optimizer begins with.
 #[derive(Clone, Debug)]
 pub struct SmoothQuadratic {
-    /// Initial parameters.
+    /// Initial parameters, `[n]`.
     pub initial: Vec<f64>,
-    /// Curvatures h.
+    /// Curvatures h, `[n]`.
     pub curvature: Vec<f64>,
-    /// Centres c.
+    /// Centres c, `[n]`.
     pub centre: Vec<f64>,
 }
 

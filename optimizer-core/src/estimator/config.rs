@@ -21,58 +21,67 @@ use crate::{Error, Result};
 pub struct EstimatorConfig {
     /// The estimator.
     pub kind: EstimatorKind,
-    /// Standard deviation of perturbations.
+    /// Standard deviation of perturbations, in units of theta; positive.
     pub sigma: f32,
     /// How perturbations are drawn.
     pub noise: Noise,
-    /// Planned lengths of trajectories.
+    /// Planned lengths of trajectories, in inner steps.
     pub horizon: HorizonSchedule,
-    /// Random initial offset: the first trajectory of each slot ends up to this many inner steps early (less one), so that
-    /// slots do not all begin anew in the same outer step. The reference recommends the longest horizon; 0 is none.
+    /// Random initial offset: the first trajectory of each slot ends a number of inner steps early, uniform below this or
+    /// below what its horizon leaves beyond a window, so that slots do not all begin anew in the same outer step. The
+    /// reference recommends the longest horizon; 0 is none.
     pub initial_offset: u32,
     /// Which loss of an inner step counts.
     pub loss_from: LossFrom,
-    /// Bound on `|l+ − l−|`, applied after non-finite differences became 0.
+    /// Bound on `|l+ − l−|`, in units of the normalised loss, applied after non-finite differences became 0 (the
+    /// reference's `clip_loss_diff`).
     pub clip_delta: Option<f64>,
-    /// Replace a difference by this times its sign: every task contributes alike, whatever the scale of its loss.
+    /// Replace a difference by this times its sign: every task contributes alike, whatever the scale of its loss (the
+    /// reference's `sign_delta_loss_scalar`).
     pub sign_delta: Option<f64>,
 }
 
-/// Which estimator.
+/// Which estimator. All compare the two lanes of antithetic pairs `theta ± sigma ε` (Salimans et al., arXiv
+/// 1703.03864).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EstimatorKind {
-    /// Whole unrolls, nothing carried between outer steps (VeLO's estimator).
+    /// Whole unrolls, nothing carried between outer steps: VeLO's estimator (arXiv 2211.09760), the reference's
+    /// `FullES` (`outer_trainers/full_es.py`).
     FullEs {
         /// What of an unroll is compared.
         loss: MetaLoss,
     },
-    /// Persistent evolution strategies: windows of a longer trajectory, perturbations accumulated (arXiv 2112.13835).
+    /// Persistent evolution strategies: windows of a longer trajectory, perturbations accumulated (Vicol, Metz,
+    /// Sohl-Dickstein, arXiv 2112.13835); the reference's `TruncatedPES` (`outer_trainers/truncated_pes.py`).
     Pes {
         /// Inner steps a window.
         window: u32,
     },
     /// Generalised persistent evolution strategies, GPES(K): as PES, but a perturbation is kept for K inner steps
-    /// (arXiv 2304.12180). K = window is PES, K beyond the longest horizon is NRES.
+    /// (arXiv 2304.12180). K = window is PES; K of at least the longest horizon and a window is NRES.
     Gpes {
         /// Inner steps a window.
         window: u32,
-        /// K: inner steps a perturbation is kept, a multiple of the window. The first window of a trajectory counts as a
-        /// whole one, wherever in it the trajectory began.
+        /// K: inner steps a perturbation is kept, a multiple of the window. The first window of a trajectory counts as
+        /// a whole one, wherever in it the trajectory began.
         period: u32,
     },
-    /// Noise-reuse evolution strategies: one perturbation a trajectory (arXiv 2304.12180).
+    /// Noise-reuse evolution strategies: one perturbation a trajectory (Li et al., arXiv 2304.12180); the reference's
+    /// `research/hysteresis/truncated_es_shared_noise.py`.
     Nres {
         /// Inner steps a window.
         window: u32,
     },
-    /// Truncated evolution strategies: every window for itself, biased by what it forgets. A baseline.
+    /// Truncated evolution strategies: every window for itself, biased by what it forgets. A baseline; the
+    /// reference's `TruncatedES` (`outer_trainers/truncated_es.py`).
     TruncatedEs {
         /// Inner steps a window.
         window: u32,
     },
 }
 
-/// What of a whole unroll is compared between the signs.
+/// What of a whole unroll is compared between the signs (`loss_type` of the reference's `FullES`). Losses are
+/// normalised, one an inner step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetaLoss {
     /// Mean over the unroll.
@@ -82,14 +91,16 @@ pub enum MetaLoss {
     Min,
     /// At the last step.
     Last,
-    /// Of the final weights, anew: mean over this many fresh batches (VeLO's).
+    /// Of the final weights, anew: mean over this many fresh batches (VeLO's), of the split that [`LossFrom`] names or of
+    /// the training split.
     LastRecompute {
         /// Fresh batches, the same for both signs. The reference's default is 50.
         batches: u32,
     },
 }
 
-/// Which loss of an inner step the estimator sees. Only `split` costs an evaluation more (as does `same_data`).
+/// Which loss of an inner step the estimator sees (the reference's `meta_loss_split`). Only `split` costs an evaluation
+/// more (as does `same_data`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossFrom {
@@ -105,6 +116,9 @@ pub enum LossFrom {
     /// A batch of the outer validation split, at the weights after the update: a held-out meta-loss.
     OuterValid,
 }
+
+/// Most fresh batches of a recomputed loss: each costs an evaluation of both lanes.
+const MOST_BATCHES: u32 = 1 << 16;
 
 impl LossFrom {
     /// The split of an independent batch after the update, where there is one.
@@ -183,8 +197,15 @@ impl EstimatorConfig {
                 let reason = format!("must be a positive multiple of the window, {window}");
                 return Err(Error::setting("estimator.period", reason, period));
             }
-            EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { batches: 0 } } => {
-                return Err(Error::setting("estimator.recompute_batches", "must be at least 1", 0));
+            EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { batches } }
+                if !(1..=MOST_BATCHES).contains(&batches) =>
+            {
+                let reason = format!("must be 1 to {MOST_BATCHES}");
+                return Err(Error::setting("estimator.recompute_batches", reason, batches));
+            }
+            EstimatorKind::FullEs { loss: MetaLoss::LastRecompute { .. } } if self.loss_from == LossFrom::SameData => {
+                let reason = "names no fresh batches to recompute the last loss on: take train or a held-out split";
+                return Err(Error::setting("estimator.loss_from", reason, "same_data"));
             }
             EstimatorKind::FullEs { .. }
             | EstimatorKind::Pes { .. }
@@ -290,7 +311,7 @@ impl RecipeForm {
             return foreign("recompute_batches", "full_es");
         }
         if self.kind == KindName::FullEs && self.window.is_some() {
-            return foreign("window", "pes");
+            return Err("`window` belongs to the kinds that run windows (pes, gpes, nres, truncated_es)".into());
         }
         if self.kind != KindName::Gpes && self.period.is_some() {
             return foreign("period", "gpes");

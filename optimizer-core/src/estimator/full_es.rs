@@ -18,8 +18,8 @@ pub enum Precision {
     Single,
 }
 
-/// The report of one pair from the normalised losses of every inner step, one slice a sign. For
-/// [`MetaLoss::LastRecompute`] the last entry is the recomputed loss.
+/// The report of one pair from the normalised losses of every inner step, `[horizon]` a sign. For
+/// [`MetaLoss::LastRecompute`] the last entry is the recomputed loss. The estimator of the reference's `FullES`.
 pub fn estimate(config: &EstimatorConfig, loss: MetaLoss, plus: &[f64], minus: &[f64]) -> Estimate {
     estimate_in(Precision::Double, config, loss, plus, minus)
 }

@@ -27,7 +27,8 @@ pub use config::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss};
 
 /// What one antithetic pair reports: the pair's part of the meta-gradient is
 /// `[carried (A + ε) + fresh ε'] / (2 sigma)`, with ε the unit perturbation that the trajectory ran under, A the sum of
-/// its earlier ones and ε' this outer step's (the same as ε in PES). Full and truncated ES have `carried = 0`.
+/// its earlier ones and ε' this outer step's (the same as ε in PES). Full and truncated ES have `carried = 0`. All four
+/// are in units of the normalised loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairReport {
     /// Weight of the part of the window that belongs to a trajectory begun in it.

@@ -58,7 +58,7 @@ impl EstimatorKind {
     }
 
     /// The perturbations of one pair's part of the meta-gradient, `[carried (A + ε) + fresh ε] / (2 sigma)`, oldest
-    /// first; none of weight 0.
+    /// first.
     pub fn terms(
         self,
         window: &Window,

@@ -8,17 +8,18 @@
 //! ```
 //!
 //! With `D_t = l+ − l−` and N live places, `carried = (1/N) Σ D_t` over live places before the reset and
-//! `fresh = (1/N) Σ D_t` over those after it. The estimators differ in how long a trajectory keeps a perturbation, and so
-//! in what `carried` is multiplied by ([`EstimatorKind::terms`]):
+//! `fresh = (1/N) Σ D_t` over those after it. The estimators differ in how long a trajectory keeps a perturbation, and
+//! so in what `carried` is multiplied by ([`EstimatorKind::terms`]):
 //!
 //! | estimator | a perturbation is kept for | `carried` multiplies | source |
 //! |---|---|---|---|
 //! | PES | one window | the sum of all since the trajectory began | Vicol, Metz, Sohl-Dickstein, arXiv 2112.13835 |
-//! | GPES(K) | K inner steps | the sum of all since the trajectory began | Li, Sohl-Dickstein, Vicol, arXiv 2304.12180 |
+//! | GPES(K) | K inner steps | the sum of all since the trajectory began | Li et al., arXiv 2304.12180 |
 //! | NRES | the whole trajectory | the one there is | same; "shared noise" in the JAX reference |
 //! | truncated ES | one window | nothing: the window counts as `fresh` | biased; kept as a baseline |
 //!
-//! Truncated ES forgets that theta made the state a window begins with. Both of its lanes go on from the + lane's state.
+//! Truncated ES forgets that theta made the state a window begins with. Both of its lanes go on from the + lane's
+//! state.
 //!
 //! The JAX reference (`truncated_pes.py`) counts the step that raises `done` as fresh, although its loss was caused by
 //! all perturbations since the trajectory began; here the flag is exclusive (a place is fresh if `done` was raised
@@ -28,7 +29,7 @@
 use super::full_es::{self, Precision};
 use super::{Estimate, EstimatorConfig, EstimatorKind, MetaLoss, PairReport, finite_difference, sign};
 
-/// The normalised losses of one pair over a window, place by place. All slices are equally long.
+/// The normalised losses of one pair over a window, place by place: all slices are `[window]`, in inner steps.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowLosses<'a> {
     /// Losses of the + lane.
@@ -41,7 +42,8 @@ pub struct WindowLosses<'a> {
     pub done: &'a [bool],
 }
 
-/// The report of one pair. A window without a live place reports zeros.
+/// The report of one pair: PES, GPES and NRES, and by [`truncated_in`] truncated ES. A window without a live place
+/// reports zeros.
 pub fn estimate(config: &EstimatorConfig, losses: &WindowLosses<'_>) -> Estimate {
     let WindowLosses { plus, minus, live, done } = *losses;
     debug_assert!(plus.len() == minus.len() && plus.len() == live.len() && plus.len() == done.len());

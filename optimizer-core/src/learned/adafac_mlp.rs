@@ -27,21 +27,21 @@ use crate::{Result, Seed, Theta, ThetaHash};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdafacMlpConfig {
-    /// Units of a hidden layer, 1 to 256.
+    /// Units of a hidden layer, 1 to 256; 4.
     pub hidden_size: usize,
-    /// Hidden layers, 1 to 8.
+    /// Hidden layers, 1 to 8; 2.
     pub hidden_layers: usize,
-    /// Factor of the magnitude output inside the exponential.
+    /// Factor of the magnitude output inside the exponential; 0.001.
     pub exp_mult: f32,
-    /// Factor of the direction output.
+    /// Factor of the direction output; 0.001.
     pub step_mult: f32,
-    /// How theta holds the weights.
+    /// How theta holds the weights; matrices.
     pub weights: WeightLayout,
-    /// Decays of the momenta where theta's offsets are 0, each in `[0, 1)`.
+    /// Decays of the momenta where theta's offsets are 0, each in `[0, 1)`; 0.9, 0.99, 0.999.
     pub initial_momentum_decays: [f32; 3],
-    /// Decay of the second moment where theta's offset is 0, in `[0, 1)`.
+    /// Decay of the second moment where theta's offset is 0, in `[0, 1)`; 0.999.
     pub initial_rms_decays: [f32; 1],
-    /// Decays of the factored second moments where theta's offsets are 0, each in `[0, 1)`.
+    /// Decays of the factored second moments where theta's offsets are 0, each in `[0, 1)`; 0.9, 0.99, 0.999.
     pub initial_adafactor_decays: [f32; 3],
 }
 
@@ -77,7 +77,13 @@ impl AdafacMlpConfig {
 /// Direction and magnitude.
 const OUTPUTS: usize = 2;
 
-/// A per-parameter network on momenta, second moments and factored second moments.
+/// A per-parameter network on momenta, second moments, factored second moments and the time: `AdafacMLPLOpt` of the
+/// reference's `learned_optimizers/adafac_mlp_lopt.py` (google/learned_optimization @ 32186aa4), "small_fc_lopt" of
+/// Metz et al., arXiv 2203.11860.
+///
+/// With the network's two outputs, `p ← p − o0 · exp(exp_mult · o1) · step_mult`. The loss and the horizon are not
+/// used. Slots, with a = 3 timescales: `m/NAME` \[a, shape\], `rms/NAME` \[1, shape\], and `v_row/NAME`
+/// \[a, row shape\] and `v_col/NAME` \[a, column shape\], or `v_diag/NAME` \[a, shape\] below rank 2.
 ///
 /// Theta (197 values by default): offsets of the decays `momentum_decays` \[3\], `rms_decays` \[1\], `adafactor_decays`
 /// \[3\]; weights `nn/~/w0` \[39, 4\], `w1` \[4, 4\], `w2` \[4, 2\] and biases `b0`, `b1`, `b2`, or a scalar each

@@ -88,10 +88,10 @@ impl HyperShape {
 
     /// Sizes of those slots, in one lane.
     pub(super) fn slot_sizes(&self, rows: usize) -> [usize; OWN_SLOTS] {
-        let [decays, means, minima] = [loss_buffer::TIMESCALES; 3];
-        [decays, means, minima, rows * self.hidden, rows * self.hidden]
+        let [decays, means, minima, iteration] = loss_buffer::SLOT_SIZES;
+        [decays, means, minima, iteration, rows * self.hidden, rows * self.hidden]
     }
 }
 
 /// Number of slots beside the accumulators.
-pub(super) const OWN_SLOTS: usize = 5;
+pub(super) const OWN_SLOTS: usize = 6;

@@ -20,7 +20,12 @@ const SETTINGS: [&str; 4] = ["log_epsilon", "log_lr", "one_minus_beta1", "one_mi
 /// the same bits on every host, and `ln` is the platform's.
 const INITIAL: [f32; 4] = [-18.420_681, -6.907_755_4, -std::f32::consts::LN_10, -6.907_755_4];
 
-/// Adam with learnable learning rate, decays and epsilon.
+/// [`Adam`](crate::optimizer::Adam) with learnable learning rate, decays and epsilon: `LearnableAdam` of the
+/// reference's `learned_optimizers/base.py` (google/learned_optimization @ 32186aa4).
+///
+/// Theta (4 values, natural logarithms): `log_epsilon`, `log_lr`, `one_minus_beta1` and `one_minus_beta2`, each \[\];
+/// at first those of 1e-8, 0.001, 0.1 and 0.001. `epsilon_root` stays 1e-8. Slots: `m/NAME` and `v/NAME`, as the
+/// tensor.
 #[derive(Clone, Debug)]
 pub struct LearnableAdam {
     theta: InitialTheta,

@@ -23,13 +23,20 @@ const LOG_LR: f32 = -4.605_170_2;
 /// Logarithm of 1 − 0.9.
 const ONE_MINUS_MOMENTUM: f32 = -std::f32::consts::LN_10;
 
-/// Gradient descent with a learnable learning rate: theta is `log_lr` \[\].
+/// Gradient descent with a learnable learning rate, `p ← p − e^log_lr · g`: `LearnableSGD` of the reference's
+/// `learned_optimizers/base.py` (google/learned_optimization @ 32186aa4).
+///
+/// Theta (1 value): `log_lr` \[\], a natural logarithm, at first that of 0.01. No slots.
 #[derive(Clone, Debug)]
 pub struct LearnableSgd {
     theta: InitialTheta,
 }
 
-/// Gradient descent with momentum, both settings learnable: theta is `log_lr` \[\], `one_minus_momentum` \[\].
+/// Gradient descent with momentum, both settings learnable, `a ← g + (1 − e^one_minus_momentum) · a`,
+/// `p ← p − e^log_lr · a`: `LearnableSGDM` of the reference's `learned_optimizers/base.py`.
+///
+/// Theta (2 values, natural logarithms): `log_lr` \[\] and `one_minus_momentum` \[\], at first those of 0.01 and of
+/// 0.1. Slot: `trace/NAME`, as the tensor.
 #[derive(Clone, Debug)]
 pub struct LearnableSgdm {
     theta: InitialTheta,

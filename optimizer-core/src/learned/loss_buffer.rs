@@ -11,6 +11,7 @@
 //! `BufferLossAccumulators` of `hyper_v2.py`, google/learned_optimization @ 32186aa4.
 
 use super::float::{maximum, minimum};
+use crate::optimizer::wrapper::counter;
 use crate::optimizer::{Decay, Slot};
 
 /// Number of moving averages.
@@ -31,15 +32,29 @@ fn decays(horizon: u32) -> [f32; TIMESCALES] {
     })
 }
 
-/// The slots of the buffers before the first loss, `loss/decays`, `loss/means` and `loss/running_min`, `[10]` each:
-/// `longest` is the longest timescale of each lane.
+/// The slots of the buffers before the first loss, `loss/decays`, `loss/means` and `loss/running_min`, `[10]` each, and the
+/// counter `loss/iteration`: `longest` is the longest timescale of each lane.
+///
+/// The buffer counts its losses itself, as the reference's does: whoever shows an optimizer another time must not change
+/// how many losses were seen.
 pub(super) fn new_slots(longest: &[u32]) -> Vec<Slot> {
     let slot = |name: &str, initial: f32| Slot::filled(name, [TIMESCALES], longest.len(), initial);
     let mut slots = vec![slot("loss/decays", 0.0), slot("loss/means", 0.0), slot("loss/running_min", NO_MINIMUM)];
     for (lane, &longest) in longest.iter().enumerate() {
         slots[0].lane_mut(lane).copy_from_slice(&decays(longest));
     }
+    slots.push(counter::slot("loss/iteration".into(), &vec![0; longest.len()]));
     slots
+}
+
+/// Sizes of those slots, in one lane.
+pub(super) const SLOT_SIZES: [usize; 4] = [TIMESCALES, TIMESCALES, TIMESCALES, counter::SIZE];
+
+/// Counts one more loss of a lane in slots that begin with [`new_slots`]; returns how many came before.
+pub(super) fn count(slots: &mut [Slot], lane: usize) -> u32 {
+    let before = counter::read(&slots[3], lane);
+    counter::write(&mut slots[3], lane, before.saturating_add(1));
+    before
 }
 
 /// One lane's buffer.
@@ -68,7 +83,7 @@ impl<'a> LossBuffer<'a> {
     /// One loss enters, after `before` others. The clip already divides by what `before + 1` losses would have
     /// collected, as the reference does.
     pub(super) fn update(&mut self, before: u32, loss: f32) {
-        let count = before + 1;
+        let count = before.saturating_add(1);
         let largest = match before {
             0 => loss,
             _ => (0..TIMESCALES).map(|j| self.corrected(j, count)).reduce(maximum).expect("ten timescales"),

@@ -31,13 +31,13 @@ use crate::{Result, Seed, Theta, ThetaHash};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MlpConfig {
-    /// Units of a hidden layer, 1 to 256.
+    /// Units of a hidden layer, 1 to 256; 32.
     pub hidden_size: usize,
-    /// Hidden layers, 1 to 8.
+    /// Hidden layers, 1 to 8; 2.
     pub hidden_layers: usize,
-    /// Factor of the magnitude output inside the exponential.
+    /// Factor of the magnitude output inside the exponential; 0.001.
     pub exp_mult: f32,
-    /// Factor of the direction output.
+    /// Factor of the direction output; 0.001.
     pub step_mult: f32,
 }
 
@@ -56,10 +56,14 @@ const CHANNELS: usize = 2 + DECAYS.len();
 /// Direction and magnitude.
 const OUTPUTS: usize = 2;
 
-/// A per-parameter network on momenta.
+/// A per-parameter network on the gradient, the parameter, six momenta and the time: `MLPLOpt` of the reference's
+/// `learned_optimizers/mlp_lopt.py` (google/learned_optimization @ 32186aa4), "LOLv2" of Metz et al., arXiv 1810.10180.
 ///
-/// Theta (1762 values by default): `mlp/~/linear_0` \[19, 32\], `mlp/~/linear_1` \[32, 32\], `mlp/~/linear_2` \[32, 2\],
-/// each with `/w` and a bias `/b`.
+/// With the network's two outputs, `p ← p − o0 · exp(exp_mult · o1) · step_mult`. The loss and the horizon are not
+/// used.
+///
+/// Theta (1762 values by default): `mlp/~/linear_0` \[19, 32\], `mlp/~/linear_1` \[32, 32\], `mlp/~/linear_2`
+/// \[32, 2\], each with `/w` and a bias `/b`. Slot: `m/NAME` \[6, shape\].
 #[derive(Clone, Debug)]
 pub struct Mlp {
     config: MlpConfig,

@@ -11,9 +11,9 @@
 //!  p ← decay · p − step − nominal
 //! ```
 //!
-//! ĝ is the gradient or one of four averages of it ([`NominalGradient`]). Without its controller the nominal magnitude is
-//! **1**, not 0, and the regularisation magnitude is 0; weight decay is not multiplied by any step size. With the default
-//! settings nothing is left but AdafacMLPLOpt with two unread outputs. Source: `MLPNomLOpt` of
+//! ĝ is the gradient or one of four averages of it ([`NominalGradient`]). Without its controller the nominal magnitude
+//! is **1**, not 0, and the regularisation magnitude is 0; weight decay is not multiplied by any step size. With the
+//! default settings nothing is left but AdafacMLPLOpt with two unread outputs. Source: `MLPNomLOpt` of
 //! google/learned_optimization @ 32186aa4 (`adafac_nominal.py`).
 
 use std::sync::Arc;
@@ -74,42 +74,42 @@ impl NominalGradient {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MlpNominalConfig {
-    /// Units of a hidden layer, 1 to 256.
+    /// Units of a hidden layer, 1 to 256; 4.
     pub hidden_size: usize,
-    /// Hidden layers, 1 to 8.
+    /// Hidden layers, 1 to 8; 2.
     pub hidden_layers: usize,
-    /// Factors inside the exponentials of magnitude, nominal magnitude and regularisation magnitude.
+    /// Factors inside the exponentials of magnitude, nominal magnitude and regularisation magnitude; 0.001 each.
     pub exp_mult: [f32; 3],
-    /// Factor of the direction output.
+    /// Factor of the direction output; 0.001.
     pub step_mult: f32,
-    /// Step size of the nominal term.
+    /// Step size of the nominal term; 0.
     pub nominal_stepsize: f32,
-    /// Weight decay a step.
+    /// Weight decay a step; 0, and not times any step size.
     pub weight_decay: f32,
-    /// What the nominal term follows.
+    /// What the nominal term follows; [`NominalGradient::AdamAggMo`].
     pub nominal_grad_estimator: NominalGradient,
-    /// Let the third output move the nominal step size; else that output counts as 1.
+    /// Let the third output move the nominal step size; else that output counts as 1. False.
     pub nominal_controller: bool,
-    /// Let the fourth output move the weight decay; else that output counts as 0.
+    /// Let the fourth output move the weight decay; else that output counts as 0. False.
     pub regularization_controller: bool,
-    /// Take the mean of the magnitude over the tensor.
+    /// Take the mean of the magnitude over the tensor; false.
     pub aggregate_magnitude: bool,
-    /// Take the mean of the nominal magnitude over the tensor.
+    /// Take the mean of the nominal magnitude over the tensor; false.
     pub aggregate_nom_magnitude: bool,
     /// Must be false: the reference reshapes the mean, a single number, to the shape of the tensor, which fails for
     /// every tensor of more than one element, its own example at initialisation included.
     pub aggregate_reg_magnitude: bool,
-    /// Multiply the network's step by `1/√(rms + 1e-6)`.
+    /// Multiply the network's step by `1/√(rms + 1e-6)`; false.
     pub normalize_blackbox: bool,
-    /// Multiply the network's step by the mean of the gradient over the tensor, sign included.
+    /// Multiply the network's step by the mean of the gradient over the tensor, sign included; false.
     pub selfnormalize_blackbox: bool,
-    /// How theta holds the weights.
+    /// How theta holds the weights; matrices.
     pub weights: WeightLayout,
-    /// Decays of the momenta where theta's offsets are 0, each in `[0, 1)`.
+    /// Decays of the momenta where theta's offsets are 0, each in `[0, 1)`; 0.9, 0.99, 0.999.
     pub initial_momentum_decays: [f32; 3],
-    /// Decay of the second moment where theta's offset is 0, in `[0, 1)`.
+    /// Decay of the second moment where theta's offset is 0, in `[0, 1)`; 0.999.
     pub initial_rms_decays: [f32; 1],
-    /// Decays of the factored second moments where theta's offsets are 0, each in `[0, 1)`.
+    /// Decays of the factored second moments where theta's offsets are 0, each in `[0, 1)`; 0.9, 0.99, 0.999.
     pub initial_adafactor_decays: [f32; 3],
 }
 
@@ -170,9 +170,21 @@ impl MlpNominalConfig {
 /// Direction, magnitude, nominal magnitude, regularisation magnitude.
 const OUTPUTS: usize = 4;
 
-/// AdafacMLPLOpt's network beside a nominal term and weight decay.
+/// AdafacMLPLOpt's network beside a nominal term and weight decay: `MLPNomLOpt` of the reference's
+/// `learned_optimizers/adafac_nominal.py` (google/learned_optimization @ 32186aa4), of the STAR family (Harrison, Metz,
+/// Sohl-Dickstein, arXiv 2209.11208).
 ///
-/// Theta (207 values by default) is that of [`super::AdafacMlp`] with four outputs: `nn/~/w2` \[4, 4\], `nn/~/b2` \[4\].
+/// With the network's outputs o0 … o3, exponents e0 … e2 ([`MlpNominalConfig::exp_mult`]) and the nominal direction ĝ
+/// ([`NominalGradient`]):
+///
+/// ```text
+///  p ← (1 − weight_decay · exp(e2 · o3)) · p − o0 · exp(e0 · o1) · step_mult − nominal_stepsize · exp(e1 · o2) · ĝ
+/// ```
+///
+/// Slots are those of [`super::AdafacMlp`].
+///
+/// Theta (207 values by default) is that of [`super::AdafacMlp`] with four outputs: `nn/~/w2` \[4, 4\], `nn/~/b2`
+/// \[4\].
 #[derive(Clone, Debug)]
 pub struct MlpNominal {
     config: MlpNominalConfig,

@@ -216,6 +216,14 @@ fn check_range(field: &str, value: usize, range: RangeInclusive<usize>) -> Resul
     Err(Error::setting(field, format!("must lie between {} and {}", range.start(), range.end()), value))
 }
 
+/// Checks that a setting is a finite number, at least 0.
+fn check_not_negative(field: &str, value: f32) -> Result<()> {
+    match value.is_finite() && value >= 0.0 {
+        true => Ok(()),
+        false => Err(Error::setting(field, "must be a finite number, at least 0", value)),
+    }
+}
+
 /// Checks that a setting is a finite number.
 fn check_finite(field: &str, value: f32) -> Result<()> {
     if value.is_finite() { Ok(()) } else { Err(Error::setting(field, "must be a finite number", value)) }

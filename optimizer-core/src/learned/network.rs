@@ -5,7 +5,8 @@
 //!  pass 2   channels of a block ──► relu ──► relu ──► (direction, magnitude, …) ──► p ← p − step
 //! ```
 //!
-//! Both passes go over the whole tensor, or one after the other over each of its stretches. Channels are computed twice rather than stored: thirty channels of a tensor would be 120 bytes a parameter.
+//! Both passes go over the whole tensor, or one after the other over each of its stretches. Channels are computed twice
+//! rather than stored: thirty channels of a tensor would be 120 bytes a parameter.
 
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +56,7 @@ pub(super) struct Network<'a> {
     pub(super) activation: Activation,
 }
 
-/// What follows a hidden layer.
+/// What follows a hidden layer, element by element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {

@@ -4,8 +4,8 @@ use super::philox::RoundKeys;
 use super::{DRAWS, quantile, round_keys};
 use crate::Seed;
 
-/// Sequential draws from one seed: the words of stream 1, in order. [`super::normals`] reads stream 0, so both may be used
-/// with one seed.
+/// Sequential draws from one seed: the words of stream 1, in order. [`super::normals`] reads stream 0, so both may be
+/// used with one seed.
 ///
 /// ```
 /// use paceline_optimizer_core::{Seed, noise::Draws};
@@ -61,7 +61,7 @@ impl Draws {
         }
     }
 
-    /// Standard normal: the transform of [`super::normals`] on one word.
+    /// Standard normal: the transform of [`super::normals`]. Takes one word.
     pub fn normal(&mut self) -> f32 {
         quantile::normal(self.word())
     }

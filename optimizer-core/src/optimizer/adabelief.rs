@@ -14,7 +14,11 @@ use super::{Schedule, settings};
 use crate::Result;
 use crate::params::TensorSpec;
 
-/// AdaBelief.
+/// AdaBelief (Zhuang et al., arXiv 2010.07468), as the reference's `AdaBelief` (optax 0.2.8 `adabelief`):
+/// `m ← β1 m + (1−β1) g`, `v ← β2 v + (1−β2) (g − m)² + eps_root`, `p ← p − lr · m̂ / (√v̂ + eps)`.
+///
+/// `g − m` is taken with the new average, and `epsilon_root` is added at every step, so it accumulates. Slots: `m/NAME`
+/// and `v/NAME`, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdaBelief {

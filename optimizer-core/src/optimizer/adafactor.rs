@@ -1,5 +1,5 @@
-//! Adafactor (arXiv 1804.04235, optax semantics): a second moment from the means of rows and columns, and steps relative
-//! to a tensor's size.
+//! Adafactor (arXiv 1804.04235, optax semantics): a second moment from the means of rows and columns, and steps
+//! relative to a tensor's size.
 //!
 //! ```text
 //!  β = 1 − n^−0.8        r ← β r + (1−β) mean_d0(g² + eps)        c ← β c + (1−β) mean_d1(g² + eps)
@@ -22,7 +22,18 @@ use crate::params::TensorSpec;
 /// Least root mean square that a tensor's steps are scaled by.
 const LEAST_SCALE: f32 = 1e-3;
 
-/// Adafactor.
+/// Adafactor (Shazeer, Stern, arXiv 1804.04235, Algorithm 4 for matrices), as the reference's `Adafactor` (optax 0.2.8
+/// `adafactor`): a second moment from the means of rows and columns, and steps relative to a tensor's size.
+///
+/// ```text
+///  β = 1 − n^−0.8        r ← β r + (1−β) mean_d0(g² + eps)        c ← β c + (1−β) mean_d1(g² + eps)
+///  w = g · (r / mean_d1 r)^−½ · c^−½                      two large axes d0 ≥ d1 (`min_dim_size_to_factor`)
+///  w = g · v^−½,  v ← β v + (1−β)(g² + eps)               all other tensors
+///  w ← w / max(1, rms(w)/clip)      w ← lr · w · max(1e-3, rms(p))      p ← p − (EMA of w, or w) − wd · p
+/// ```
+///
+/// Slots: `v_row/NAME` (the shape without d0) and `v_col/NAME` (without d1) of a factored tensor, `v/NAME` of any
+/// other; `m/NAME` if there is momentum.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adafactor {
@@ -79,6 +90,9 @@ impl Adafactor {
 
     /// Writes `g / √(second moment)` to `w`, after the second moment has seen `g`.
     fn precondition(&self, tensor: &TensorSpec, decay: Decay, g: &[f32], buffers: &mut [&mut [f32]], w: &mut [f32]) {
+        if g.is_empty() {
+            return;
+        }
         let eps = self.epsilon as f32;
         match (self.axes(tensor), buffers) {
             (Some(axes), [rows, cols, ..]) => {

@@ -12,7 +12,10 @@ use super::{Schedule, settings};
 use crate::Result;
 use crate::params::TensorSpec;
 
-/// AdaGrad.
+/// AdaGrad (Duchi, Hazan, Singer, JMLR 2011), as the reference's `AdaGrad` (optax 0.2.8 `adagrad`): `s ← s + g²`,
+/// `p ← p − lr · g / √(s + eps)`; no step where s is 0.
+///
+/// Slot: `sum/NAME`, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdaGrad {

@@ -56,7 +56,15 @@ impl AdamRule {
     }
 }
 
-/// Adam with the reference's defaults (optax has nothing inside the root).
+/// Adam (Kingma, Ba, arXiv 1412.6980, Algorithm 1) with the defaults of the reference's `Adam` (optax has nothing
+/// inside the root):
+///
+/// ```text
+///  m ← β1 m + (1−β1) g        m̂ = m / (1 − β1ⁿ)
+///  v ← β2 v + (1−β2) g²       v̂ = v / (1 − β2ⁿ)        p ← p − lr · m̂ / (√(v̂ + eps_root) + eps)
+/// ```
+///
+/// Slots: `m/NAME` and `v/NAME`, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adam {
@@ -136,7 +144,10 @@ impl Rule for Adam {
     }
 }
 
-/// Adam with decoupled weight decay (arXiv 1711.05101) of all tensors.
+/// Adam with decoupled weight decay of all tensors (Loshchilov, Hutter, arXiv 1711.05101, Algorithm 2), as the
+/// reference's `AdamW` (optax 0.2.8 `adamw`): [`Adam`]'s direction plus `wd · p`, both times the learning rate.
+///
+/// Slots: `m/NAME` and `v/NAME`, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamW {

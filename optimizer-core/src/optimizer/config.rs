@@ -11,8 +11,8 @@
 //! learning_rate = { kind = "inverse_sqrt", peak_value = 3e-4, warmup_steps = 1000 }
 //! ```
 //!
-//! Absent settings are those of the JAX reference (google/learned_optimization @ 32186aa4 and optax); where a class there
-//! has no default learning rate, it is 0.01 here too. Unknown settings are refused.
+//! Absent settings are those of the JAX reference (google/learned_optimization @ 32186aa4 and optax); where a class
+//! there has no default learning rate, it is 0.01 here too. Unknown settings are refused.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,8 @@ use super::{
 };
 use crate::Result;
 
-/// A hand-designed optimizer and its settings, as in a recipe or a baseline sweep.
+/// A hand-designed optimizer and its settings, as in a recipe or a baseline sweep. Formulas and sources stand at the
+/// settings of each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum OptimizerConfig {
@@ -94,7 +95,7 @@ pub enum OptimizerConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GradientClipConfig {
-    /// Largest magnitude of an element; 3.
+    /// Largest magnitude of an element, positive; 3.
     #[serde(default = "three")]
     pub grad_clip: f64,
     /// What sees the clipped gradient.
@@ -105,7 +106,7 @@ pub struct GradientClipConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GlobalNormClipConfig {
-    /// Largest norm over all tensors.
+    /// Largest Euclidean norm over all tensors of a lane; positive.
     pub max_norm: f64,
     /// What sees the clipped gradient.
     pub inner: Box<OptimizerConfig>,
@@ -115,7 +116,7 @@ pub struct GlobalNormClipConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GradientAccumulationConfig {
-    /// Gradients to one update.
+    /// Gradients to one update, at least 1.
     pub steps: u32,
     /// What sees their mean.
     pub inner: Box<OptimizerConfig>,
@@ -125,7 +126,7 @@ pub struct GradientAccumulationConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeightDecayConfig {
-    /// Weight w of the penalty.
+    /// Weight w of the penalty `w Σ p²`, not negative.
     pub weight_decay: f64,
     /// Whether the loss that the inner optimizer sees contains it; true.
     #[serde(default = "yes")]

@@ -13,7 +13,11 @@ use super::{Schedule, settings};
 use crate::Result;
 use crate::params::TensorSpec;
 
-/// Fromage.
+/// Fromage (Bernstein et al., arXiv 2002.03432), as the reference's `Fromage` (optax 0.2.8 `fromage`): with
+/// `μ = 1/√(1 + lr²)`, `p ← p − lr · μ · g · max(‖p‖, least)/max(‖g‖, least) + (μ − 1) · p`. Norms are Euclidean, of
+/// one tensor.
+///
+/// It has no slots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fromage {

@@ -13,7 +13,11 @@ use super::{Schedule, settings};
 use crate::Result;
 use crate::params::TensorSpec;
 
-/// LAMB.
+/// LAMB (You et al., arXiv 1904.00962, Algorithm 2), as the reference's `Lamb` (optax 0.2.8 `lamb`): with
+/// `w = m̂ / (√(v̂ + eps_root) + eps) + wd · p`, `p ← p − lr · w · ‖p‖/‖w‖`. Norms are Euclidean, of one tensor; the
+/// ratio is 1 if either is 0.
+///
+/// Slots: `m/NAME` and `v/NAME`, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lamb {

@@ -15,7 +15,11 @@ use super::{Schedule, settings};
 use crate::Result;
 use crate::params::TensorSpec;
 
-/// LARS.
+/// LARS (You, Gitman, Ginsburg, arXiv 1708.03888, Algorithm 1), as the reference's `Lars` (optax 0.2.8 `lars`):
+/// `w = g + wd · p`, `w ← w · trust · ‖p‖/(‖w‖ + eps)`, `a ← −lr · w + momentum · a`, `p ← p + a`. Norms are Euclidean,
+/// of one tensor; the ratio is 1 if either is 0.
+///
+/// Slot: `trace/NAME`, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lars {

@@ -16,8 +16,11 @@
 //! | [`Muon`] | momentum, orthogonalised |
 //! | [`PiecewiseLinearAdam`], [`AdamSqrtDecayLr`], [`AdamExpDecayLr`] | Adam under a named [`Schedule`] |
 //!
-//! Each is a struct of its settings; [`OptimizerConfig`] names and builds it, and [`wrapper`]s around it. Any learning rate
-//! may be a [`Schedule`].
+//! Each is a struct of its settings; [`OptimizerConfig`] names and builds it, and [`wrapper`]s around it. Any learning
+//! rate may be a [`Schedule`]. "The reference" is google/learned_optimization @ 32186aa4, whose hand-designed
+//! optimizers (`optimizers/optax_opts.py`) are those of optax, here of version 0.2.8. In formulas `p` is a parameter,
+//! `g` its gradient, `n` the number of the update from 1, `m̂ = m / (1 − β1ⁿ)` and `v̂ = v / (1 − β2ⁿ)`; all are
+//! element by element. Slots are named after the tensor, NAME.
 
 use crate::params::{Params, TensorSpec};
 use crate::{Error, Result, ThetaHash};
@@ -76,22 +79,26 @@ pub(crate) use sgd::{SgdRule, SgdmRule, TRACE};
 pub use sm3::Sm3;
 pub use yogi::Yogi;
 
-/// Updates the parameters of some lanes from their gradients.
+/// Updates the parameters of some lanes from their gradients: the reference's `Optimizer` (`optimizers/base.py`), with
+/// lanes.
 pub trait Optimizer: Send + Sync + std::fmt::Debug {
     /// The optimizer's name, as in recipes and tables.
     fn name(&self) -> &'static str;
 
-    /// State before the first step. `horizon[lane]` is the planned number of inner steps of that lane, an input of
-    /// some learned optimizers.
+    /// State before the first step. `params` are `[lanes, shape…]` a tensor; `horizon[lane]` is the planned number of
+    /// inner steps of that lane, an input of some learned optimizers.
     ///
     /// # Errors
-    /// [`Error::Lanes`] if `horizon` does not have one entry a lane.
+    /// [`Error::Lanes`] if `horizon` does not have one entry a lane, or if a theta has neither one lane nor these.
+    /// [`Error::Setting`] if the optimizer was made for another horizon ([`crate::learned::Velo`]).
     fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState>;
 
-    /// One step: `grads` and `losses[lane]` were taken at `state.params()` on the training batch.
+    /// One inner step: `grads`, `[lanes, shape…]` a tensor, and `losses[lane]`, in the task's own units, were taken at
+    /// `state.params` on the training batch.
     ///
     /// # Errors
-    /// [`Error::LayoutMismatch`] or [`Error::Lanes`] if the gradients do not belong to these parameters.
+    /// [`Error::LayoutMismatch`] or [`Error::Lanes`] if gradients or losses do not belong to these parameters,
+    /// [`Error::Length`] if the slots are not this optimizer's.
     fn update(&self, state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState>;
 
     /// The optimizers that this one wraps: none, or those whose steps it changes.
@@ -110,8 +117,8 @@ pub trait Optimizer: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// The learning rate at `step` of `horizon`, where the user sets one: `None` where theta does, or where there are
-    /// several.
+    /// The learning rate at `step` (from 0) of `horizon` planned steps, where the user sets one: `None` where theta
+    /// does, or where there are several.
     fn learning_rate(&self, step: u32, horizon: u32) -> Option<f64> {
         match self.inner()[..] {
             [inner] => inner.learning_rate(step, horizon),
@@ -125,9 +132,9 @@ pub trait Optimizer: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// `losses[lane]` were measured at `state.params()` on a validation batch (the reference's `is_valid`). Parameters
-    /// never change. Most optimizers do not listen, and the state comes back as it was; one that does (RNNMLPLOpt) counts
-    /// this as a step.
+    /// `losses[lane]` were measured at `state.params` on a validation batch (the reference's `is_valid`). Parameters
+    /// never change. Most optimizers do not listen, and the state comes back as it was; one that does (RNNMLPLOpt)
+    /// counts this as a step.
     ///
     /// # Errors
     /// [`Error::Lanes`] if there is not one loss a lane, [`Error::Length`] if a state is not this optimizer's.
@@ -144,12 +151,12 @@ pub struct Slot {
     pub name: String,
     /// Shape without the lane axis.
     pub shape: Vec<usize>,
-    /// Values of all lanes.
+    /// Values of all lanes, `[lanes, shape…]`.
     pub values: Vec<f32>,
 }
 
 impl Slot {
-    /// A slot in which every lane holds `initial`.
+    /// A slot `[lanes, shape…]` that holds `initial` everywhere.
     pub fn filled(name: impl Into<String>, shape: impl Into<Vec<usize>>, lanes: usize, initial: f32) -> Self {
         let shape = shape.into();
         let size: usize = shape.iter().product();
@@ -161,13 +168,19 @@ impl Slot {
         self.shape.iter().product()
     }
 
-    /// One lane's values.
+    /// One lane's values, `[shape…]`.
+    ///
+    /// # Panics
+    /// If there is no such lane.
     pub fn lane(&self, lane: usize) -> &[f32] {
         let size = self.size();
         &self.values[lane * size..(lane + 1) * size]
     }
 
-    /// One lane's values, to be written.
+    /// One lane's values, `[shape…]`, to be written.
+    ///
+    /// # Panics
+    /// If there is no such lane.
     pub fn lane_mut(&mut self, lane: usize) -> &mut [f32] {
         let size = self.size();
         &mut self.values[lane * size..(lane + 1) * size]
@@ -205,19 +218,19 @@ impl TensorSlots {
 /// Everything an optimizer knows about some lanes, its parameters included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OptState {
-    /// Current parameters.
+    /// Current parameters, `[lanes, shape…]` a tensor.
     pub params: Params,
-    /// Updates already applied, a lane: those of the innermost optimizer, where wrappers let some calls pass or show it
-    /// another time.
+    /// Updates already applied, `[lanes]`: those of the innermost optimizer, where wrappers let some calls pass or show
+    /// it another time.
     pub step: Vec<u32>,
-    /// Planned number of updates, a lane; the innermost optimizer's.
+    /// Planned number of updates, `[lanes]`; the innermost optimizer's.
     pub horizon: Vec<u32>,
     /// The optimizer's own buffers, in an order of its choice.
     pub slots: Vec<Slot>,
 }
 
 impl OptState {
-    /// A state at step 0.
+    /// A state at step 0. `horizon` is `[lanes]`, in inner steps.
     ///
     /// # Errors
     /// [`Error::Lanes`] if `horizon` does not have one entry a lane.
@@ -234,7 +247,10 @@ impl OptState {
         self.params.lanes()
     }
 
-    /// The lanes named, in that order.
+    /// The lanes named, in that order (a lane may repeat).
+    ///
+    /// # Panics
+    /// If there is no such lane.
     #[must_use]
     pub fn select(&self, lanes: &[usize]) -> Self {
         let slots = self
@@ -296,10 +312,11 @@ impl OptState {
         Ok(())
     }
 
-    /// Checks that gradients and losses belong to this state.
+    /// Checks that gradients, `[lanes, shape…]` a tensor, and losses, `[lanes]`, belong to this state.
     ///
     /// # Errors
-    /// [`Error::LayoutMismatch`] or [`Error::Lanes`].
+    /// [`Error::LayoutMismatch`] if the gradients are of other tensors; [`Error::Lanes`] if gradients or losses are of
+    /// another number of lanes.
     pub fn check_gradients(&self, grads: &Params, losses: &[f32]) -> Result<()> {
         self.params.check_like(grads, "gradients")?;
         self.check_losses(losses)

@@ -9,9 +9,9 @@
 //!                                                   positions:  height·width matrices in × out
 //! ```
 //!
-//! Shapes are those of the JAX reference, so a matrix here is the transpose of PyTorch's, and so is its orthogonal factor;
-//! only the scale tells rows from columns. A tensor of rank ≥ 2 whose name contains one of `adam_names` (an embedding,
-//! say, whose rows are looked up one by one) goes to AdamW too.
+//! Shapes are those of the JAX reference, so a matrix here is the transpose of PyTorch's, and so is its orthogonal
+//! factor; only the scale tells rows from columns. A tensor of rank ≥ 2 whose name contains one of `adam_names` (an
+//! embedding, say, whose rows are looked up one by one) goes to AdamW too.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,15 @@ use super::{Schedule, settings};
 use crate::Result;
 use crate::params::TensorSpec;
 
-/// Muon.
+/// Muon (Keller Jordan et al. 2024, <https://kellerjordan.github.io/posts/muon/>): momentum whose matrices are pulled
+/// towards orthogonal ones by a Newton–Schulz iteration; AdamW for everything that is no matrix.
+///
+/// ```text
+///  m ← β m + (1−β) g      u = β m + (1−β) g (Nesterov) or m      p ← p − lr · ( scale · NS(u) + wd · p )
+/// ```
+///
+/// A linear weight `[in, out]` is one matrix of `in` rows; what those of a convolution are, [`MuonKernels`] says.
+/// Slots: `m/NAME` of a matrix, `m/NAME` and `v/NAME` of all others, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Muon {
@@ -79,12 +87,12 @@ pub enum NormGuard {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MuonScale {
-    /// `√max(1, out/in)`: the same spectral change at every width.
+    /// `√max(1, out/in)` of an `[in, out]` matrix: the same spectral change at every width.
     #[default]
     Width,
-    /// `0.2 · √max(in, out)`: steps as large as AdamW's (arXiv 2502.16982).
+    /// `0.2 · √max(in, out)`: steps as large as AdamW's (Moonlight, Liu et al., arXiv 2502.16982).
     Rms,
-    /// 1.
+    /// 1: none.
     One,
 }
 
@@ -92,10 +100,11 @@ pub enum MuonScale {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MuonKernels {
-    /// One matrix: all axes but the last are rows.
+    /// One matrix: all axes but the last are rows, `height · width · in` of them in a convolution.
     #[default]
     Flatten,
-    /// One matrix a position: the last two axes, over all others.
+    /// One matrix a position: the last two axes, over all others; `height · width` matrices `[in, out]` in a
+    /// convolution.
     Positions,
 }
 

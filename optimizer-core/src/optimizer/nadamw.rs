@@ -5,8 +5,8 @@
 //!  p ← p − ( lr' · (β1 m + (1−β1) g) / (√v + eps) + lr' · wd · p )
 //! ```
 //!
-//! Two things are odd and part of it: `l2_weight_decay` has the sign of growth, and the decoupled decay is scaled by the
-//! bias-corrected learning rate. The schedule it was published with is [`Schedule::NadamwCosine`].
+//! Two things are odd and part of it: `l2_weight_decay` has the sign of growth, and the decoupled decay is scaled by
+//! the bias-corrected learning rate. The schedule it was published with is [`Schedule::NadamwCosine`].
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,15 @@ use super::{Schedule, settings};
 use crate::Result;
 use crate::params::TensorSpec;
 
-/// NAdamW.
+/// NAdamW: Nesterov Adam (Dozat 2016) with decoupled weight decay, the baseline of Metz et al., arXiv 2002.11887; as
+/// `NAdamW` of the reference's `nadamw.py`:
+///
+/// ```text
+///  g ← g − l2 · p          m ← β1 m + (1−β1) g      v ← β2 v + (1−β2) g²      lr' = lr · √(1−β2ⁿ)/(1−β1ⁿ)
+///  p ← p − ( lr' · (β1 m + (1−β1) g) / (√v + eps) + lr' · wd · p )
+/// ```
+///
+/// Slots: `m/NAME` and `v/NAME`, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NAdamW {

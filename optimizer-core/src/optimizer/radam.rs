@@ -16,7 +16,16 @@ use super::{Schedule, settings};
 use crate::Result;
 use crate::params::TensorSpec;
 
-/// RAdam.
+/// RAdam (Liu et al., arXiv 1908.03265, Algorithm 2), as the reference's `RAdam` (optax 0.2.8 `radam`): Adam that
+/// trusts its second moment only once that has seen enough.
+///
+/// ```text
+///  ρ∞ = 2/(1−β2) − 1      ρ = ρ∞ − 2nβ2ⁿ/(1−β2ⁿ)
+///  ρ ≥ threshold:   p ← p − lr · √( (ρ−4)(ρ−2)ρ∞ / ((ρ∞−4)(ρ∞−2)ρ) ) · m̂ / (√(v̂ + eps_root) + eps)
+///  otherwise:       p ← p − lr · m̂
+/// ```
+///
+/// Slots: `m/NAME` and `v/NAME`, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RAdam {

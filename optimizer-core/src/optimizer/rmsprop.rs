@@ -12,7 +12,10 @@ use super::{Schedule, settings};
 use crate::Result;
 use crate::params::TensorSpec;
 
-/// RMSProp.
+/// RMSProp (Tieleman, Hinton, Coursera lecture 6.5, 2012), as the reference's `RMSProp` (optax 0.2.8 `rmsprop`):
+/// `v ← decay · v + (1−decay) g²`, `w = −lr · g / √(v + eps)`, `a ← w + momentum · a`, `p ← p + a`.
+///
+/// Slots: `v/NAME` and `trace/NAME`, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RmsProp {

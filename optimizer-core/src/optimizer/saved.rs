@@ -23,7 +23,7 @@ use crate::sealed::{self, Sealed};
 use crate::tensor_file::{self, Tensor, TensorFile};
 use crate::{Error, Result};
 
-/// Newest format this program reads and the one it writes.
+/// Newest format of a saved state that this program reads, and the one it writes.
 pub const FORMAT: u32 = 1;
 
 /// Key of the metadata in the safetensors header.
@@ -55,7 +55,8 @@ struct Format {
 }
 
 impl OptState {
-    /// Deterministic safetensors bytes of the whole state. `optimizer` is the one that made it; its name and the hash of
+    /// Deterministic safetensors bytes of the whole state: `step` and `horizon` `[lanes]`, `params/NAME` and
+    /// `slots/INDEX/NAME` `[lanes, shape…]`. `optimizer` is the one that made it; its name and the hash of
     /// its theta go with the state.
     ///
     /// ```
@@ -81,13 +82,13 @@ impl OptState {
         self.encode(optimizer, REFERENCE_AXES)
     }
 
-    /// Reads and verifies them. `fresh` is the state that `optimizer` begins with (`optimizer.init`, whatever the values
-    /// of the parameters).
+    /// Reads and verifies them. `fresh` is the state that `optimizer` begins with (`optimizer.init`, whatever the
+    /// values of the parameters).
     ///
     /// # Errors
-    /// [`Error::SavedState`] for damage, saying what differs. [`Error::ForeignState`] if another optimizer, another theta
-    /// or another horizon made the state, or if names and shapes of its slots are others. [`Error::LayoutMismatch`] or
-    /// [`Error::Lanes`] if it holds other parameters.
+    /// [`Error::SavedState`] for damage, saying what differs. [`Error::ForeignState`] if another optimizer, another
+    /// theta or another horizon made the state, or if names and shapes of its slots are others.
+    /// [`Error::LayoutMismatch`] or [`Error::Lanes`] if it holds other parameters.
     pub fn from_bytes(bytes: &[u8], optimizer: &dyn Optimizer, fresh: &Self) -> Result<Self> {
         Self::decode(bytes, optimizer, fresh, REFERENCE_AXES)
     }
@@ -325,7 +326,7 @@ mod tests {
         assert!(late.contains("4294967295 steps"), "{late}");
         const HUGE: usize = usize::MAX / 64;
         for (said, word) in [
-            (tensor("step", Dtype::I32, &[2], 8), "\"step\" is I32"),
+            (tensor("step", Dtype::I32, &[2], 8), "\"step\" has dtype \"I32\""),
             (tensor("step", Dtype::U32, &[2, 1], 8), "expected [lanes]"),
             (tensor("step", Dtype::U32, &[0], 0), "0 lanes"),
             (tensor("horizon", Dtype::U32, &[3], 12), "2 lanes with 3 horizons"),

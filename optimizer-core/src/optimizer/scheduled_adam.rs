@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Adam, Schedule};
 
-/// Adam whose learning rate is interpolated between points (`PiecewiseLinearAdam`).
+/// [`Adam`] whose learning rate is interpolated between points: the reference's `PiecewiseLinearAdam`
+/// (`optimizers/optax_opts.py`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PiecewiseLinearAdam {
@@ -43,7 +44,8 @@ impl From<PiecewiseLinearAdam> for Adam {
     }
 }
 
-/// Adam with 1000 steps of warm-up and then an inverse square root: `lr · min(s/1000, √(1000/s))`, `s = max(t, 1)`.
+/// [`Adam`] with 1000 steps of warm-up and then an inverse square root: `lr · min(s/1000, √(1000/s))`, `s = max(t, 1)`
+/// at step t from 0. The reference's `AdamSqrtDecayLR`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamSqrtDecayLr {
@@ -63,7 +65,8 @@ impl From<AdamSqrtDecayLr> for Adam {
     }
 }
 
-/// Adam with an exponentially falling learning rate: `lr · (1 − 7e-5)^t`.
+/// [`Adam`] with an exponentially falling learning rate: `lr · (1 − 7e-5)^t` at step t from 0. The reference's
+/// `AdamExpDecayLR`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamExpDecayLr {

@@ -2,9 +2,10 @@
 
 use crate::{Error, Result};
 
-/// The decay of a moving average: in `[0, 1)`.
+/// The decay of a moving average: in `[0, 1)`, also once it is rounded to the f32 that counts.
 pub(super) fn decay(field: &str, value: f64) -> Result<()> {
-    require(field, value, (0.0..1.0).contains(&value), "must lie in [0, 1)")
+    let rounded = value as f32;
+    require(field, value, value >= 0.0 && (0.0..1.0).contains(&rounded), "must lie in [0, 1), as an f32 too")
 }
 
 /// At least 0 and finite.

@@ -62,7 +62,9 @@ impl SgdmRule {
     }
 }
 
-/// Gradient descent: `p ← p − lr · g`.
+/// Gradient descent: `p ← p − lr · g`. The reference's `SGD` (optax 0.2.8 `sgd`).
+///
+/// It has no slots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sgd {
@@ -104,7 +106,10 @@ impl Rule for Sgd {
     }
 }
 
-/// Gradient descent with a trace: `a ← g + momentum · a`, `p ← p − lr · a`.
+/// Gradient descent with a trace (heavy ball, Polyak 1964): `a ← g + momentum · a`, `p ← p − lr · a`, without
+/// dampening. The reference's `SGDM` (optax 0.2.8 `sgd`).
+///
+/// Slot: `trace/NAME`, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sgdm {

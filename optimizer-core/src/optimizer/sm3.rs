@@ -22,7 +22,17 @@ use crate::params::TensorSpec;
 /// Added inside the root.
 const EPSILON: f32 = 1e-8;
 
-/// SM3.
+/// SM3 (Anil et al., arXiv 1901.11150, Algorithm SM3-II), as the reference's `SM3` (optax 0.2.8 `scale_by_sm3`): a
+/// second moment in as much memory as the sides of a tensor.
+///
+/// ```text
+///  A = c · g² + β2 · min over axes of μ_i      c = 1 if β2 = 1, else 1 − β2
+///  w = g / √(A + 1e-8)  (0 where A is 0)       μ_i ← max of A over all axes but i
+///  a ← momentum · a + (1−momentum) · w         p ← p − lr · a
+/// ```
+///
+/// Slots: `m/NAME`, as the tensor, and `axis_I/NAME` `[size of axis I]` for every axis; a scalar counts as a vector of
+/// one element.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sm3 {

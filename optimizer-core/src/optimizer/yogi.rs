@@ -15,7 +15,10 @@ use crate::Result;
 use crate::learned::float::sign;
 use crate::params::TensorSpec;
 
-/// Yogi.
+/// Yogi (Zaheer et al., NeurIPS 2018), as the reference's `Yogi` (optax 0.2.8 `yogi`): `m ← β1 m + (1−β1) g`,
+/// `v ← v − (1−β2) · sign(v − g²) · g²`, `p ← p − lr · m̂ / (√v̂ + eps)`. Both averages begin at 1e-6.
+///
+/// Slots: `m/NAME` and `v/NAME`, as the tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Yogi {

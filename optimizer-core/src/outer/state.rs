@@ -12,7 +12,7 @@ pub struct OuterState {
     pub moment1: Vec<f32>,
     /// Second moment, as long as theta.
     pub moment2: Vec<f32>,
-    /// Clipped meta-gradients summed since the last update of theta.
+    /// Clipped meta-gradients summed since the last update of theta; as long as theta.
     pub pending: Vec<f64>,
     /// Outer steps in `pending`.
     pub pending_steps: u32,
@@ -24,7 +24,7 @@ pub struct OuterState {
     pub inner_steps: u64,
     /// Lanes that ended non-finite so far.
     pub diverged_lanes: u64,
-    /// Meta-loss and Euclidean norm of the unclipped meta-gradient of the last folded step.
+    /// What the last folded step looked like; `None` before the first.
     pub last: Option<StepSummary>,
 }
 
@@ -58,8 +58,9 @@ impl OuterState {
         }
     }
 
-    /// After one more folded step: the meta-gradient is clipped by element, then by norm, and added to the pending ones;
-    /// every `accumulation` steps their mean moves theta.
+    /// After one more folded step: the meta-gradient is clipped by element, then by norm, and added to the pending
+    /// ones; every `accumulation` steps their mean moves theta by Adam (arXiv 1412.6980, Algorithm 1), or AdamW where
+    /// there is weight decay (arXiv 1711.05101, Algorithm 2).
     ///
     /// # Errors
     /// [`Error::Length`] if the gradient is not as long as theta; [`Error::NotFinite`] if the gradient, or theta after

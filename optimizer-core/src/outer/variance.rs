@@ -16,8 +16,9 @@ pub struct Variance {
     /// Squared norm of the expected meta-gradient over the variance of its estimate, from split halves; negative where
     /// noise hides the signal. `None` with a single slot, or if the halves agree to the bit.
     pub signal_to_noise: Option<f64>,
-    /// Correlation of the two lanes' losses over the pairs of the step: near 1 where common random numbers work. `None`
-    /// with fewer than two seed-coded pairs, or if losses do not vary.
+    /// Correlation of the two lanes' losses over the pairs of the step. Pairs differ by task and by place in their
+    /// trajectory, so it is near 1 unless the perturbation itself decides the loss: a sigma too large, or lanes that
+    /// diverge. `None` with fewer than two seed-coded pairs, or if losses do not vary.
     pub antithetic_correlation: Option<f64>,
 }
 

@@ -7,16 +7,18 @@ use crate::optimizer::Schedule;
 use crate::seed::Purpose;
 use crate::{Error, Result, Seed};
 
-/// Planned lengths of trajectories, in inner steps.
+/// Planned lengths of trajectories, in inner steps: the schedules of the reference's
+/// `outer_trainers/truncation_schedule.py` (google/learned_optimization @ 32186aa4).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum HorizonSchedule {
-    /// Always `steps`.
+    /// Always `steps` (`ConstantTruncationSchedule`).
     Constant {
         /// Inner steps.
         steps: u32,
     },
-    /// `⌊exp(U[ln min, ln max])⌋`, as in VeLO's meta-training.
+    /// `⌊exp(U[ln min, ln max])⌋`, natural logarithms, as in VeLO's meta-training (arXiv 2211.09760;
+    /// `LogUniformLengthSchedule`).
     LogUniform {
         /// Shortest trajectory, in inner steps.
         min: u32,
@@ -26,7 +28,7 @@ pub enum HorizonSchedule {
     /// A length that follows the outer steps, with normal noise: `⌊length(outer step) + N(0, deviation²)⌋`, cut to
     /// `[min, max]` (`ScheduledTruncationSchedule` of the JAX reference, which cuts below 10 only).
     Scheduled {
-        /// Mean length in the outer step in which a trajectory begins.
+        /// Mean length, in inner steps, as a function of the outer step in which a trajectory begins.
         length: Schedule,
         /// Standard deviation of the noise, inner steps.
         #[serde(default)]
@@ -37,11 +39,11 @@ pub enum HorizonSchedule {
         max: u32,
     },
     /// Log-uniform between two bounds that follow the outer steps, both cut to `[min, max]`: a curriculum from short
-    /// trajectories to long ones.
+    /// trajectories to long ones (`LogUniformLengthSchedule` of two schedules).
     ScheduledLogUniform {
-        /// Lower bound in the outer step in which a trajectory begins.
+        /// Lower bound, in inner steps, as a function of the outer step in which a trajectory begins.
         shortest: Schedule,
-        /// Upper bound; where it lies below the lower one, that one counts.
+        /// Upper bound likewise; where it lies below the lower one, that one counts.
         longest: Schedule,
         /// Shortest trajectory, in inner steps.
         min: u32,
@@ -51,7 +53,7 @@ pub enum HorizonSchedule {
 }
 
 impl HorizonSchedule {
-    /// Shortest length that can be drawn.
+    /// Shortest length that can be drawn, in inner steps.
     pub fn min(&self) -> u32 {
         match *self {
             Self::Constant { steps } => steps,
@@ -59,7 +61,7 @@ impl HorizonSchedule {
         }
     }
 
-    /// Longest length that can be drawn.
+    /// Longest length that can be drawn, in inner steps.
     pub fn max(&self) -> u32 {
         match *self {
             Self::Constant { steps } => steps,
@@ -70,7 +72,7 @@ impl HorizonSchedule {
     /// Checks that lengths are at least 1 and ordered, and schedules well-formed.
     ///
     /// # Errors
-    /// [`Error::Setting`].
+    /// [`Error::Setting`], naming the setting below `estimator.horizon`.
     pub fn validate(&self) -> Result<()> {
         if self.min() == 0 {
             return Err(Error::setting("estimator.horizon", "a trajectory has at least one inner step", 0));
@@ -98,8 +100,11 @@ impl HorizonSchedule {
         }
     }
 
-    /// The length drawn from `seed` for a trajectory that begins in `outer_step` of a run of `outer_steps`; the latter is
-    /// what schedules relative to the whole run refer to.
+    /// The length, in inner steps, drawn from `seed` for a trajectory that begins in `outer_step` of a run of
+    /// `outer_steps`; the latter is what schedules relative to the whole run refer to.
+    ///
+    /// # Panics
+    /// Possibly, if [`HorizonSchedule::validate`] refuses the settings.
     pub fn sample(&self, seed: Seed, outer_step: u64, outer_steps: u64) -> u32 {
         let mut draws = Draws::new(seed.purpose(Purpose::Horizon));
         match self {

@@ -1,6 +1,6 @@
 //! When trajectories begin and end: pure functions of seeds, so that the coordinator can plan what workers will run.
 //!
-//! A *slot* is one place in every outer step. Under PES its lanes live through a sequence of trajectories, cut into
+//! A *slot* is one place in every outer step. Under an estimator that runs windows its lanes live through a sequence of trajectories, cut into
 //! windows of `W` inner steps, one window an outer step. A trajectory that has run its horizon is reset; the reset itself
 //! takes one place in the window and trains nothing (its mask is 0). If the last step is the window's last place, the
 //! reset opens the next window:
@@ -31,8 +31,8 @@ pub struct Trajectory {
     pub family: usize,
     /// Planned length in inner steps, an input of some learned optimizers.
     pub horizon: u32,
-    /// Inner steps by which it ends before its horizon: 0, but for the first trajectory of a slot where an estimator asks
-    /// for a random initial offset.
+    /// Inner steps by which it ends before its horizon: 0, but for the first trajectory of a slot where an estimator
+    /// asks for a random initial offset.
     pub offset: u32,
     /// Outer step whose window trained its first inner step (the one after the reset's, if the reset was the last place
     /// of its window): the perturbations of outer steps `began..now` are what its state has been through.
@@ -57,12 +57,13 @@ impl Trajectory {
     }
 }
 
-/// Seed of the perturbation of one pair in one outer step.
+/// Seed of the perturbation of one pair in one outer step, all counted from 0.
 pub fn perturbation_seed(run: Seed, outer_step: u64, slot: u32, pair: u32) -> Seed {
     run.purpose(Purpose::Perturbation).fold_in(outer_step).fold_in(u64::from(slot)).fold_in(u64::from(pair))
 }
 
-/// Seed of the task instance that one pair trains on during one trajectory of its slot.
+/// Seed of the task instance that one pair trains on during one trajectory of its slot, the same for both lanes: common
+/// random numbers. Slots, trajectories and pairs are counted from 0.
 pub fn task_seed(run: Seed, slot: u32, trajectory: u64, pair: u32) -> Seed {
     run.purpose(Purpose::Task).fold_in(u64::from(slot)).fold_in(trajectory).fold_in(u64::from(pair))
 }

@@ -22,12 +22,12 @@ pub struct SlotSequence {
 }
 
 impl SlotSequence {
-    /// The sequence of slot `slot` of the run seeded `run`, at outer step 0 of `outer_steps`. `weights` are the mixture's,
-    /// in order.
+    /// The sequence of slot `slot` of the run seeded `run`, at outer step 0 of `outer_steps`. `weights` are the
+    /// mixture's, one a task family in order, on any scale.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the estimator's settings are out of range (at most one reset fits a window), or if the weights
-    /// are empty, negative, not finite or all zero.
+    /// [`Error::Setting`] if the estimator's settings are out of range (at most one reset fits a window), or if the
+    /// weights are empty, negative, not finite or all zero.
     pub fn new(run: Seed, slot: u32, estimator: &EstimatorConfig, outer_steps: u64, weights: &[f64]) -> Result<Self> {
         estimator.validate()?;
         let mixture = cumulative(weights)?;
@@ -86,8 +86,8 @@ impl SlotSequence {
         }
     }
 
-    /// Inner steps that this window trains of the next trajectory; `None` if there is no reset in it. A window that ends
-    /// with the trajectory's last step has none: the reset opens the next window.
+    /// Inner steps that this window trains of the next trajectory; `None` if there is no reset in it. A window that
+    /// ends with the trajectory's last step has none: the reset opens the next window.
     fn trained_after_reset(&self, window: u32) -> Option<u32> {
         let left = self.current.length() - self.current.inner_step;
         (window > left).then(|| window - left - 1)

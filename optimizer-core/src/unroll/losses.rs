@@ -5,6 +5,8 @@
 //!                                  (free)                                └─ batch t of a split ─► held out
 //! ```
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::estimator::LossFrom;
 use crate::inner_loop::InnerLoop;
 use crate::task::{Split, TaskFamily};
@@ -39,10 +41,14 @@ pub(super) fn recomputed(
     inner: &mut InnerLoop<'_>,
     from: LossFrom,
     batches: u32,
+    cancelled: &AtomicBool,
 ) -> Result<[f64; 2]> {
     let split = from.split().unwrap_or(Split::Train);
     let mut sums = [0.0; 2];
     for batch in 0..u64::from(batches) {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
         let losses = both(family, &inner.evaluate(split, FRESH + batch)?)?;
         sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
     }

@@ -110,7 +110,8 @@ pub fn full_es_pair(context: &UnrollContext<'_>, theta: &Theta, pair: PairId, wi
         }
         MetaLoss::LastRecompute { batches } => {
             lanes = context.train(lanes, &*optimizer, steps, LossFrom::TrainingBatch, &mut trace)?;
-            let [plus, minus] = losses::recomputed(lanes.family, &mut lanes.inner, loss_from, batches)?;
+            let [plus, minus] =
+                losses::recomputed(lanes.family, &mut lanes.inner, loss_from, batches, context.cancelled)?;
             trace.replace_last(plus, minus);
         }
     }

@@ -115,7 +115,7 @@ fn with_metadata(bytes: &[u8], edit: impl Fn(&str) -> String) -> Vec<u8> {
 #[test]
 fn a_newer_format_is_told_apart_from_damage() {
     let bytes = small().to_bytes().unwrap();
-    let newer = with_metadata(&bytes, |text| text.replace("\"format\":1,", "\"format\":7,"));
+    let newer = with_metadata(&bytes, |text| text.replace("\"format\":2,", "\"format\":7,"));
     let result = Checkpoint::from_bytes(&newer);
     assert!(matches!(result, Err(Error::CheckpointTooNew { found: 7, supported: FORMAT })), "{result:?}");
     let renamed = with_metadata(&bytes, |text| text.replace("image_mlp", "image_cnn"));
@@ -132,7 +132,7 @@ fn a_state_that_does_not_hold_together_is_not_written() {
         let error = checkpoint.to_bytes().unwrap_err().to_string();
         assert!(error.contains(word), "{error} should say {word}");
     };
-    refused(&|checkpoint| checkpoint.meta.format = 2, "format 2");
+    refused(&|checkpoint| checkpoint.meta.format = 1, "format 1");
     refused(&|checkpoint| checkpoint.state.moment1.truncate(1), "outer/moment1");
     refused(&|checkpoint| checkpoint.state.pending[0] = f64::NAN, "outer/pending");
     refused(&|checkpoint| checkpoint.state.theta.values_mut()[0] = f32::INFINITY, "theta");

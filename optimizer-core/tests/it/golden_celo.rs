@@ -130,7 +130,9 @@ fn golden_trajectories_of_celo() {
         let expected = with_one_row(below(&stored, "state/final/"));
         let mut state = Worst::default();
         let compared = golden::compare_state(&followed.state, &expected, slot_name, &case.file, &mut state);
-        assert!(compared >= followed.state.slots.len(), "{}: some slot has no counterpart", case.file);
+        // The buffer's own count has none: the reference keeps it as one number.
+        let slots = followed.state.slots.iter().filter(|slot| slot.name != "loss/iteration");
+        assert!(compared >= slots.count(), "{}: some slot has no counterpart", case.file);
         crate::announce(&format!(
             "golden celo/{:34} worst difference: parameter {:.1e}, change {:.1e}, state {:.1e} of {compared} tensors",
             case.file, followed.parameter.value, followed.change.value, state.value

@@ -82,12 +82,13 @@ pub(crate) fn configs() -> Vec<OptimizerConfig> {
     all
 }
 
-const SHAPES: [(&str, &[usize]); 8] = [
+const SHAPES: [(&str, &[usize]); 9] = [
     ("bias", &[5]),
     ("conv", &[3, 3, 2, 4]),
     ("embed", &[6, 3]),
     ("matrix", &[12, 10]),
     ("none", &[0, 4]),
+    ("nothing", &[4, 5, 0]),
     ("scalar", &[]),
     ("square", &[4, 4]),
     ("tall", &[9, 1]),

@@ -261,7 +261,8 @@ fn who_needs_the_loss_says_so() {
         let run = |loss: f32| {
             let state = fresh(optimizer.as_ref());
             let mut state = optimizer.update(state, &random(2, 3), &[1.0; 3]).unwrap();
-            for step in 0..5 {
+            // So long that a buffer of losses behind two accumulators gives features.
+            for step in 0..30 {
                 state = optimizer.update(state, &random(3 + step, 3), &[loss * (1.0 + step as f32); 3]).unwrap();
             }
             let params = (0..state.params.layout().len()).flat_map(|index| state.params.tensor(index).to_vec());

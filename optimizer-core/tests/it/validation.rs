@@ -1,6 +1,6 @@
 //! Validation losses reach an optimizer that listens through whatever is wrapped around it.
 
-use paceline_optimizer_core::learned::{LearnedOptimizerConfig, RnnMlpConfig};
+use paceline_optimizer_core::learned::{HyperV2Config, LearnedOptimizerConfig, RnnMlpConfig};
 use paceline_optimizer_core::optimizer::wrapper::{
     ExtendTime, GlobalNormClip, GradientAccumulation, GradientClip, Graft, Warp, WeightDecay,
 };
@@ -71,4 +71,27 @@ fn time_counts_a_validation_only_where_somebody_listens() {
     let once = after(&listens, 1.0);
     let twice = listens.observe_validation(once.clone(), &[1.0]).unwrap();
     assert_eq!((once.step[0], twice.step[0]), (1, 3), "shown 0 and 2, counted once each");
+}
+
+/// The buffer of losses counts for itself: another time, however far away, does not change what it makes of them.
+#[test]
+fn a_warped_time_leaves_the_losses_alone() {
+    let config = HyperV2Config { lstm_hidden_size: 8, param_inits: 4, ..HyperV2Config::default() };
+    let bound = || {
+        let learned = LearnedOptimizerConfig::HyperV2(config.clone()).build().unwrap();
+        learned.bind(learned.init_theta(Seed::new(1))).unwrap()
+    };
+    let buffers = |optimizer: &dyn Optimizer| {
+        let mut state = optimizer.init(params(), &[50]).unwrap();
+        for loss in [2.0, 1.5, 1.75, 1.2, 0.9] {
+            state = optimizer.update(state, &params(), &[loss]).unwrap();
+        }
+        let slots = state.slots.iter().filter(|slot| slot.name.starts_with("loss/"));
+        slots.map(|slot| slot.values.clone()).collect::<Vec<_>>()
+    };
+    let alone = buffers(bound().as_ref());
+    for factor in [0.5, 100.0, 1e10] {
+        let warped = ExtendTime::new(bound(), Warp::Factor(factor)).unwrap();
+        assert_eq!(buffers(&warped), alone, "{factor}");
+    }
 }

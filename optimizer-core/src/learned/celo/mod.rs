@@ -10,9 +10,9 @@
 //! ```
 //!
 //! Everything else is HyperV2: accumulators, inputs, clip of the gradient, order of operations. The reference
-//! (`amoudgl/celo` @ 66d9761, `celo/optimizers/celo.py`) keeps a row of the LSTM for every tensor, but gives all rows the
-//! same input and the same initial state, so they are equal for ever, and their maximum in the mixing layer is any of
-//! them. Here there is one row; a state that goes to the reference repeats it for every tensor.
+//! (`amoudgl/celo` @ 66d9761, `celo/optimizers/celo.py`) keeps a row of the LSTM for every tensor, but gives all rows
+//! the same input and the same initial state, so they are equal for ever, and their maximum in the mixing layer is any
+//! of them. Here there is one row; a state that goes to the reference repeats it for every tensor.
 
 use std::sync::Arc;
 
@@ -35,46 +35,47 @@ use crate::{Result, Seed, Theta};
 
 mod update;
 
-/// Settings of [`Celo`]. A key that is absent takes the default of the reference's constructor; [`CeloConfig::published`]
-/// has those of the released weights. Ablations and bounds are described at [`HyperV2Config`](super::HyperV2Config).
+/// Settings of [`Celo`]. A key that is absent takes the default of the reference's constructor;
+/// [`CeloConfig::published`] has those of the released weights. Ablations and bounds are described at
+/// [`HyperV2Config`](super::HyperV2Config).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CeloConfig {
-    /// Units of the LSTM, 1 to 4096.
+    /// Units of the LSTM, 1 to 4096; 128.
     pub lstm_hidden_size: usize,
-    /// Networks in the bank (K), 1 to 4096.
+    /// Networks in the bank (K), 1 to 4096; 64.
     pub param_inits: usize,
-    /// Units of a hidden layer of the per-parameter network, 1 to 256.
+    /// Units of a hidden layer of the per-parameter network, 1 to 256; 4.
     pub ff_hidden_size: usize,
-    /// Hidden layers of the per-parameter network, 1 to 8.
+    /// Hidden layers of the per-parameter network, 1 to 8; 2.
     pub ff_hidden_layers: usize,
-    /// Whether the scheduler's rate is applied.
+    /// Whether the scheduler's rate is applied; 1, the network.
     pub train_phase: TrainPhase,
-    /// Append one constant LSTM feature that tells whether the loss is a validation loss.
+    /// Append one constant LSTM feature that tells whether the loss is a validation loss; false.
     pub with_validation_feature_dim: bool,
     /// The value of that feature; without it, ignored.
     pub validation_mode: bool,
-    /// Mix the features before the LSTM.
+    /// Mix the features before the LSTM; true.
     pub mix_layers: bool,
-    /// Factor of the magnitude output inside the exponential.
+    /// Factor of the magnitude output inside the exponential; 0.001.
     pub exp_mult: f32,
-    /// Factor of the direction output.
+    /// Factor of the direction output; 0.001.
     pub step_mult: f32,
-    /// Multiply steps by the root mean square of the tensor.
+    /// Multiply steps by the root mean square of the tensor; true.
     pub param_scale_mult: bool,
-    /// Bound that root mean square by this times the root of the tensor's size.
+    /// Bound that root mean square by this times the root of the tensor's size; none.
     pub clip_param_scale_amount: Option<f32>,
-    /// Multiply the stored LSTM state by one minus this, from 0 up to but not including 1.
+    /// Multiply the stored LSTM state by one minus this, from 0 up to but not including 1; 0.
     pub rnn_state_decay: f32,
-    /// Divide steps by the root of the second moment.
+    /// Divide steps by the root of the second moment; false.
     pub precondition_output: bool,
-    /// Pretend that every loss is 1.
+    /// Pretend that every loss is 1; false.
     pub constant_loss: bool,
-    /// Decays of the momenta.
+    /// Decays of the momenta; 0.9, 0.99, 0.999.
     pub initial_momentum_decays: [f32; 3],
-    /// Decay of the second moment.
+    /// Decay of the second moment; 0.999.
     pub initial_rms_decays: [f32; 1],
-    /// Decays of the factored second moments.
+    /// Decays of the factored second moments; 0.9, 0.99, 0.999.
     pub initial_adafactor_decays: [f32; 3],
     /// Input `g`.
     pub with_g: bool,
@@ -180,7 +181,8 @@ impl Default for CeloConfig {
 }
 
 impl CeloConfig {
-    /// The settings of the released weights, 37 089 numbers: an LSTM of 64, one network, the scheduler's rate applied.
+    /// The settings of the released weights (`amoudgl/celo` @ 66d9761), 37 089 numbers: an LSTM of 64, one network, the
+    /// scheduler's rate applied.
     pub fn published() -> Self {
         Self { lstm_hidden_size: 64, param_inits: 1, train_phase: TrainPhase::Scheduler, ..Self::default() }
     }
@@ -254,9 +256,15 @@ impl CeloConfig {
     }
 }
 
-/// A per-parameter network under a learned scheduler.
+/// A per-parameter network under a learned scheduler: Celo (arXiv 2501.12670), `celo/optimizers/celo.py` of
+/// `amoudgl/celo` @ 66d9761.
 ///
-/// Theta has the tensors of [`HyperV2`](super::HyperV2), with 18 features in place of 30.
+/// With the network's first two outputs, `p ← p − rate · rms(p) · o0 · exp(exp_mult · o1) · step_mult`; the rate is the
+/// scheduler's, `0.1 e^x`, or 1 in [`TrainPhase::Network`]. It reads the loss and the horizon.
+///
+/// Theta has the tensors of [`HyperV2`](super::HyperV2), with 18 features in place of 30. Slots: the accumulators of
+/// [`AdafacMlp`](super::AdafacMlp), then `loss/decays`, `loss/means` and `loss/running_min` \[10\], `loss/iteration` \[2\], `lstm/hidden` and
+/// `lstm/cell` \[1, H\].
 #[derive(Clone, Debug)]
 pub struct Celo {
     config: CeloConfig,

@@ -1,9 +1,10 @@
 //! Celo with a theta: its state and one update.
 //!
-//! Slots: the accumulators of every tensor, then five of its own, each a lane:
+//! Slots: the accumulators of every tensor, then six of its own, each a lane:
 //!
 //! ```text
-//!  loss/decays [10]   loss/means [10]   loss/running_min [10]   lstm/hidden [1, H]   lstm/cell [1, H]
+//!  loss/decays [10]   loss/means [10]   loss/running_min [10]   loss/iteration [2]
+//!  lstm/hidden [1, H]   lstm/cell [1, H]
 //! ```
 //!
 //! A loss is taken and the LSTM advances in both phases.
@@ -55,7 +56,7 @@ impl Bound {
             features.extend(course::enter(&mut state.slots[first_own..], lane, step, horizon, loss));
             features.extend(self.config.validation());
         }
-        let [.., hidden, cell] = &state.slots[..] else { unreachable!("checked to be five slots") };
+        let [.., hidden, cell] = &state.slots[..] else { unreachable!("checked to be six slots") };
         self.shape.hypernetwork(&self.theta).advise(losses.len(), &features, &hidden.values, &cell.values)
     }
 
@@ -89,7 +90,7 @@ impl Bound {
     /// The LSTM's next state enters its slots.
     fn store(&self, state: &mut OptState, next: &LstmState) {
         let keep = 1.0 - self.config.rnn_state_decay;
-        let [.., hidden, cell] = &mut state.slots[..] else { unreachable!("checked to be five slots") };
+        let [.., hidden, cell] = &mut state.slots[..] else { unreachable!("checked to be six slots") };
         for (stored, next) in [(hidden, &next.hidden), (cell, &next.cell)] {
             for (stored, next) in stored.values.iter_mut().zip(next) {
                 *stored = next * keep;
@@ -112,7 +113,7 @@ impl Optimizer for Bound {
     }
 
     fn needs_loss(&self) -> bool {
-        true
+        !self.config.constant_loss
     }
 
     fn theta_hash(&self) -> Option<ThetaHash> {

@@ -8,10 +8,10 @@
 //!  shipped   what is no vector            p ← p − lr(t) (s + λ p);  the others by AdamW             ◄──┘
 //! ```
 //!
-//! There is no scheduler, no loss and no horizon in the rule. It comes in three forms that differ in what they do with a
-//! direction, so each is a type of its own: [`Celo2Base`] and [`Celo2Meta`] are the classes that meta-training uses
-//! (`Celo2Base`, `Celo2` of `celo/optimizers/celo2.py`, `amoudgl/celo` @ 66d9761), [`Celo2`] is what its users are told to
-//! run (`scale_by_celo2` in a chain of optax). All three have the same theta.
+//! There is no scheduler, no loss and no horizon in the rule. It comes in three forms that differ in what they do with
+//! a direction, so each is a type of its own: [`Celo2Base`] and [`Celo2Meta`] are the classes that meta-training uses
+//! (`Celo2Base`, `Celo2` of `celo/optimizers/celo2.py`, `amoudgl/celo` @ 66d9761), [`Celo2`] is what its users are told
+//! to run (`scale_by_celo2` in a chain of optax). All three have the same theta.
 //!
 //! The rule never rests: as its output is normalised, a tensor without a gradient still moves by the full step.
 
@@ -36,7 +36,8 @@ mod update;
 pub use rule_settings::Celo2Rule;
 pub use settings::{Celo2, Celo2AdamW, Celo2Base, Celo2Meta, Celo2Vectors};
 
-/// A form of Celo2 with its settings; in a recipe `form` names it, and settings of another form are refused.
+/// A form of Celo2 (arXiv 2602.19142; `amoudgl/celo` @ 66d9761, `celo/optimizers/celo2.py`) with its settings; in a
+/// recipe `form` names it, and settings of another form are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "form", rename_all = "snake_case")]
 pub enum Celo2Config {

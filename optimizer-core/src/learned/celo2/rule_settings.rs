@@ -13,7 +13,17 @@ use crate::learned::{check_decays, check_finite, check_range};
 use crate::optimizer::newton_schulz::{COEFFICIENTS, Guard, NewtonSchulz};
 use crate::{Error, Result};
 
-/// The learned rule of Celo2: accumulators, inputs, network, and what becomes of its outputs.
+/// The learned rule of Celo2 (arXiv 2602.19142; `Celo2Transformation` of `amoudgl/celo` @ 66d9761): accumulators,
+/// inputs, network, and what becomes of its outputs.
+///
+/// ```text
+///  channels ─► each over its RMS ─► network ─► o0 · scale · exp(exp_mult · o1) ─► Newton–Schulz ─► over its RMS
+///       └── over each matrix of the last two axes, or over the vector ──────────────────────────────┘
+/// ```
+///
+/// A linear weight `[in, out]` is one matrix, a convolution `[height, width, in, out]` is `height · width` of them.
+/// Slots of a tensor that the rule moves are those of [`AdafacMlp`](crate::learned::AdafacMlp); of one that an Adam
+/// moves, `m/NAME` and `v/NAME`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Celo2Rule {
@@ -23,13 +33,15 @@ pub struct Celo2Rule {
     pub ff_hidden_layers: usize,
     /// What follows each of them; relu.
     pub mlp_activation: Activation,
-    /// Decays of the momenta. The values may vary but not their number, which fixes the channels of the network.
+    /// Decays of the momenta, each in `[0, 1)`; 0.9, 0.99, 0.999. The values may vary but not their number, which fixes
+    /// the channels of the network.
     pub initial_momentum_decays: [f32; 3],
     /// Decay of the second moment; 0.95.
     pub initial_rms_decays: [f32; 1],
-    /// Decays of the factored second moments.
+    /// Decays of the factored second moments, each in `[0, 1)`; 0.9, 0.99, 0.999.
     pub initial_adafactor_decays: [f32; 3],
-    /// Divide momenta, second moment and factored second moments by what they have collected, where they are inputs; false.
+    /// Divide momenta, second moment and factored second moments by what they have collected, where they are inputs;
+    /// false.
     pub bias_correction: bool,
     /// Normalise the inputs of each matrix; true.
     pub normalize_input: bool,
@@ -39,7 +51,8 @@ pub struct Celo2Rule {
     pub aggregate_mag: bool,
     /// Multiply directions by the root mean square of the tensor; false.
     pub param_scale_mult: bool,
-    /// Coefficients of the Newton–Schulz iteration, where directions are orthogonalised.
+    /// Coefficients (a, b, c) of the Newton–Schulz iteration `X ← a X + (b A + c A²) X`, `A = X Xᵀ`, where directions
+    /// are orthogonalised; those of Muon (Jordan 2024), 3.4445, −4.775 and 2.0315.
     pub ns_coeffs: [f32; 3],
     /// How often it is repeated, at most 100; 5.
     pub ns_iters: usize,

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::form::{AdamStar, AdamW, Form, Pattern};
 use super::{Celo2Config, Celo2Rule, Family};
-use crate::learned::{LearnedOptimizer, check_decays, check_finite};
+use crate::learned::{LearnedOptimizer, check_decays, check_finite, check_not_negative};
 use crate::optimizer::{Decay, Optimizer, Schedule};
 use crate::{Result, Theta};
 
-/// Celo2 as it is shipped to users: `p ← p − lr(t) · (s + λ p)`, and AdamW for vectors, scalars and embeddings.
+/// Celo2 as it is shipped to users: `p ← p − lr(t) · (s + λ p)` with the direction s of [`Celo2Rule`], and AdamW for
+/// vectors, scalars and embeddings (arXiv 2602.19142; `scale_by_celo2` of `amoudgl/celo` @ 66d9761 in a chain of
+/// optax).
 ///
 /// The learning rate takes the place of a step size: a direction has root mean square 1, so 1e-3 moves every parameter
 /// by about 1e-3. The paper tunes it between 1e-5 and 1e-3, with 5 % of warm-up and a cosine.
@@ -33,8 +35,8 @@ pub struct Celo2 {
     /// Decoupled decay λ, times the learning rate; 0.
     #[serde(default)]
     pub weight_decay: f32,
-    /// Pull the singular values of a direction towards each other; true. The published weights of Celo2-base were trained
-    /// without, and nothing in their file says so.
+    /// Pull the singular values of a direction towards each other; true. The published weights of Celo2-base were
+    /// trained without, and nothing in their file says so.
     #[serde(default = "yes")]
     pub orthogonalize: bool,
     /// What moves vectors, scalars and embeddings; AdamW.
@@ -76,14 +78,15 @@ impl Celo2 {
     /// The optimizer that `theta` makes.
     ///
     /// # Errors
-    /// [`crate::Error::Setting`] if a setting is out of its range, [`crate::Error::LayoutMismatch`] if theta is not Celo2's.
+    /// [`crate::Error::Setting`] if a setting is out of its range, [`crate::Error::LayoutMismatch`] if theta is not
+    /// Celo2's, [`crate::Error::Lanes`] if it has no lane.
     pub fn theta(self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         Family::new(Celo2Config::Shipped(self))?.bind(theta)
     }
 
     pub(super) fn form(&self) -> Result<Form> {
         self.learning_rate.validate("learning_rate")?;
-        check_finite("weight_decay", self.weight_decay)?;
+        check_not_negative("weight_decay", self.weight_decay)?;
         let adam = match &self.vectors {
             Celo2Vectors::Learned => None,
             Celo2Vectors::AdamW(adam) => Some(adam.check()?),
@@ -108,7 +111,8 @@ impl Default for Celo2Vectors {
     }
 }
 
-/// AdamW beside [`Celo2`], with optax's arithmetic: bias-corrected, decay λ times its own learning rate.
+/// AdamW (arXiv 1711.05101, Algorithm 2) beside [`Celo2`], with optax's arithmetic: bias-corrected, decay λ times its
+/// own learning rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Celo2AdamW {
@@ -134,13 +138,14 @@ impl Celo2AdamW {
         check_finite("vectors.adam_w.mult_1d", self.mult_1d)?;
         check_decays("vectors.adam_w.adam_b1", &[self.adam_b1 as f32])?;
         check_decays("vectors.adam_w.adam_b2", &[self.adam_b2 as f32])?;
-        check_finite("vectors.adam_w.adam_epsilon", self.adam_epsilon)?;
+        check_not_negative("vectors.adam_w.adam_epsilon", self.adam_epsilon)?;
         let (beta1, beta2) = (Decay::literal(self.adam_b1), Decay::literal(self.adam_b2));
         Ok(AdamW { mult: self.mult_1d, beta1, beta2, eps: self.adam_epsilon })
     }
 }
 
-/// Celo2-base as it is meta-trained: `p ← p − η s − λ p η` for all tensors.
+/// Celo2-base as it is meta-trained: `p ← p − η s − λ p η` for all tensors, with the direction s of
+/// [`Celo2Rule`] (arXiv 2602.19142; `Celo2Base` of `amoudgl/celo` @ 66d9761, `celo/optimizers/celo2.py`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Celo2Base {
@@ -163,12 +168,13 @@ impl Default for Celo2Base {
 impl Celo2Base {
     pub(super) fn form(&self) -> Result<Form> {
         check_finite("step_mult", self.step_mult)?;
-        check_finite("weight_decay", self.weight_decay)?;
+        check_not_negative("weight_decay", self.weight_decay)?;
         Ok(Form::Base { rate: self.step_mult, decay: self.weight_decay })
     }
 }
 
-/// Celo2 as it is meta-trained: as [`Celo2Base`], but Adam* moves the tensors that a pattern names.
+/// Celo2 as it is meta-trained: as [`Celo2Base`], but Adam* moves the tensors that a pattern names (arXiv
+/// 2602.19142; `Celo2` of `amoudgl/celo` @ 66d9761, `celo/optimizers/celo2.py`).
 ///
 /// Adam*: `m ← β1 m + (1−β1) g`, `v ← β2 v + (1−β2) g²`, `s = m/√(v + ε)` with the gradient as it is, and step size
 /// `mult_1d · η`.
@@ -181,8 +187,8 @@ pub struct Celo2Meta {
     pub weight_decay: f32,
     /// Pull the singular values of a direction towards each other; true.
     pub orthogonalize: bool,
-    /// A regular expression, searched anywhere in a tensor's name (its path, slash-joined): Adam* moves the tensors that
-    /// match. An empty one matches none. `.*bias.*|.*embed.*`; the authors meta-train with `/b$`.
+    /// A regular expression, searched anywhere in a tensor's name (its path, slash-joined): Adam* moves the tensors
+    /// that match. An empty one matches none. `.*bias.*|.*embed.*`; the authors meta-train with `/b$`.
     pub regex_1d: String,
     /// Adam*'s step size over that of the learned rule; 20.
     pub mult_1d: f32,
@@ -218,11 +224,11 @@ impl Default for Celo2Meta {
 impl Celo2Meta {
     pub(super) fn form(&self) -> Result<Form> {
         check_finite("step_mult", self.step_mult)?;
-        check_finite("weight_decay", self.weight_decay)?;
+        check_not_negative("weight_decay", self.weight_decay)?;
         check_finite("mult_1d", self.mult_1d)?;
         check_decays("adam_b1", &[self.adam_b1])?;
         check_decays("adam_b2", &[self.adam_b2])?;
-        check_finite("adam_epsilon", self.adam_epsilon)?;
+        check_not_negative("adam_epsilon", self.adam_epsilon)?;
         let adam = AdamStar {
             rate: self.step_mult * self.mult_1d,
             beta1: Decay::traced(self.adam_b1),

@@ -5,10 +5,11 @@
 //!  lane 1  features ┴─► hypernetwork, all rows in one ┴ control, rate ─► lane 1  bank ─► networks ─► p
 //! ```
 //!
-//! Slots: the accumulators of every tensor, then five of its own, each a lane:
+//! Slots: the accumulators of every tensor, then six of its own, each a lane:
 //!
 //! ```text
-//!  loss/decays [10]   loss/means [10]   loss/running_min [10]   lstm/hidden [tensors, H]   lstm/cell [tensors, H]
+//!  loss/decays [10]   loss/means [10]   loss/running_min [10]   loss/iteration [2]
+//!  lstm/hidden [tensors, H]   lstm/cell [tensors, H]
 //! ```
 
 use std::sync::Arc;
@@ -67,7 +68,7 @@ impl Bound {
                 tensor_features::append(&mut features, &shared, tensor.shape(), p, m, rms);
             }
         }
-        let [.., hidden, cell] = &state.slots[..] else { unreachable!("checked to be five slots") };
+        let [.., hidden, cell] = &state.slots[..] else { unreachable!("checked to be six slots") };
         self.shape.hypernetwork(&self.theta).advise(losses.len(), &features, &hidden.values, &cell.values)
     }
 
@@ -97,7 +98,7 @@ impl Bound {
     /// The LSTM's next state enters its slots.
     fn store(&self, state: &mut OptState, next: &LstmState) {
         let keep = 1.0 - self.config.rnn_state_decay;
-        let [.., hidden, cell] = &mut state.slots[..] else { unreachable!("checked to be five slots") };
+        let [.., hidden, cell] = &mut state.slots[..] else { unreachable!("checked to be six slots") };
         for (stored, next) in [(hidden, &next.hidden), (cell, &next.cell)] {
             for (stored, next) in stored.values.iter_mut().zip(next) {
                 let next = if self.config.use_bugged_next_lstm_state { *stored } else { *next };

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! There is no bias correction. The factor `1 + ε` lets ε grow, which turns the second moment off, without lr having to
-//! grow with it. Settings live encoded in the state (`0.1 · ln lr`, `0.1 · ln(1 − β)`, `0.1 · ln ε`); what the LSTM says
-//! takes effect one step later. The loss and the horizon are not used. Source: `NNAdam` of google/learned_optimization
-//! @ 32186aa4.
+//! grow with it. Settings live encoded in the state (`0.1 · ln lr`, `0.1 · ln(1 − β)`, `0.1 · ln ε`); what the LSTM
+//! says takes effect one step later. The loss and the horizon are not used. Source: `NNAdam` of
+//! google/learned_optimization @ 32186aa4.
 
 use std::sync::Arc;
 
@@ -30,19 +30,19 @@ use settings::SETTINGS;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NnAdamConfig {
-    /// Factor of what the LSTM adds to the encoded settings.
+    /// Factor of what the LSTM adds to the encoded settings; 0.01.
     pub output_scale: f32,
-    /// Learning rate of the initial theta, positive.
+    /// Learning rate of the initial theta, positive; 1e-4.
     pub initial_learning_rate: f32,
-    /// Decay of the momentum of the initial theta, in `[0, 1)`.
+    /// Decay of the momentum of the initial theta, in `[0, 1)`; 0.9.
     pub initial_beta1: f32,
-    /// Decay of the second moment of the initial theta, in `[0, 1)`.
+    /// Decay of the second moment of the initial theta, in `[0, 1)`; 0.999.
     pub initial_beta2: f32,
-    /// Epsilon of the initial theta, positive.
+    /// Epsilon of the initial theta, positive; 1e-8.
     pub initial_epsilon: f32,
-    /// Part of the way that encoded settings go back to theta's in each step, 0 to 1.
+    /// Part of the way that encoded settings go back to theta's in each step, 0 to 1; 0.
     pub decay_strength: f32,
-    /// Units of the LSTM, 1 to 4096.
+    /// Units of the LSTM, 1 to 4096; 32.
     pub lstm_hidden_size: usize,
 }
 
@@ -79,12 +79,21 @@ impl NnAdamConfig {
     }
 }
 
-/// Adam with settings a tensor, moved by an LSTM.
+/// Adam with settings a tensor, moved by an LSTM: `NNAdam` of the reference's `learned_optimizers/nn_adam.py`
+/// (google/learned_optimization @ 32186aa4).
 ///
-/// Theta (6856 values by default): `lstm_init_state/hidden`, `lstm_init_state/cell` \[1, 32\]; `rnn_params/rnn/linear/w`
-/// \[51, 128\], `/b` \[128\]; `rnn_to_controls_params/rnn_to_controls/w` \[32, 4\], `/b` \[4\] (all 0 at first, so an
-/// untrained NNAdam is Adam without bias correction); scalars `per_layer_lr`, `per_layer_beta1`, `per_layer_beta2`,
-/// `per_layer_epsilon`, encoded.
+/// ```text
+///  m ← β1 m + (1−β1) g      rms ← β2 rms + (1−β2) g²      p ← p − lr (1+ε)/(ε + √(rms + 1e-10)) · m      |g| ≤ 1000
+/// ```
+///
+/// Settings are encoded as a tenth of a natural logarithm: `0.1 ln lr`, `0.1 ln(1 − β)`, `0.1 ln ε`. The loss and the
+/// horizon are not used. Slots: `m/NAME` and `rms/NAME` \[shape\], `per_layer_{lr, beta1, beta2, epsilon}/NAME` \[\],
+/// `lstm/hidden` and `lstm/cell` \[tensors, H\].
+///
+/// Theta (6856 values by default): `lstm_init_state/hidden`, `lstm_init_state/cell` \[1, 32\];
+/// `rnn_params/rnn/linear/w` \[51, 128\], `/b` \[128\]; `rnn_to_controls_params/rnn_to_controls/w` \[32, 4\], `/b`
+/// \[4\] (all 0 at first, so an untrained NNAdam is Adam without bias correction); scalars `per_layer_lr`,
+/// `per_layer_beta1`, `per_layer_beta2`, `per_layer_epsilon`, encoded.
 #[derive(Clone, Debug)]
 pub struct NnAdam {
     config: NnAdamConfig,

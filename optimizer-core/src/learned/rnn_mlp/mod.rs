@@ -10,13 +10,13 @@
 //!                         └───────────────── from_mlp: mean over the tensor of the other 16 ┘ (next step)
 //! ```
 //!
-//! `step = o0 · exp(magnitude_rate · o1) · step_multiplier`. Gradients are clipped at ten times a moving average of their
-//! norm. A validation loss, where there is one, is told with [`Optimizer::observe_validation`]: it moves no parameter but
-//! is a feature of the steps that follow.
+//! `step = o0 · exp(magnitude_rate · o1) · step_multiplier`. Gradients are clipped at ten times a moving average of
+//! their norm. A validation loss, where there is one, is told with [`Optimizer::observe_validation`]: it moves no
+//! parameter but is a feature of the steps that follow.
 //!
-//! Three quantities are averages over tensors: the gradient's norm, `from_lstm`, and nothing else. They are summed in f64
-//! in the order of the tensors' names, so that the result does not depend on the order of a layout. Source: `RNNMLPLOpt`
-//! of google/learned_optimization @ 32186aa4.
+//! Two quantities are averages over tensors: the gradient's norm and `from_lstm`. They are summed in f64 in the order
+//! of the tensors' names, so that the result does not depend on the order of a layout. Source: `RNNMLPLOpt` of
+//! google/learned_optimization @ 32186aa4.
 
 use std::sync::Arc;
 
@@ -41,24 +41,24 @@ const TIMESCALES: usize = 5;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RnnMlpConfig {
-    /// Factor of the direction output.
+    /// Factor of the direction output; 0.001.
     pub step_multiplier: f32,
-    /// Factor of the magnitude output inside the exponential.
+    /// Factor of the magnitude output inside the exponential; 0.001.
     pub magnitude_rate: f32,
-    /// Units of a hidden layer of the per-parameter network, 1 to 256.
+    /// Units of a hidden layer of the per-parameter network, 1 to 256; 32.
     pub hidden_size: usize,
-    /// Hidden layers of the per-parameter network, 1 to 8.
+    /// Hidden layers of the per-parameter network, 1 to 8; 2.
     pub hidden_layer: usize,
-    /// Values that the per-parameter network tells the LSTM, 1 to 256.
+    /// Values that the per-parameter network tells the LSTM, 1 to 256; 16.
     pub from_mlp_size: usize,
-    /// Values that the LSTMs of all tensors tell each other, 1 to 256.
+    /// Values that the LSTMs of all tensors tell each other, 1 to 256; 18.
     pub from_lstm_size: usize,
-    /// Values that the LSTM tells the per-parameter network, 1 to 256.
+    /// Values that the LSTM tells the per-parameter network, 1 to 256; 17.
     pub lstm_to_ff: usize,
-    /// Units of the LSTM, 1 to 4096.
+    /// Units of the LSTM, 1 to 4096; 64.
     pub lstm_hidden_size: usize,
-    /// Decays of the momenta and of the second moments, each in `[0, 1)`. The reference's network has inputs for exactly
-    /// five.
+    /// Decays of the momenta and of the second moments, each in `[0, 1)`; 0.5, 0.9, 0.99, 0.999, 0.9999. The
+    /// reference's network has inputs for exactly five.
     pub decays: [f32; 5],
 }
 
@@ -92,7 +92,12 @@ impl RnnMlpConfig {
     }
 }
 
-/// An LSTM a tensor and a network a parameter.
+/// An LSTM a tensor and a network a parameter that talk to each other: `RNNMLPLOpt` of the reference's
+/// `learned_optimizers/rnn_mlp_lopt.py` (google/learned_optimization @ 32186aa4), of Metz et al., arXiv 2009.11243.
+///
+/// With the first two outputs of the network, `p ← p − o0 · exp(magnitude_rate · o1) · step_multiplier`. The loss is a
+/// feature, the horizon is not used. Slots: `m/NAME` and `rms/NAME` \[5, shape\], `from_mlp/NAME` \[16\]; `lstm/hidden`
+/// and `lstm/cell` \[tensors, H\], `from_lstm` \[18\]; `train_loss/…`, `valid_loss/…` and `gradient_clip/…` \[\].
 ///
 /// Theta (35 799 values by default): `initial_from_lstm` \[18\], `initial_from_mlp` \[16\]; `lstm_init_state/hidden`,
 /// `/cell` \[1, 64\]; `rnn_params/rnn/linear` \[116, 256\], `rnn_to_in_params/rnn_to_in` \[64, 18\],

@@ -11,8 +11,8 @@
 //! table whose `kind` names the curve; settings are named as in optax, and in `learning_rate_schedules.py` of the JAX
 //! reference (google/learned_optimization @ 32186aa4).
 //!
-//! Every kind gives the same bits on every host: only `+ − · / √` are used, which IEEE 754 rounds one way. The cosine is
-//! a series, and a power with a fractional exponent is built from square roots.
+//! Every kind gives the same bits on every host: only `+ − · / √` are used, which IEEE 754 rounds one way. The cosine
+//! is a series, and a power with a fractional exponent is built from square roots.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ use super::power::{fractional_power, whole_power};
 mod validate;
 mod written;
 
-/// A value for every step, from 0.
+/// A value for every step, from 0: a learning rate for every inner step, say, or a length for every outer step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields, remote = "Self")]
 pub enum Schedule {
@@ -47,7 +47,7 @@ pub enum Schedule {
         init_value: f64,
         /// Value at step `warmup_steps`.
         peak_value: f64,
-        /// Steps from `init_value` to `peak_value`.
+        /// Steps from `init_value` to `peak_value`; 0: no warm-up.
         #[serde(default)]
         warmup_steps: u64,
         /// Step at which `end_value` is reached, the warm-up included; more than `warmup_steps`. Absent: the planned
@@ -66,13 +66,13 @@ pub enum Schedule {
     NadamwCosine {
         /// Value of the constant phase.
         learning_rate: f64,
-        /// Share of it that is left at the end.
+        /// Share of it that is left at the end; 0.
         #[serde(default)]
         min_learning_rate_mult: f64,
-        /// Share of T before the cosine begins, in `[0, 1]`.
+        /// Share of T before the cosine begins, in `[0, 1]`; 0.5.
         #[serde(default = "half")]
         constant_fraction: f64,
-        /// Share of T that is warm-up, in `[0, 1]`.
+        /// Share of T that is warm-up, in `[0, 1]`; 0.01.
         #[serde(default = "hundredth")]
         warmup_fraction: f64,
     },
@@ -90,7 +90,7 @@ pub enum Schedule {
         init_value: f64,
         /// Factor that `steps` steps come to; positive.
         rate: f64,
-        /// Steps of one factor; at least 1.
+        /// Steps of one factor, at least 1; 1.
         #[serde(default = "one")]
         steps: u64,
         /// Whether the exponent is rounded down: the value then stands still between multiples of `steps`.
@@ -104,16 +104,17 @@ pub enum Schedule {
     PiecewiseLinear {
         /// Steps of the points, ascending; at least one.
         times: Vec<u64>,
-        /// Values there.
+        /// Values there, one a point.
         values: Vec<f64>,
     },
-    /// Steps (optax `piecewise_constant_schedule`): from step `boundaries[i]` on the value is multiplied by `scales[i]`.
+    /// Steps (optax `piecewise_constant_schedule`): from step `boundaries[i]` on the value is multiplied by
+    /// `scales[i]`.
     PiecewiseConstant {
         /// Value before the first boundary.
         init_value: f64,
         /// Steps at which the value changes, ascending.
         boundaries: Vec<u64>,
-        /// Factor at each of them.
+        /// Factor at each of them, one a boundary.
         scales: Vec<f64>,
     },
 }

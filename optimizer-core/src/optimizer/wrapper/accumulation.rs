@@ -7,7 +7,7 @@ use crate::params::Params;
 use crate::{Error, Result};
 
 /// Sums gradients and losses; every `k`-th call updates the inner optimizer with both sums over `k` (the reference's
-/// `GradientAccumulator`).
+/// `GradientAccumulator`, `optimizers/gradient_accumulator.py`).
 ///
 /// ```text
 ///  call            1    2    3    4    5    6          k = 3, a lane
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// ```
 ///
 /// Between updates parameters and the inner state are left as they are. Slots: `accumulation/grad/NAME`,
-/// `accumulation/loss` \[\] and `accumulation/count` \[2\].
+/// as the tensor, `accumulation/loss` \[\] and `accumulation/count` \[2\].
 #[derive(Debug)]
 pub struct GradientAccumulation {
     inner: Box<dyn Optimizer>,

@@ -6,7 +6,8 @@ use crate::Result;
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::Params;
 
-/// `g ← clip(g, −c, c)` for every element; a NaN stays one (the reference's `GradientClipOptimizer`).
+/// `g ← clip(g, −c, c)` for every element; a NaN stays one (`GradientClipOptimizer` of the
+/// reference's `optimizers/base.py`).
 #[derive(Debug)]
 pub struct GradientClip {
     inner: Box<dyn Optimizer>,
@@ -56,7 +57,8 @@ impl Optimizer for GradientClip {
     }
 }
 
-/// `g ← g / ‖g‖ · max` where the norm over all tensors of a lane is not below `max` (optax `clip_by_global_norm`).
+/// `g ← g / ‖g‖ · max` where the norm over all tensors of a lane is not below `max` (Pascanu et al.,
+/// arXiv 1211.5063, Algorithm 1; optax 0.2.8 `clip_by_global_norm`). The norm is Euclidean.
 ///
 /// A lane with a NaN, or with an infinite norm, is clipped too, to what these quotients are: NaN, or zeros beside NaN.
 #[derive(Debug)]

@@ -3,10 +3,10 @@
 use crate::optimizer::Slot;
 
 /// Number of values of a counter in one lane.
-pub(super) const SIZE: usize = 2;
+pub(crate) const SIZE: usize = 2;
 
 /// A counter slot that starts at one count a lane.
-pub(super) fn slot(name: String, counts: &[u32]) -> Slot {
+pub(crate) fn slot(name: String, counts: &[u32]) -> Slot {
     let mut slot = Slot::filled(name, [SIZE], counts.len(), 0.0);
     for (lane, &count) in counts.iter().enumerate() {
         write(&mut slot, lane, count);
@@ -15,13 +15,13 @@ pub(super) fn slot(name: String, counts: &[u32]) -> Slot {
 }
 
 /// The count of one lane. What is no count in a damaged state reads as some count.
-pub(super) fn read(slot: &Slot, lane: usize) -> u32 {
+pub(crate) fn read(slot: &Slot, lane: usize) -> u32 {
     let values = slot.lane(lane);
     (values[0] as u32).wrapping_shl(16).wrapping_add(values[1] as u32)
 }
 
 /// Sets the count of one lane.
-pub(super) fn write(slot: &mut Slot, lane: usize, count: u32) {
+pub(crate) fn write(slot: &mut Slot, lane: usize, count: u32) {
     slot.lane_mut(lane).copy_from_slice(&[(count >> 16) as f32, (count & 0xffff) as f32]);
 }
 

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::optimizer::{OptState, Optimizer, Schedule, Slot};
 use crate::params::Params;
 
-/// A function of the time: `f(step)`, cut to a whole number.
+/// A function of the time: `f(step)`, in steps from 0, cut to a whole number.
 ///
 /// In a recipe, a plain number is a factor and a table is a [`Schedule`] whose value is the time shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,7 +50,8 @@ impl From<Warp> for Schedule {
     }
 }
 
-/// Shows the inner optimizer step `f(t)` at step t, and horizon `f(horizon)` (the reference's `ExtendTimeWrapper`).
+/// Shows the inner optimizer step `f(t)` at step t, and horizon `f(horizon)` (`ExtendTimeWrapper` of the
+/// reference's `optimizers/optimizer_wrappers.py`).
 ///
 /// Everything the inner optimizer takes from its step is warped: time features, schedules, and the bias corrections of
 /// hand-designed ones. A wrapper inside that counts for itself, as accumulation does, should rather be outside. Slots:

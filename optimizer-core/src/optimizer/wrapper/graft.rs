@@ -7,8 +7,9 @@ use crate::optimizer::{OptState, Optimizer, Slot};
 use crate::params::Params;
 use crate::{Error, Result};
 
-/// `p ← p + Δ_direction · ‖Δ_magnitude‖/‖Δ_direction‖`, norms over all tensors; both optimizers step from the same
-/// parameters and receive the new ones (the reference's `GraftedOptimizer`).
+/// Grafting (Agarwal et al., <https://openreview.net/forum?id=FpKgG31Z_i9>; `GraftedOptimizer` of the reference's
+/// `optimizers/base.py`): `p ← p + Δ_direction · ‖Δ_magnitude‖/‖Δ_direction‖`, Euclidean norms over all tensors of a
+/// lane. Both optimizers step from the same parameters and receive the new ones.
 ///
 /// A direction that stands still leaves the parameters where they are; the reference divides 0 by 0. Slots:
 /// `magnitude/…`, then `direction/…`, then the magnitude's `graft/step` and `graft/horizon`, \[2\] each; `step` and

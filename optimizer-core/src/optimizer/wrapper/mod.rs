@@ -14,7 +14,7 @@
 
 mod accumulation;
 mod clip;
-mod counter;
+pub(crate) mod counter;
 mod extend_time;
 mod graft;
 mod weight_decay;

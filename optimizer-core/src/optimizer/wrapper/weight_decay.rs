@@ -6,7 +6,8 @@ use crate::Result;
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::Params;
 
-/// `loss ← loss + w Σ p²` and `g ← g + w p`, over all tensors (the reference's `WeightDecayWrapper`).
+/// `loss ← loss + w Σ p²` and `g ← g + w p`, over all tensors (`WeightDecayWrapper` of the reference's
+/// `optimizers/optimizer_wrappers.py`).
 ///
 /// The gradient is half of what the penalised loss has; the reference has the two so.
 #[derive(Debug)]
