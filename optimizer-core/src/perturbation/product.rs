@@ -122,9 +122,9 @@ mod tests {
             three_loops(&left, &right, inner, 0..m, &mut plain);
             assert_eq!(whole, plain, "{m}×{n}, {inner} products");
             let mut parts = start;
-            let cut = m / 2 - usize::from(m == 3);
-            let blocks = if cut > 1 { vec![0..cut, cut..m] } else { vec![0..m] };
-            for rows in blocks {
+            // No block of a single row.
+            let cut = if m < 4 { m } else { m / 2 };
+            for rows in [0..cut, cut..m].into_iter().filter(|rows| !rows.is_empty()) {
                 add_outer_products(&left, &right, inner, rows.clone(), &mut parts[rows.start * n..rows.end * n]);
             }
             assert_eq!(parts, whole, "{m}×{n}, {inner} products, in blocks");
