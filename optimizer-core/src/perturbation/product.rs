@@ -122,8 +122,8 @@ mod tests {
             three_loops(&left, &right, inner, 0..m, &mut plain);
             assert_eq!(whole, plain, "{m}×{n}, {inner} products");
             let mut parts = start;
-            let cut = m / 2 - usize::from(m == 3);
-            let cut = if cut > 1 { cut } else { 0 };
+            // No block of a single row.
+            let cut = if m < 4 { m } else { m / 2 };
             for rows in [0..cut, cut..m].into_iter().filter(|rows| !rows.is_empty()) {
                 add_outer_products(&left, &right, inner, rows.clone(), &mut parts[rows.start * n..rows.end * n]);
             }
