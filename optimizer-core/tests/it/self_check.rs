@@ -1,5 +1,4 @@
-//! The self-check vectors of `spec/optimizers.md` §7: a theta and a model filled by a formula, four updates, and what
-//! the JAX reference got. Unlike the golden files they hold a tensor whose second largest axis comes after the largest.
+//! Self-check vectors: a theta and a model filled by a formula, four updates, and what the JAX reference got. Unlike the golden files they hold a tensor whose second largest axis comes after the largest.
 
 use std::sync::Arc;
 
