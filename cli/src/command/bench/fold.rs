@@ -51,7 +51,7 @@ pub(crate) fn fold(arguments: &BenchFold, console: Console) -> Result<(), Failur
     let time = |noise, measured| time(noise, arguments, measured, layout, threads, rates);
     let timings = [time(low_rank, arguments.pairs)?, time(Noise::Dense, dense_pairs)?];
     console.emit(&json!({
-        "bench": "fold",
+        "benchmark": "fold",
         "values": layout.size(),
         "threads": threads,
         "repeats": arguments.repeats,
