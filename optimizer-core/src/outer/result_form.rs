@@ -19,23 +19,26 @@ use crate::perturbation::TermCost;
 /// Most values of a dense result: it is one message, of at most 16 MiB.
 pub const MOST_DENSE_VALUES: usize = 4 << 20;
 
-/// What the coordinator's work costs, in nanoseconds of one core. Measured on two cores of an AMD EPYC (Zen 4 or later,
-/// AVX-512) with `paceline bench fold`, which prints the first three on any machine.
+/// What the coordinator's work costs, in nanoseconds of one core of an AMD EPYC with AVX-512. `paceline bench fold` prints
+/// the rates of normals and products on any machine.
+///
+/// Changing one may change what `auto` chooses: worker and coordinator must be of one release.
 struct Price;
 
 impl Price {
     /// One normal, drawn again.
     const NORMAL: f64 = 3.4;
-    /// One multiply-add into a sum as long as theta, while its block is in cache.
+    /// One multiply-add into a sum as long as theta, while its block is in cache: what a dense fold takes beyond its
+    /// normals.
     const ADD: f64 = 0.15;
     /// One multiply-add inside a product of low-rank columns, or inside a Gram matrix.
     const PRODUCT: f64 = 0.05;
-    /// One byte of a dense result, journalled: encoded, cut into sled's chunks with checksums, flushed
-    /// (`cargo run --release -p paceline-coordinator --example journal_timing`).
+    /// One byte of a dense result, journalled: encoded, cut into sled's chunks with checksums, flushed. 9 to 18 on a busy
+    /// machine (`cargo run --release -p paceline-coordinator --example journal_timing`).
     const JOURNALLED_BYTE: f64 = 15.0;
-    /// One byte on the wire, at 1 Gbit/s.
+    /// One byte on the wire, at 1 Gbit/s; assumed, not measured.
     const SENT_BYTE: f64 = 8.0;
-    /// One value of a dense result, added to a sum in memory.
+    /// One value of a dense result, checked and added to a sum in memory; a guess that hardly counts beside its bytes.
     const DENSE_VALUE: f64 = 1.0;
 }
 

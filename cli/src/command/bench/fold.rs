@@ -51,7 +51,7 @@ pub(crate) fn fold(arguments: &BenchFold, console: Console) -> Result<(), Failur
     let time = |noise, measured| time(noise, arguments, measured, layout, threads, rates);
     let timings = [time(low_rank, arguments.pairs)?, time(Noise::Dense, dense_pairs)?];
     console.emit(&json!({
-        "bench": "fold",
+        "benchmark": "fold",
         "values": layout.size(),
         "threads": threads,
         "repeats": arguments.repeats,
@@ -178,7 +178,7 @@ fn say(timings: &[Timing], layout: &Layout, threads: usize, rates: Rates, consol
         ]);
     }
     let bytes = timings.iter().map(Timing::bytes).max().unwrap_or(0) as f64;
-    console.say(format!("fold into VeLO's {} values, {threads} threads\n{table}", layout.size()));
+    console.say(format!("fold into VeLO's {} values, threads: {threads}\n{table}", layout.size()));
     for timing in timings.iter().filter(|timing| timing.measured < timing.pairs) {
         let Timing { pairs, measured, .. } = timing;
         console.say(format!("{}: {measured} pairs were folded, times are scaled to {pairs}", timing.name()));
