@@ -207,9 +207,11 @@ pub(crate) mod tests {
 
     #[test]
     fn an_unknown_kind_lists_the_known_ones() {
+        let failure = broken("kind = \"pes\"", "kind = \"reinforce\"");
+        assert_eq!(failure.message, "my.toml:14: unknown value \"reinforce\" in [estimator]");
+        assert_eq!(failure.help.as_deref(), Some("known here: full_es, pes, gpes, nres, truncated_es"));
         let failure = broken("kind = \"pes\"", "kind = \"truncated\"");
-        assert_eq!(failure.message, "my.toml:14: unknown value \"truncated\" in [estimator]");
-        assert_eq!(failure.help.as_deref(), Some("known here: full_es, pes"));
+        assert_eq!(failure.help.as_deref(), Some("did you mean \"truncated_es\"?"));
     }
 
     #[test]
@@ -223,6 +225,6 @@ pub(crate) mod tests {
     fn an_unknown_recipe_lists_the_built_in_ones() {
         let failure = Recipe::load(Some(Path::new("no-such-recipe"))).expect_err("there is none");
         assert_eq!(failure.exit, Exit::BadInput);
-        assert!(failure.text().contains("quickstart, full-es, conv, hyper-v2"), "{}", failure.text());
+        assert!(failure.text().contains("quickstart, full-es, nres, conv, hyper-v2"), "{}", failure.text());
     }
 }

@@ -49,7 +49,7 @@ fn verify(bytes: &[u8]) -> (Option<i32>, String) {
 fn a_whole_file_verifies_and_shows_what_it_is() {
     let (code, said) = verify(&bytes());
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains(": ok (format 1"), "{said}");
+    assert!(said.contains(&format!(": ok (format {FORMAT}")), "{said}");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let output = paceline(&["checkpoint", "show", text(&written(folder.path(), &bytes()))]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -75,8 +75,8 @@ fn a_flipped_bit_anywhere_is_found_with_exit_64() {
 #[test]
 fn a_newer_format_asks_for_an_upgrade_with_exit_78() {
     let mut newer = bytes();
-    let format: &[u8] = br#"\"format\":1"#;
-    let at = newer.windows(format.len()).position(|piece| piece == format).expect("the header holds escaped JSON");
+    let format = format!(r#"\"format\":{FORMAT}"#);
+    let at = newer.windows(format.len()).position(|piece| piece == format.as_bytes()).expect("the header holds escaped JSON");
     newer[at + format.len() - 1] = b'9';
     let (code, said) = verify(&newer);
     assert_eq!(code, Some(78), "{said}");

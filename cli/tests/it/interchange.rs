@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use paceline_optimizer_core::checkpoint::FORMAT;
 use serde_json::Value;
 
 use crate::{paceline, stderr, stdout, text};
@@ -36,7 +37,7 @@ fn an_imported_checkpoint_is_a_checkpoint_like_any_other() {
     for line in ["a flax checkpoint", "adafac_mlp", "197 values", "run           gen-0, outer step 4321"] {
         assert!(said.contains(line), "{line:?} is missing in\n{said}");
     }
-    assert!(stdout(&succeed(&["checkpoint", "verify", file])).contains(": ok (format 1"));
+    assert!(stdout(&succeed(&["checkpoint", "verify", file])).contains(&format!(": ok (format {FORMAT}")));
     let shown = stdout(&succeed(&["checkpoint", "show", file]));
     for line in ["run           gen-0", "outer steps   4321", "unknown: an imported theta has no recipe"] {
         assert!(shown.contains(line), "{line:?} is missing in\n{shown}");

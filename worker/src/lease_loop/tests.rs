@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use paceline_proto::PROTOCOL;
 use paceline_proto::fault::Fault;
 use paceline_proto::model::{Directive, HeartbeatAnswer};
 
@@ -221,10 +222,10 @@ async fn drain_ends_a_worker_that_never_reached_a_coordinator() {
 
 #[tokio::test(start_paused = true)]
 async fn another_protocol_stops_the_worker_at_any_time() {
-    let refusal = || Err(Fault::VersionUnsupported { theirs: 1, ours: 2 }.into());
+    let refusal = || Err(Fault::VersionUnsupported { theirs: PROTOCOL, ours: PROTOCOL + 1 }.into());
     let at_start = Script { register: [refusal()].into(), ..Script::default() };
     let worker = Fixture::start(Behaviour::Instant, vec![], at_start);
-    assert!(matches!(within(worker.worker).await.unwrap(), Err(Error::VersionUnsupported { ours: 1, .. })));
+    assert!(matches!(within(worker.worker).await.unwrap(), Err(Error::VersionUnsupported { ours: PROTOCOL, .. })));
 
     // Known before, forgotten by an upgraded coordinator: the heartbeat learns it while a lease is in work.
     let mut script = leases([3]);
