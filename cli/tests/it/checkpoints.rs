@@ -76,7 +76,7 @@ fn a_flipped_bit_anywhere_is_found_with_exit_64() {
 fn a_newer_format_asks_for_an_upgrade_with_exit_78() {
     let mut newer = bytes();
     let format = format!(r#"\"format\":{FORMAT}"#);
-    let at = newer.windows(format.len()).position(|piece| piece == format.as_bytes()).expect("the header holds escaped JSON");
+    let at = newer.windows(format.len()).position(|piece| piece == format.as_bytes()).expect("escaped JSON");
     newer[at + format.len() - 1] = b'9';
     let (code, said) = verify(&newer);
     assert_eq!(code, Some(78), "{said}");
