@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
+use super::bound_rules::BoundRules;
 use super::float::exact_exp;
 use super::initial::{InitialTheta, scalar};
-use super::{LearnedOptimizer, LearnedOptimizerConfig, check_lanes, check_theta, lane_of};
-use crate::optimizer::{AdamRule, Decay, MOMENTS, OptState, Optimizer};
-use crate::params::{Layout, Params};
-use crate::{Result, Seed, Theta, ThetaHash};
+use super::{LearnedOptimizer, LearnedOptimizerConfig, check_theta};
+use crate::optimizer::{AdamRule, Decay, Optimizer};
+use crate::params::Layout;
+use crate::{Result, Seed, Theta};
 
 /// The learnable settings in the order of theta (sorted by name).
 const SETTINGS: [&str; 4] = ["log_epsilon", "log_lr", "one_minus_beta1", "one_minus_beta2"];
@@ -58,8 +59,7 @@ impl LearnedOptimizer for LearnableAdam {
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), &theta)?;
-        let rules = (0..theta.lanes()).map(|lane| rule(theta.lane(lane))).collect();
-        Ok(Box::new(Bound { theta, rules }))
+        Ok(Box::new(BoundRules::new(theta, rule)))
     }
 }
 
@@ -68,40 +68,6 @@ fn rule(theta: &[f32]) -> AdamRule {
     let [eps, learning_rate, taken1, taken2] = std::array::from_fn(|index| exact_exp(theta[index]));
     let (beta1, beta2) = (Decay::traced(1.0 - taken1), Decay::traced(1.0 - taken2));
     AdamRule { learning_rate, beta1, beta2, eps, eps_root: 1e-8, weight_decay: 0.0 }
-}
-
-#[derive(Debug)]
-struct Bound {
-    theta: Theta,
-    /// One a theta lane.
-    rules: Vec<AdamRule>,
-}
-
-impl Optimizer for Bound {
-    fn name(&self) -> &'static str {
-        "learnable_adam"
-    }
-
-    fn theta_hash(&self) -> Option<ThetaHash> {
-        Some(self.theta.hash())
-    }
-
-    fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
-        check_lanes(self.rules.len(), params.lanes())?;
-        let slots = MOMENTS.zeros(&params);
-        OptState::new(params, horizon, slots)
-    }
-
-    fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
-        state.check_gradients(grads, losses)?;
-        check_lanes(self.rules.len(), state.lanes())?;
-        MOMENTS.check(&state)?;
-        for lane in 0..state.lanes() {
-            self.rules[lane_of(self.rules.len(), lane)].update_lane(&mut state, grads, lane);
-        }
-        state.count_step();
-        Ok(state)
-    }
 }
 
 #[cfg(test)]

@@ -9,12 +9,13 @@
 
 use std::sync::Arc;
 
+use super::bound_rules::BoundRules;
 use super::float::exact_exp;
 use super::initial::{InitialTheta, scalar};
-use super::{LearnedOptimizer, LearnedOptimizerConfig, check_lanes, check_theta, lane_of};
-use crate::optimizer::{OptState, Optimizer, SgdRule, SgdmRule, TRACE};
-use crate::params::{Layout, Params};
-use crate::{Result, Seed, Theta, ThetaHash};
+use super::{LearnedOptimizer, LearnedOptimizerConfig, check_theta};
+use crate::optimizer::{Optimizer, SgdRule, SgdmRule};
+use crate::params::Layout;
+use crate::{Result, Seed, Theta};
 
 /// Logarithm of the initial learning rate, 0.01. Written out, because an initial theta has the same bits on every host,
 /// and `ln` is the platform's.
@@ -79,8 +80,7 @@ impl LearnedOptimizer for LearnableSgd {
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), &theta)?;
-        let rule = |lane| SgdRule { learning_rate: exact_exp(theta.lane(lane)[0]) };
-        Ok(Box::new(BoundSgd { rules: (0..theta.lanes()).map(rule).collect(), theta }))
+        Ok(Box::new(BoundRules::new(theta, |theta| SgdRule { learning_rate: exact_exp(theta[0]) })))
     }
 }
 
@@ -100,78 +100,10 @@ impl LearnedOptimizer for LearnableSgdm {
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), &theta)?;
-        let rule = |lane| {
-            let [learning_rate, taken] = std::array::from_fn(|index| exact_exp(theta.lane(lane)[index]));
+        Ok(Box::new(BoundRules::new(theta, |theta| {
+            let [learning_rate, taken] = std::array::from_fn(|index| exact_exp(theta[index]));
             SgdmRule { learning_rate, momentum: 1.0 - taken }
-        };
-        Ok(Box::new(BoundSgdm { rules: (0..theta.lanes()).map(rule).collect(), theta }))
-    }
-}
-
-#[derive(Debug)]
-struct BoundSgd {
-    theta: Theta,
-    /// One a theta lane.
-    rules: Vec<SgdRule>,
-}
-
-impl Optimizer for BoundSgd {
-    fn name(&self) -> &'static str {
-        "learnable_sgd"
-    }
-
-    fn theta_hash(&self) -> Option<ThetaHash> {
-        Some(self.theta.hash())
-    }
-
-    fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
-        check_lanes(self.rules.len(), params.lanes())?;
-        OptState::new(params, horizon, Vec::new())
-    }
-
-    fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
-        state.check_gradients(grads, losses)?;
-        check_lanes(self.rules.len(), state.lanes())?;
-        state.check_slots([].into_iter())?;
-        for lane in 0..state.lanes() {
-            self.rules[lane_of(self.rules.len(), lane)].update_lane(&mut state, grads, lane);
-        }
-        state.count_step();
-        Ok(state)
-    }
-}
-
-#[derive(Debug)]
-struct BoundSgdm {
-    theta: Theta,
-    /// One a theta lane.
-    rules: Vec<SgdmRule>,
-}
-
-impl Optimizer for BoundSgdm {
-    fn name(&self) -> &'static str {
-        "learnable_sgdm"
-    }
-
-    fn theta_hash(&self) -> Option<ThetaHash> {
-        Some(self.theta.hash())
-    }
-
-    fn init(&self, params: Params, horizon: &[u32]) -> Result<OptState> {
-        check_lanes(self.rules.len(), params.lanes())?;
-        let slots = TRACE.zeros(&params);
-        OptState::new(params, horizon, slots)
-    }
-
-    fn update(&self, mut state: OptState, grads: &Params, losses: &[f32]) -> Result<OptState> {
-        state.check_gradients(grads, losses)?;
-        check_lanes(self.rules.len(), state.lanes())?;
-        TRACE.check(&state)?;
-        for lane in 0..state.lanes() {
-            self.rules[lane_of(self.rules.len(), lane)].update_lane(&mut state, grads, lane);
-        }
-        state.count_step();
-        Ok(state)
+        })))
     }
 }
 

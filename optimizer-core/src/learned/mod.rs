@@ -25,6 +25,7 @@ mod adafac_mlp;
 mod adafac_network;
 pub(crate) mod axes;
 mod bank;
+mod bound_rules;
 mod celo;
 mod celo2;
 mod channels;

@@ -52,101 +52,76 @@ pub(super) const CELO: Class = Class {
     }),
 };
 
-pub(super) const CELO2_BASE: Class = Class {
-    tags: &[("kind", "celo2"), ("form", "base")],
-    haiku: &["ff_mod_stack"],
-    form: Form::Theta,
-    constructor: Some(Constructor {
-        name: "Celo2Base",
-        module: "celo.optimizers.celo2",
-        parameters: &[
-            rule("ff_hidden_size", "8"),
-            rule("ff_hidden_layers", "2"),
-            rule("initial_momentum_decays", "(0.9, 0.99, 0.999)"),
-            rule("initial_rms_decays", "(0.95,)"),
-            rule("initial_adafactor_decays", "(0.9, 0.99, 0.999)"),
-            rule("exp_mult", "0.0"),
-            rule("rmsmult", "1.0"),
-            rule("with_g", "True"),
-            rule("with_grad_clip_feat", "True"),
-            rule("with_p", "True"),
-            rule("with_m", "True"),
-            rule("with_rms", "True"),
-            rule("with_rms_norm_g", "True"),
-            rule("with_rsqrt_rms", "True"),
-            rule("with_rms_only_norm_g", "True"),
-            rule("with_fac_norm_g", "True"),
-            rule("with_fac_rms", "True"),
-            rule("with_fac_rsqrt", "True"),
-            rule("with_fac_mom_mult", "True"),
-            rule("param_scale_mult", "False"),
-            rule("precondition_output", "False"),
-            rule("normalize_input", "True"),
-            rule("normalize_output", "True"),
-            rule("aggregate_mag", "False"),
-            rule("bias_correction", "False"),
-            rule("ns_coeffs", "(3.4445, -4.7750, 2.0315)"),
-            rule("ns_iters", "5"),
-            rule("ns_eps", "1e-8"),
-            Parameter { name: "mlp_activation", default: "'relu'", role: Role::Rule },
-            setting("step_mult", "0.001"),
-            setting("weight_decay", "0.0"),
-            setting("orthogonalize", "False"),
-        ],
-        joint: None,
-    }),
-};
+/// The class of one form of Celo2: both constructors begin with the parameters of its rule, in this order, and go on with
+/// their own.
+macro_rules! celo2 {
+    ($form:literal, $constructor:literal, [$($own:expr),+ $(,)?]) => {
+        Class {
+            tags: &[("kind", "celo2"), ("form", $form)],
+            haiku: &["ff_mod_stack"],
+            form: Form::Theta,
+            constructor: Some(Constructor {
+                name: $constructor,
+                module: "celo.optimizers.celo2",
+                parameters: &[
+                    rule("ff_hidden_size", "8"),
+                    rule("ff_hidden_layers", "2"),
+                    rule("initial_momentum_decays", "(0.9, 0.99, 0.999)"),
+                    rule("initial_rms_decays", "(0.95,)"),
+                    rule("initial_adafactor_decays", "(0.9, 0.99, 0.999)"),
+                    rule("exp_mult", "0.0"),
+                    rule("rmsmult", "1.0"),
+                    rule("with_g", "True"),
+                    rule("with_grad_clip_feat", "True"),
+                    rule("with_p", "True"),
+                    rule("with_m", "True"),
+                    rule("with_rms", "True"),
+                    rule("with_rms_norm_g", "True"),
+                    rule("with_rsqrt_rms", "True"),
+                    rule("with_rms_only_norm_g", "True"),
+                    rule("with_fac_norm_g", "True"),
+                    rule("with_fac_rms", "True"),
+                    rule("with_fac_rsqrt", "True"),
+                    rule("with_fac_mom_mult", "True"),
+                    rule("param_scale_mult", "False"),
+                    rule("precondition_output", "False"),
+                    rule("normalize_input", "True"),
+                    rule("normalize_output", "True"),
+                    rule("aggregate_mag", "False"),
+                    rule("bias_correction", "False"),
+                    rule("ns_coeffs", "(3.4445, -4.7750, 2.0315)"),
+                    rule("ns_iters", "5"),
+                    rule("ns_eps", "1e-8"),
+                    Parameter { name: "mlp_activation", default: "'relu'", role: Role::Rule },
+                    $($own),+
+                ],
+                joint: None,
+            }),
+        }
+    };
+}
 
-pub(super) const CELO2_META: Class = Class {
-    tags: &[("kind", "celo2"), ("form", "meta")],
-    haiku: &["ff_mod_stack"],
-    form: Form::Theta,
-    constructor: Some(Constructor {
-        name: "Celo2",
-        module: "celo.optimizers.celo2",
-        parameters: &[
-            rule("ff_hidden_size", "8"),
-            rule("ff_hidden_layers", "2"),
-            rule("initial_momentum_decays", "(0.9, 0.99, 0.999)"),
-            rule("initial_rms_decays", "(0.95,)"),
-            rule("initial_adafactor_decays", "(0.9, 0.99, 0.999)"),
-            rule("exp_mult", "0.0"),
-            rule("rmsmult", "1.0"),
-            rule("with_g", "True"),
-            rule("with_grad_clip_feat", "True"),
-            rule("with_p", "True"),
-            rule("with_m", "True"),
-            rule("with_rms", "True"),
-            rule("with_rms_norm_g", "True"),
-            rule("with_rsqrt_rms", "True"),
-            rule("with_rms_only_norm_g", "True"),
-            rule("with_fac_norm_g", "True"),
-            rule("with_fac_rms", "True"),
-            rule("with_fac_rsqrt", "True"),
-            rule("with_fac_mom_mult", "True"),
-            rule("param_scale_mult", "False"),
-            rule("precondition_output", "False"),
-            rule("normalize_input", "True"),
-            rule("normalize_output", "True"),
-            rule("aggregate_mag", "False"),
-            rule("bias_correction", "False"),
-            rule("ns_coeffs", "(3.4445, -4.7750, 2.0315)"),
-            rule("ns_iters", "5"),
-            rule("ns_eps", "1e-8"),
-            Parameter { name: "mlp_activation", default: "'relu'", role: Role::Rule },
-            setting("regex_1d", "'.*bias.*|.*embed.*'"),
-            setting("step_mult", "0.001"),
-            setting("weight_decay", "0.0"),
-            setting("adam_b1", "0.9"),
-            setting("adam_b2", "0.999"),
-            setting("adam_epsilon", "1e-8"),
-            setting("adam_bias_correction", "False"),
-            setting("orthogonalize", "True"),
-            setting("mult_1d", "20.0"),
-        ],
-        joint: None,
-    }),
-};
+pub(super) const CELO2_BASE: Class = celo2!(
+    "base",
+    "Celo2Base",
+    [setting("step_mult", "0.001"), setting("weight_decay", "0.0"), setting("orthogonalize", "False"),]
+);
+
+pub(super) const CELO2_META: Class = celo2!(
+    "meta",
+    "Celo2",
+    [
+        setting("regex_1d", "'.*bias.*|.*embed.*'"),
+        setting("step_mult", "0.001"),
+        setting("weight_decay", "0.0"),
+        setting("adam_b1", "0.9"),
+        setting("adam_b2", "0.999"),
+        setting("adam_epsilon", "1e-8"),
+        setting("adam_bias_correction", "False"),
+        setting("orthogonalize", "True"),
+        setting("mult_1d", "20.0"),
+    ]
+);
 
 /// `scale_by_celo2` in a chain of optax that its user writes: there is no class whose settings gin could bind.
 pub(super) const CELO2_SHIPPED: Class = Class {

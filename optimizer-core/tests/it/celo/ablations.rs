@@ -10,41 +10,32 @@ use super::{Config, SHAPES, build, layout, random, run, theta};
 /// Settings that lack one group of inputs, with the groups that the full network has in its place.
 type Ablation<C> = (fn(&mut C), &'static [usize]);
 
-const HYPER_V2_ABLATIONS: [Ablation<HyperV2Config>; 15] = [
-    (|config| config.with_g = false, &[0]),
-    (|config| config.with_grad_clip_feat = false, &[1]),
-    (|config| config.with_p = false, &[2]),
-    (|config| config.with_m = false, &[3]),
-    (|config| config.with_m_feat = false, &[3]),
-    (|config| config.with_rms = false, &[4]),
-    (|config| config.with_rms_feat = false, &[4]),
-    (|config| config.with_rms_norm_g = false, &[5]),
-    (|config| config.with_rsqrt_rms = false, &[6]),
-    (|config| config.with_fac_norm_g = false, &[7]),
-    (|config| config.with_rms_only_norm_g = false, &[8]),
-    (|config| config.with_fac_rms = false, &[9, 10]),
-    (|config| config.with_fac_rsqrt = false, &[11, 12]),
-    (|config| config.with_fac_mom_mult = false, &[13]),
-    (|config| config.adafactor_accumulator = false, &[9, 10, 11, 12, 13]),
-];
+/// HyperV2 and Celo call their flags the same, in settings of two types.
+macro_rules! hypernetwork_ablations {
+    () => {
+        [
+            (|config| config.with_g = false, &[0]),
+            (|config| config.with_grad_clip_feat = false, &[1]),
+            (|config| config.with_p = false, &[2]),
+            (|config| config.with_m = false, &[3]),
+            (|config| config.with_m_feat = false, &[3]),
+            (|config| config.with_rms = false, &[4]),
+            (|config| config.with_rms_feat = false, &[4]),
+            (|config| config.with_rms_norm_g = false, &[5]),
+            (|config| config.with_rsqrt_rms = false, &[6]),
+            (|config| config.with_fac_norm_g = false, &[7]),
+            (|config| config.with_rms_only_norm_g = false, &[8]),
+            (|config| config.with_fac_rms = false, &[9, 10]),
+            (|config| config.with_fac_rsqrt = false, &[11, 12]),
+            (|config| config.with_fac_mom_mult = false, &[13]),
+            (|config| config.adafactor_accumulator = false, &[9, 10, 11, 12, 13]),
+        ]
+    };
+}
 
-const CELO_ABLATIONS: [Ablation<CeloConfig>; 15] = [
-    (|config| config.with_g = false, &[0]),
-    (|config| config.with_grad_clip_feat = false, &[1]),
-    (|config| config.with_p = false, &[2]),
-    (|config| config.with_m = false, &[3]),
-    (|config| config.with_m_feat = false, &[3]),
-    (|config| config.with_rms = false, &[4]),
-    (|config| config.with_rms_feat = false, &[4]),
-    (|config| config.with_rms_norm_g = false, &[5]),
-    (|config| config.with_rsqrt_rms = false, &[6]),
-    (|config| config.with_fac_norm_g = false, &[7]),
-    (|config| config.with_rms_only_norm_g = false, &[8]),
-    (|config| config.with_fac_rms = false, &[9, 10]),
-    (|config| config.with_fac_rsqrt = false, &[11, 12]),
-    (|config| config.with_fac_mom_mult = false, &[13]),
-    (|config| config.adafactor_accumulator = false, &[9, 10, 11, 12, 13]),
-];
+const HYPER_V2_ABLATIONS: [Ablation<HyperV2Config>; 15] = hypernetwork_ablations!();
+
+const CELO_ABLATIONS: [Ablation<CeloConfig>; 15] = hypernetwork_ablations!();
 
 const CELO2_ABLATIONS: [Ablation<Celo2Rule>; 12] = [
     (|rule| rule.with_g = false, &[0]),
