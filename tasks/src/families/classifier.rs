@@ -11,7 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 use paceline_optimizer_core::noise::Draws;
 use paceline_optimizer_core::task::{Evaluation, Split, TaskFamily, TaskLanes};
 use paceline_optimizer_core::{Error, Layout, Params, Purpose, Result, Seed};
@@ -139,14 +139,12 @@ impl ClassifierLanes<'_> {
     fn losses_and_gradients(&self, params: &Params, batch: u64) -> candle_core::Result<(Vec<f32>, Vec<Vec<f32>>)> {
         let (images, labels) = self.gather(Split::Train, batch)?;
         let weights = (0..params.layout().len())
-            .map(|index| {
-                let values = Tensor::from_slice(params.tensor(index), self.shape(index), &Device::Cpu)?;
-                Var::from_tensor(&values).map(|variable| variable.as_tensor().clone())
-            })
+            .map(|index| Tensor::from_slice(params.tensor(index), self.shape(index), &Device::Cpu))
             .collect::<candle_core::Result<Vec<Tensor>>>()?;
         let mut tape = Tape::default();
+        weights.iter().for_each(|weight| tape.variable(weight));
         let logits = self.family.model.logits(&mut tape, &weights, &images)?;
-        let losses = tape.cross_entropy(&logits, &labels)?;
+        let losses = cross_entropy(&mut tape, &logits, &labels)?;
         // Lanes do not meet, so one backward pass from all losses gives each lane its own gradient.
         let mut gradients = tape.backward(&losses)?;
         let gradients = weights.iter().enumerate().map(|(index, weight)| {
@@ -169,7 +167,7 @@ impl ClassifierLanes<'_> {
             .map(|index| Tensor::from_slice(params.tensor(index), self.shape(index), &Device::Cpu))
             .collect::<candle_core::Result<Vec<_>>>()?;
         let logits = self.family.model.logits(&mut Tape::default(), &weights, &images)?;
-        let losses: Vec<f32> = cross_entropy(&logits, &labels)?.to_vec1()?;
+        let losses: Vec<f32> = cross_entropy(&mut Tape::default(), &logits, &labels)?.to_vec1()?;
         let scores = losses.into_iter().zip(correct(&logits, &labels)?);
         let size = self.family.batch_size as f32;
         Ok(scores.map(|(loss, correct)| Evaluation { loss, accuracy: Some(correct as f32 / size) }).collect())
@@ -224,7 +222,7 @@ impl TaskLanes for ClassifierLanes<'_> {
 mod tests {
     use super::*;
     use crate::data::{DataSettings, ImageSource};
-    use crate::layers::Activation;
+    use crate::layers::{Activation, linear};
     use crate::models::Mlp;
 
     /// A model that forgets its last bias.
@@ -237,7 +235,7 @@ mod tests {
         }
 
         fn logits(&self, tape: &mut Tape, weights: &[Tensor], images: &Tensor) -> candle_core::Result<Tensor> {
-            tape.linear(images, &weights[0], &weights[1].zeros_like()?, Activation::Identity)
+            linear(tape, images, &weights[0], &weights[1].zeros_like()?, Activation::Identity)
         }
 
         fn describe(&self) -> String {

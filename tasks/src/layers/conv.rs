@@ -5,13 +5,12 @@
 //! again in the backward pass. The size of such a chunk fixes the order in which the weight gradient is summed, so it
 //! depends on shapes only, never on the machine.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::im2col::Geometry;
 use super::matrix::{Into, Matrix, multiply};
 use super::real::Real;
-use super::{Activation, by_type, check_lanes, host, operand, tensor};
+use super::{Activation, Tape, by_type, check_lanes, host, tensor};
 
 /// Values of the patch matrix made at a time: with its gradient, 256 KiB of f32.
 const CHUNK_VALUES: usize = 32 * 1024;
@@ -44,13 +43,8 @@ impl Conv2d {
 ///
 /// # Errors
 /// If shapes or types do not fit, or a tensor is not contiguous.
-pub fn conv2d(input: &Tensor, weight: &Tensor, bias: &Tensor, settings: Conv2d) -> Result<Tensor> {
-    input.apply_op3(weight, bias, convolution(input, weight, bias, settings)?)
-}
-
-/// The op of [`conv2d`], for operands that were checked.
-pub(super) fn convolution(input: &Tensor, weight: &Tensor, bias: &Tensor, settings: Conv2d) -> Result<Convolution> {
-    check_lanes("conv2d", input, weight)?;
+pub fn conv2d(tape: &mut Tape, input: &Tensor, weight: &Tensor, bias: &Tensor, settings: Conv2d) -> Result<Tensor> {
+    check_lanes("conv2d", tape, input, weight)?;
     let (input_lanes, batch, height, width, channels) = input.dims5()?;
     let (lanes, kernel_h, kernel_w, weight_channels, outputs) = weight.dims5()?;
     if channels != weight_channels {
@@ -65,10 +59,16 @@ pub(super) fn convolution(input: &Tensor, weight: &Tensor, bias: &Tensor, settin
     };
     let Conv2d { stride, padding, activation } = settings;
     let geometry = Geometry { image, channels, kernel, stride, padding, output };
-    Ok(Convolution { geometry, input_lanes, lanes, batch, outputs, activation })
+    let op = Convolution { geometry, input_lanes, lanes, batch, outputs, activation };
+    let output = by_type!("conv2d", input.dtype(), forward::<_>(&op, input, weight, bias))?;
+    let (x, w, b, y) = (input.clone(), weight.clone(), bias.clone(), output.clone());
+    Ok(tape.record("conv2d", &[input, weight, bias], output, move |grad, wanted| {
+        by_type!("conv2d", x.dtype(), backward::<_>(&op, (&x, &w, &b), &y, grad, wanted))
+    }))
 }
 
-pub(super) struct Convolution {
+#[derive(Clone, Copy, Debug)]
+struct Convolution {
     geometry: Geometry,
     /// Lanes of the input: `lanes`, or 1 if all share it.
     input_lanes: usize,
@@ -142,14 +142,9 @@ impl Convolution {
     }
 }
 
-fn forward<T: Real>(
-    op: &Convolution,
-    input: (&CpuStorage, &Layout),
-    weight: (&CpuStorage, &Layout),
-    bias: (&CpuStorage, &Layout),
-) -> Result<(CpuStorage, Shape)> {
-    let (input, weight, bias) =
-        (operand::<T>(input.0, input.1)?, operand::<T>(weight.0, weight.1)?, operand::<T>(bias.0, bias.1)?);
+fn forward<T: Real>(op: &Convolution, input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let (input, weight, bias) = (input.storage_and_layout(), weight.storage_and_layout(), bias.storage_and_layout());
+    let (input, weight, bias) = (host::<T>(&input)?, host::<T>(&weight)?, host::<T>(&bias)?);
     let (pixels, patch) = (op.geometry.pixels(), op.geometry.patch());
     let mut output = vec![T::zero(); op.lanes * op.batch * pixels * op.outputs];
     T::with_scratch(op.images_at_a_time() * pixels * patch, |patches| {
@@ -166,18 +161,16 @@ fn forward<T: Real>(
         }
     });
     let [height, width] = op.geometry.output;
-    Ok((T::to_cpu_storage_owned(output), Shape::from((op.lanes, op.batch, height, width, op.outputs))))
+    tensor(output, &[op.lanes, op.batch, height, width, op.outputs])
 }
-
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 fn backward<T: Real>(
     op: &Convolution,
     (input, weight, bias): (&Tensor, &Tensor, &Tensor),
     output: &Tensor,
     grad: &Tensor,
-) -> Result<Gradients> {
-    let grad = grad.contiguous()?;
+    wanted: &[bool],
+) -> Result<Vec<Option<Tensor>>> {
     let (input_guard, weight_guard) = (input.storage_and_layout(), weight.storage_and_layout());
     let (output_guard, grad_guard) = (output.storage_and_layout(), grad.storage_and_layout());
     let (inputs, weights) = (host::<T>(&input_guard)?, host::<T>(&weight_guard)?);
@@ -186,7 +179,7 @@ fn backward<T: Real>(
     let (pixels, patch) = (op.geometry.pixels(), op.geometry.patch());
     let mut grad_weight = vec![T::zero(); weights.len()];
     let mut grad_bias = vec![T::zero(); op.lanes * op.outputs];
-    let mut grad_input = input.track_op().then(|| vec![T::zero(); inputs.len()]);
+    let mut grad_input = wanted[0].then(|| vec![T::zero(); inputs.len()]);
     let largest = op.images_at_a_time() * pixels;
     T::with_scratch(largest * (patch + op.outputs), |scratch| {
         let (all_patches, all_before) = scratch.split_at_mut(largest * patch);
@@ -212,28 +205,5 @@ fn backward<T: Real>(
         }
     });
     let grad_input = grad_input.map(|values| tensor(values, input.dims())).transpose()?;
-    Ok((grad_input, Some(tensor(grad_weight, weight.dims())?), Some(tensor(grad_bias, bias.dims())?)))
-}
-
-impl CustomOp3 for Convolution {
-    fn name(&self) -> &'static str {
-        "lane-conv2d"
-    }
-
-    fn cpu_fwd(
-        &self,
-        input: &CpuStorage,
-        input_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let operands = ((input, input_layout), (weight, weight_layout), (bias, bias_layout));
-        by_type!("conv2d", input.dtype(), forward::<_>(self, operands.0, operands.1, operands.2))
-    }
-
-    fn bwd(&self, input: &Tensor, weight: &Tensor, bias: &Tensor, output: &Tensor, grad: &Tensor) -> Result<Gradients> {
-        by_type!("conv2d", input.dtype(), backward::<_>(self, (input, weight, bias), output, grad))
-    }
+    Ok(vec![grad_input, Some(tensor(grad_weight, weight.dims())?), Some(tensor(grad_bias, bias.dims())?)])
 }

@@ -1,26 +1,26 @@
 //! Softmax cross-entropy with integer labels: one mean loss a lane.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::real::Real;
-use super::{by_type, host, operand, tensor};
+use super::{Tape, by_type, host, tensor};
 
 /// Mean over the batch of `ln Σ exp(logits) − logits[label]`: `logits` is `[lanes, batch, classes]`, `labels`
 /// `[lanes | 1, batch]` row by row, the result `[lanes]`.
 ///
 /// # Errors
 /// If shapes or types do not fit, or a label names no class.
-pub fn cross_entropy(logits: &Tensor, labels: &Arc<Vec<u32>>) -> Result<Tensor> {
-    logits.apply_op1(softmax_cross_entropy(logits, labels)?)
-}
-
-/// The op of [`cross_entropy`], for operands that were checked.
-pub(super) fn softmax_cross_entropy(logits: &Tensor, labels: &Arc<Vec<u32>>) -> Result<CrossEntropy> {
+pub fn cross_entropy(tape: &mut Tape, logits: &Tensor, labels: &Arc<Vec<u32>>) -> Result<Tensor> {
     let sizes = Sizes::of(logits, labels)?;
-    Ok(CrossEntropy { sizes, labels: Arc::clone(labels), probabilities: OnceLock::new() })
+    // The softmax is kept for the backward pass: the exponentials are most of the work.
+    let (losses, probabilities) = by_type!("cross entropy", logits.dtype(), forward::<_>(sizes, logits, labels))?;
+    let (dtype, labels) = (logits.dtype(), Arc::clone(labels));
+    Ok(tape.record("cross entropy", &[logits], losses, move |grad, _| {
+        by_type!("cross entropy", dtype, backward::<_>(sizes, &labels, &probabilities, grad))
+            .map(|gradient| vec![Some(gradient)])
+    }))
 }
 
 /// How many examples of each lane are classified right: the label's logit is the largest, and the first of equals.
@@ -59,21 +59,15 @@ impl Sizes {
     }
 }
 
-pub(super) struct CrossEntropy {
-    sizes: Sizes,
-    labels: Arc<Vec<u32>>,
-    /// Softmax of the logits, kept from the forward pass: the exponentials are most of the work.
-    probabilities: OnceLock<CpuStorage>,
-}
-
-fn forward<T: Real>(op: &CrossEntropy, logits: (&CpuStorage, &Layout)) -> Result<(CpuStorage, Shape)> {
-    let sizes = op.sizes;
-    let mut probabilities = operand::<T>(logits.0, logits.1)?.to_vec();
+/// Mean losses, and the softmax of the logits.
+fn forward<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Result<(Tensor, Tensor)> {
+    let guard = logits.storage_and_layout();
+    let mut probabilities = host::<T>(&guard)?.to_vec();
     let mut losses = Vec::with_capacity(sizes.lanes);
     for (lane, rows) in probabilities.chunks_exact_mut(sizes.batch * sizes.classes).enumerate() {
         // In f64 whatever the layers compute in: a mean over a batch is a statistic.
         let mut sum = 0.0;
-        for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(sizes.labels(&op.labels, lane)) {
+        for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(sizes.labels(labels, lane)) {
             let largest = row.iter().copied().fold(row[0], |a, b| if b > a { b } else { a });
             let of_label = row[label as usize] - largest;
             let mut total = T::zero();
@@ -86,26 +80,21 @@ fn forward<T: Real>(op: &CrossEntropy, logits: (&CpuStorage, &Layout)) -> Result
         }
         losses.push(T::from_f64(sum / sizes.batch as f64));
     }
-    let stored = op.probabilities.set(T::to_cpu_storage_owned(probabilities));
-    debug_assert!(stored.is_ok(), "an op runs forward once");
-    Ok((T::to_cpu_storage_owned(losses), Shape::from(sizes.lanes)))
+    Ok((tensor(losses, &[sizes.lanes])?, tensor(probabilities, logits.dims())?))
 }
 
-fn backward<T: Real>(op: &CrossEntropy, logits: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-    let sizes = op.sizes;
-    let Some(probabilities) = op.probabilities.get() else { bail!("cross entropy: backward before forward") };
-    let mut values = T::cpu_storage_as_slice(probabilities)?.to_vec();
-    let grad = grad.contiguous()?;
-    let grad_guard = grad.storage_and_layout();
+fn backward<T: Real>(sizes: Sizes, labels: &[u32], probabilities: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let (kept, grad_guard) = (probabilities.storage_and_layout(), grad.storage_and_layout());
+    let mut values = host::<T>(&kept)?.to_vec();
     let grads = host::<T>(&grad_guard)?;
     for (lane, rows) in values.chunks_exact_mut(sizes.batch * sizes.classes).enumerate() {
         let scale = grads[lane] / T::from_f64(sizes.batch as f64);
-        for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(sizes.labels(&op.labels, lane)) {
+        for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(sizes.labels(labels, lane)) {
             row[label as usize] -= T::one();
             row.iter_mut().for_each(|value| *value *= scale);
         }
     }
-    Ok(Some(tensor(values, logits.dims())?))
+    tensor(values, probabilities.dims())
 }
 
 fn count_correct<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Result<Vec<usize>> {
@@ -123,18 +112,4 @@ fn count_correct<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Resu
 fn is_first_largest<T: Real>(row: &[T], label: usize) -> bool {
     let best = row[label];
     row[..label].iter().all(|&other| other < best) && row[label..].iter().all(|&other| other <= best)
-}
-
-impl CustomOp1 for CrossEntropy {
-    fn name(&self) -> &'static str {
-        "lane-cross-entropy"
-    }
-
-    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        by_type!("cross entropy", logits.dtype(), forward::<_>(self, (logits, layout)))
-    }
-
-    fn bwd(&self, logits: &Tensor, _losses: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        by_type!("cross entropy", logits.dtype(), backward::<_>(self, logits, grad))
-    }
 }

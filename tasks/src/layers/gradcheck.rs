@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::*;
 
 /// Reproducible values that are nowhere near a kink or a tie: multiples of 1/64, all distinct within 1009 entries.
-fn values(shape: &[usize], salt: usize) -> Tensor {
+pub(super) fn values(shape: &[usize], salt: usize) -> Tensor {
     let count: usize = shape.iter().product();
     assert!(count <= 1009);
     let data: Vec<f64> = (0..count).map(|i| ((i * 517 + salt * 131 + 7) % 1009) as f64 / 256.0 - 1.97).collect();
@@ -16,17 +16,17 @@ fn values(shape: &[usize], salt: usize) -> Tensor {
 }
 
 /// Checks `d Σ cotangent · f(arguments) / d arguments` entry by entry.
-fn check(name: &str, arguments: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
-    let variables: Vec<Var> = arguments.iter().map(|argument| Var::from_tensor(argument).unwrap()).collect();
-    let tensors: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
-    let output = f(&tensors).unwrap();
+pub(super) fn check(name: &str, arguments: &[Tensor], f: impl Fn(&mut Tape, &[Tensor]) -> Result<Tensor>) {
+    let mut tape = Tape::default();
+    arguments.iter().for_each(|argument| tape.variable(argument));
+    let output = f(&mut tape, arguments).unwrap();
     let cotangent = values(output.dims(), 3);
     let objective = |arguments: &[Tensor]| -> f64 {
-        (f(arguments).unwrap() * &cotangent).unwrap().sum_all().unwrap().to_scalar().unwrap()
+        (f(&mut Tape::default(), arguments).unwrap() * &cotangent).unwrap().sum_all().unwrap().to_scalar().unwrap()
     };
-    let gradients = (output * &cotangent).unwrap().sum_all().unwrap().backward().unwrap();
-    for (index, (argument, tensor)) in arguments.iter().zip(&tensors).enumerate() {
-        let gradient = gradients.get(tensor).unwrap_or_else(|| panic!("{name}: no gradient of argument {index}"));
+    let mut gradients = tape.backward_from(&output, cotangent.clone()).unwrap();
+    for (index, argument) in arguments.iter().enumerate() {
+        let gradient = gradients.take(argument).unwrap_or_else(|| panic!("{name}: no gradient of argument {index}"));
         assert_eq!(gradient.dims(), argument.dims(), "{name}: argument {index}");
         let gradient: Vec<f64> = gradient.flatten_all().unwrap().to_vec1().unwrap();
         let at: Vec<f64> = argument.flatten_all().unwrap().to_vec1().unwrap();
@@ -69,14 +69,16 @@ fn linear_gradients_are_those_of_differences() {
                 values(&[lanes, inputs, outputs], 1),
                 values(&[lanes, outputs], 2),
             ];
-            check(&format!("linear {activation:?}"), &arguments, |a| linear(&a[0], &a[1], &a[2], activation));
+            check(&format!("linear {activation:?}"), &arguments, |tape, a| {
+                linear(tape, &a[0], &a[1], &a[2], activation)
+            });
         }
         // Examples of any shape are flattened, and get a gradient of their own shape.
         let arguments = [values(&[2, 3, 2, 1, 3], 0), values(&[2, 6, 4], 1), values(&[2, 4], 2)];
-        check("linear on images", &arguments, |a| linear(&a[0], &a[1], &a[2], activation));
+        check("linear on images", &arguments, |tape, a| linear(tape, &a[0], &a[1], &a[2], activation));
         let data = values(&[1, 3, 5], 5);
-        check("linear on shared data", &[values(&[2, 5, 4], 1), values(&[2, 4], 2)], |a| {
-            linear(&data, &a[0], &a[1], activation)
+        check("linear on shared data", &[values(&[2, 5, 4], 1), values(&[2, 4], 2)], |tape, a| {
+            linear(tape, &data, &a[0], &a[1], activation)
         });
     }
 }
@@ -100,13 +102,15 @@ fn conv_gradients_are_those_of_differences() {
                 values(&[2, kernel[0], kernel[1], 2, 3], 1),
                 values(&[2, 3], 2),
             ];
-            check(&format!("conv {image:?} {settings:?}"), &arguments, |a| conv2d(&a[0], &a[1], &a[2], settings));
+            check(&format!("conv {image:?} {settings:?}"), &arguments, |tape, a| {
+                conv2d(tape, &a[0], &a[1], &a[2], settings)
+            });
         }
     }
     let settings = Conv2d { stride: [2, 2], padding: [1, 1], activation: Activation::Relu };
     let data = values(&[1, 3, 5, 5, 2], 5);
-    check("conv on shared data", &[values(&[3, 3, 3, 2, 2], 1), values(&[3, 2], 2)], |a| {
-        conv2d(&data, &a[0], &a[1], settings)
+    check("conv on shared data", &[values(&[3, 3, 3, 2, 2], 1), values(&[3, 2], 2)], |tape, a| {
+        conv2d(tape, &data, &a[0], &a[1], settings)
     });
 }
 
@@ -116,12 +120,14 @@ fn a_convolution_of_many_chunks_is_that_of_one_image_at_a_time() {
     let settings = Conv2d { stride: [1, 1], padding: [1, 1], activation: Activation::Relu };
     let data: Vec<f32> = (0..40 * 16 * 16 * 2).map(|i| ((i * 7919) % 613) as f32 / 613.0 - 0.5).collect();
     let images = Tensor::from_vec(data, (1, 40, 16, 16, 2), &Device::Cpu).unwrap();
-    let weight = Var::from_tensor(&values(&[1, 3, 3, 2, 4], 1).to_dtype(DType::F32).unwrap()).unwrap();
-    let bias = Var::from_tensor(&values(&[1, 4], 2).to_dtype(DType::F32).unwrap()).unwrap();
+    let weight = values(&[1, 3, 3, 2, 4], 1).to_dtype(DType::F32).unwrap();
+    let bias = values(&[1, 4], 2).to_dtype(DType::F32).unwrap();
     let run = |images: &Tensor| {
-        let output = conv2d(images, &weight, &bias, settings).unwrap();
-        let gradients = output.backward().unwrap();
-        (output, gradients.get(&weight).unwrap().clone(), gradients.get(&bias).unwrap().clone())
+        let mut tape = Tape::default();
+        [&weight, &bias].iter().for_each(|variable| tape.variable(variable));
+        let output = conv2d(&mut tape, images, &weight, &bias, settings).unwrap();
+        let mut gradients = tape.backward(&output).unwrap();
+        (output, gradients.take(&weight).unwrap(), gradients.take(&bias).unwrap())
     };
     let (together, weight_together, bias_together) = run(&images);
     let alone: Vec<_> = (0..40).map(|i| run(&images.narrow(1, i, 1).unwrap().contiguous().unwrap())).collect();
@@ -148,24 +154,24 @@ fn pooling_gradients_are_those_of_differences() {
     for (image, size, stride) in cases {
         let window = Window { size, stride };
         let arguments = [values(&[2, 3, image[0], image[1], 2], 0)];
-        check(&format!("max pool {image:?} {window:?}"), &arguments, |a| max_pool2d(&a[0], window));
-        check(&format!("avg pool {image:?} {window:?}"), &arguments, |a| avg_pool2d(&a[0], window));
+        check(&format!("max pool {image:?} {window:?}"), &arguments, |tape, a| max_pool2d(tape, &a[0], window));
+        check(&format!("avg pool {image:?} {window:?}"), &arguments, |tape, a| avg_pool2d(tape, &a[0], window));
     }
 }
 
 #[test]
 fn cross_entropy_gradients_are_those_of_differences() {
     let shared = Arc::new(vec![0, 3, 1]);
-    check("cross entropy, shared labels", &[values(&[2, 3, 4], 0)], |a| cross_entropy(&a[0], &shared));
+    check("cross entropy, shared labels", &[values(&[2, 3, 4], 0)], |tape, a| cross_entropy(tape, &a[0], &shared));
     let own = Arc::new(vec![0, 3, 1, 2, 2, 0]);
-    check("cross entropy, own labels", &[values(&[2, 3, 4], 0)], |a| cross_entropy(&a[0], &own));
+    check("cross entropy, own labels", &[values(&[2, 3, 4], 0)], |tape, a| cross_entropy(tape, &a[0], &own));
 }
 
 #[test]
 fn layers_agree_with_those_of_candle() {
     let close = |name: &str, got: &Tensor, expected: &Tensor| close(name, got, expected, 1e-12);
     let (input, weight, bias) = (values(&[2, 3, 5], 0), values(&[2, 5, 4], 1), values(&[2, 4], 2));
-    let got = linear(&input, &weight, &bias, Activation::Relu).unwrap();
+    let got = linear(&mut Tape::default(), &input, &weight, &bias, Activation::Relu).unwrap();
     for lane in 0..2 {
         let of_lane = |tensor: &Tensor| tensor.get(lane).unwrap();
         let layer = candle_nn::Linear::new(of_lane(&weight).t().unwrap(), Some(of_lane(&bias)));
@@ -176,7 +182,7 @@ fn layers_agree_with_those_of_candle() {
     let (images, kernels, bias) = (values(&[2, 3, 6, 7, 2], 0), values(&[2, 3, 3, 2, 4], 1), values(&[2, 4], 2));
     for (stride, padding) in [(1, 1), (2, 0), (3, 2)] {
         let settings = Conv2d { stride: [stride; 2], padding: [padding; 2], activation: Activation::Identity };
-        let got = conv2d(&images, &kernels, &bias, settings).unwrap();
+        let got = conv2d(&mut Tape::default(), &images, &kernels, &bias, settings).unwrap();
         for lane in 0..2 {
             let channels_first = images.get(lane).unwrap().permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
             let kernel = kernels.get(lane).unwrap().permute((3, 2, 0, 1)).unwrap().contiguous().unwrap();
@@ -190,12 +196,12 @@ fn layers_agree_with_those_of_candle() {
     let window = Window { size: [3, 2], stride: [2, 2] };
     let channels_first = images.get(0).unwrap().permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
     let expected = channels_first.max_pool2d_with_stride((3, 2), (2, 2)).unwrap().permute((0, 2, 3, 1)).unwrap();
-    close("max pool", &max_pool2d(&images, window).unwrap().get(0).unwrap(), &expected);
+    close("max pool", &max_pool2d(&mut Tape::default(), &images, window).unwrap().get(0).unwrap(), &expected);
     let expected = channels_first.avg_pool2d_with_stride((3, 2), (2, 2)).unwrap().permute((0, 2, 3, 1)).unwrap();
-    close("avg pool", &avg_pool2d(&images, window).unwrap().get(0).unwrap(), &expected);
+    close("avg pool", &avg_pool2d(&mut Tape::default(), &images, window).unwrap().get(0).unwrap(), &expected);
 
     let logits = values(&[2, 3, 4], 0);
-    let got = cross_entropy(&logits, &Arc::new(vec![0, 3, 1])).unwrap();
+    let got = cross_entropy(&mut Tape::default(), &logits, &Arc::new(vec![0, 3, 1])).unwrap();
     let labels = Tensor::new(&[0_u32, 3, 1], &Device::Cpu).unwrap();
     for lane in 0..2 {
         let expected = candle_nn::loss::cross_entropy(&logits.get(lane).unwrap(), &labels).unwrap();
@@ -206,16 +212,22 @@ fn layers_agree_with_those_of_candle() {
 #[test]
 fn ties_and_kinks_follow_jax() {
     let window = Window { size: [2, 2], stride: [2, 2] };
-    let flat = Var::from_vec(vec![1.0_f32, 5.0, 5.0, 5.0], (1, 1, 2, 2, 1), &Device::Cpu).unwrap();
-    let gradients = max_pool2d(&flat, window).unwrap().backward().unwrap();
-    let gradient: Vec<f32> = gradients.get(&flat).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let flat = Tensor::from_vec(vec![1.0_f32, 5.0, 5.0, 5.0], (1, 1, 2, 2, 1), &Device::Cpu).unwrap();
+    let mut tape = Tape::default();
+    tape.variable(&flat);
+    let output = max_pool2d(&mut tape, &flat, window).unwrap();
+    let mut gradients = tape.backward(&output).unwrap();
+    let gradient: Vec<f32> = gradients.take(&flat).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     assert_eq!(gradient, [0.0, 1.0, 0.0, 0.0], "the first of equals takes it all");
 
-    let zero = Var::from_vec(vec![0.0_f32], (1, 1, 1), &Device::Cpu).unwrap();
+    let zero = Tensor::from_vec(vec![0.0_f32], (1, 1, 1), &Device::Cpu).unwrap();
     let weight = Tensor::ones((1, 1, 1), DType::F32, &Device::Cpu).unwrap();
     let bias = Tensor::zeros((1, 1), DType::F32, &Device::Cpu).unwrap();
-    let gradients = linear(&zero, &weight, &bias, Activation::Relu).unwrap().backward().unwrap();
-    let gradient: Vec<f32> = gradients.get(&zero).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let mut tape = Tape::default();
+    tape.variable(&zero);
+    let output = linear(&mut tape, &zero, &weight, &bias, Activation::Relu).unwrap();
+    let mut gradients = tape.backward(&output).unwrap();
+    let gradient: Vec<f32> = gradients.take(&zero).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     assert_eq!(gradient, [0.0], "relu'(0) = 0");
 }
 
@@ -224,14 +236,15 @@ fn nan_is_never_hidden() {
     let weight = Tensor::ones((1, 1, 2), DType::F32, &Device::Cpu).unwrap();
     let bias = Tensor::zeros((1, 2), DType::F32, &Device::Cpu).unwrap();
     let input = Tensor::from_vec(vec![f32::NAN], (1, 1, 1), &Device::Cpu).unwrap();
-    let logits = linear(&input, &weight, &bias, Activation::Relu).unwrap();
+    let logits = linear(&mut Tape::default(), &input, &weight, &bias, Activation::Relu).unwrap();
     let labels = Arc::new(vec![0]);
-    assert!(cross_entropy(&logits, &labels).unwrap().to_vec1::<f32>().unwrap()[0].is_nan());
+    assert!(cross_entropy(&mut Tape::default(), &logits, &labels).unwrap().to_vec1::<f32>().unwrap()[0].is_nan());
     assert_eq!(correct(&logits, &labels).unwrap(), [0], "a diverged lane classifies nothing right");
 
     let image = Tensor::from_vec(vec![1.0_f32, f32::NAN, 3.0, 4.0], (1, 1, 2, 2, 1), &Device::Cpu).unwrap();
     let window = Window { size: [2, 2], stride: [2, 2] };
-    let pooled: Vec<f32> = max_pool2d(&image, window).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let pooled: Vec<f32> =
+        max_pool2d(&mut Tape::default(), &image, window).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     assert!(pooled[0].is_nan());
 }
 
@@ -241,20 +254,34 @@ fn shapes_that_do_not_fit_are_refused_by_name() {
     let settings = Conv2d { stride: [1, 1], padding: [0, 0], activation: Activation::Identity };
     let window = |size, stride| Window { size, stride };
     let no_stride = Conv2d { stride: [0, 1], ..settings };
-    let tracked = Var::from_tensor(&ones(&[1, 3, 4])).unwrap();
+    let tracked = ones(&[1, 3, 4]);
+    let mut tape = Tape::default();
+    tape.variable(&tracked);
     let labels = |labels: &[u32]| Arc::new(labels.to_vec());
     let cases = [
-        ("lanes", linear(&ones(&[3, 3, 4]), &ones(&[2, 4, 5]), &ones(&[2, 5]), Activation::Relu)),
-        ("data", linear(&tracked, &ones(&[2, 4, 5]), &ones(&[2, 5]), Activation::Relu)),
-        ("values an example", linear(&ones(&[2, 3, 3]), &ones(&[2, 4, 5]), &ones(&[2, 5]), Activation::Relu)),
-        ("bias", linear(&ones(&[2, 3, 4]), &ones(&[2, 4, 5]), &ones(&[2, 4]), Activation::Relu)),
-        ("do not fit", conv2d(&ones(&[1, 1, 3, 3, 2]), &ones(&[1, 2, 2, 1, 1]), &ones(&[1, 1]), settings)),
-        ("window", conv2d(&ones(&[1, 1, 3, 3, 1]), &ones(&[1, 4, 2, 1, 1]), &ones(&[1, 1]), settings)),
-        ("window", conv2d(&ones(&[1, 1, 3, 3, 1]), &ones(&[1, 2, 2, 1, 1]), &ones(&[1, 1]), no_stride)),
-        ("pooling", max_pool2d(&ones(&[1, 1, 3, 3, 1]), window([4, 1], [1, 1]))),
-        ("pooling", avg_pool2d(&ones(&[1, 1, 3, 3, 1]), window([1, 1], [0, 1]))),
-        ("label 2 of 2", cross_entropy(&ones(&[1, 2, 2]), &labels(&[0, 2]))),
-        ("3 labels", cross_entropy(&ones(&[2, 2, 2]), &labels(&[0, 1, 1]))),
+        ("lanes", linear(&mut Tape::default(), &ones(&[3, 3, 4]), &ones(&[2, 4, 5]), &ones(&[2, 5]), Activation::Relu)),
+        ("data", linear(&mut tape, &tracked, &ones(&[2, 4, 5]), &ones(&[2, 5]), Activation::Relu)),
+        (
+            "values an example",
+            linear(&mut Tape::default(), &ones(&[2, 3, 3]), &ones(&[2, 4, 5]), &ones(&[2, 5]), Activation::Relu),
+        ),
+        ("bias", linear(&mut Tape::default(), &ones(&[2, 3, 4]), &ones(&[2, 4, 5]), &ones(&[2, 4]), Activation::Relu)),
+        (
+            "do not fit",
+            conv2d(&mut Tape::default(), &ones(&[1, 1, 3, 3, 2]), &ones(&[1, 2, 2, 1, 1]), &ones(&[1, 1]), settings),
+        ),
+        (
+            "window",
+            conv2d(&mut Tape::default(), &ones(&[1, 1, 3, 3, 1]), &ones(&[1, 4, 2, 1, 1]), &ones(&[1, 1]), settings),
+        ),
+        (
+            "window",
+            conv2d(&mut Tape::default(), &ones(&[1, 1, 3, 3, 1]), &ones(&[1, 2, 2, 1, 1]), &ones(&[1, 1]), no_stride),
+        ),
+        ("pooling", max_pool2d(&mut Tape::default(), &ones(&[1, 1, 3, 3, 1]), window([4, 1], [1, 1]))),
+        ("pooling", avg_pool2d(&mut Tape::default(), &ones(&[1, 1, 3, 3, 1]), window([1, 1], [0, 1]))),
+        ("label 2 of 2", cross_entropy(&mut Tape::default(), &ones(&[1, 2, 2]), &labels(&[0, 2]))),
+        ("3 labels", cross_entropy(&mut Tape::default(), &ones(&[2, 2, 2]), &labels(&[0, 1, 1]))),
     ];
     for (expected, result) in cases {
         let error = result.unwrap_err().to_string();

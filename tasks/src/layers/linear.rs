@@ -1,24 +1,24 @@
 //! The linear layer: `activation(x W + b)` for each lane, fused.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::matrix::{Into, Matrix, multiply};
 use super::real::Real;
-use super::{Activation, by_type, check_lanes, host, operand, tensor};
+use super::{Activation, Tape, by_type, check_lanes, host, tensor};
 
 /// `activation(input · weight + bias)`: `input` is `[lanes | 1, batch, …]` with `in` values an example, `weight`
 /// `[lanes, in, out]`, `bias` `[lanes, out]`, the result `[lanes, batch, out]`.
 ///
 /// # Errors
 /// If shapes or types do not fit, or a tensor is not contiguous.
-pub fn linear(input: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
-    input.apply_op3(weight, bias, affine(input, weight, bias, activation)?)
-}
-
-/// The op of [`linear`], for operands that were checked.
-pub(super) fn affine(input: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Linear> {
-    check_lanes("linear", input, weight)?;
+pub fn linear(
+    tape: &mut Tape,
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    activation: Activation,
+) -> Result<Tensor> {
+    check_lanes("linear", tape, input, weight)?;
     let (lanes, inputs, outputs) = weight.dims3()?;
     if input.rank() < 3 || input.dims()[2..].iter().product::<usize>() != inputs {
         bail!("linear: weights {:?} need {inputs} values an example, got {:?}", weight.shape(), input.shape());
@@ -27,7 +27,12 @@ pub(super) fn affine(input: &Tensor, weight: &Tensor, bias: &Tensor, activation:
         bail!("linear: expected a bias [{lanes}, {outputs}], got {:?}", bias.shape());
     }
     let sizes = Sizes { input_lanes: input.dim(0)?, lanes, batch: input.dim(1)?, inputs, outputs };
-    Ok(Linear { sizes, activation })
+    let op = Linear { sizes, activation };
+    let output = by_type!("linear", input.dtype(), forward::<_>(op, input, weight, bias))?;
+    let (x, w, b, y) = (input.clone(), weight.clone(), bias.clone(), output.clone());
+    Ok(tape.record("linear", &[input, weight, bias], output, move |grad, wanted| {
+        by_type!("linear", x.dtype(), backward::<_>(op, (&x, &w, &b), &y, grad, wanted))
+    }))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,36 +58,36 @@ fn at<T>(values: &[T], index: usize, size: usize) -> &[T] {
     &values[index * size..(index + 1) * size]
 }
 
-pub(super) struct Linear {
+#[derive(Clone, Copy, Debug)]
+struct Linear {
     sizes: Sizes,
     activation: Activation,
 }
 
 fn forward<T: Real>(
-    &Linear { sizes, activation }: &Linear,
-    input: (&CpuStorage, &Layout),
-    weight: (&CpuStorage, &Layout),
-    bias: (&CpuStorage, &Layout),
-) -> Result<(CpuStorage, Shape)> {
-    let (input, weight, bias) = (operand(input.0, input.1)?, operand(weight.0, weight.1)?, operand(bias.0, bias.1)?);
+    Linear { sizes, activation }: Linear,
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<Tensor> {
+    let (input, weight, bias) = (input.storage_and_layout(), weight.storage_and_layout(), bias.storage_and_layout());
+    let (input, weight, bias) = (host::<T>(&input)?, host::<T>(&weight)?, host::<T>(&bias)?);
     let mut output = vec![T::zero(); sizes.lanes * sizes.batch * sizes.outputs];
     for (lane, output) in output.chunks_exact_mut(sizes.batch * sizes.outputs).enumerate() {
         let weight = Matrix::new(at(weight, lane, sizes.inputs * sizes.outputs), sizes.inputs, sizes.outputs);
         multiply(output, sizes.input(input, lane), weight, Into::Overwrite);
         activation.finish(output, at(bias, lane, sizes.outputs));
     }
-    Ok((T::to_cpu_storage_owned(output), Shape::from((sizes.lanes, sizes.batch, sizes.outputs))))
+    tensor(output, &[sizes.lanes, sizes.batch, sizes.outputs])
 }
 
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
-
 fn backward<T: Real>(
-    &Linear { sizes, activation }: &Linear,
+    Linear { sizes, activation }: Linear,
     (input, weight, bias): (&Tensor, &Tensor, &Tensor),
     output: &Tensor,
     grad: &Tensor,
-) -> Result<Gradients> {
-    let grad = grad.contiguous()?;
+    wanted: &[bool],
+) -> Result<Vec<Option<Tensor>>> {
     let (input_guard, weight_guard) = (input.storage_and_layout(), weight.storage_and_layout());
     let (output_guard, grad_guard) = (output.storage_and_layout(), grad.storage_and_layout());
     let (inputs, weights) = (host::<T>(&input_guard)?, host::<T>(&weight_guard)?);
@@ -91,7 +96,7 @@ fn backward<T: Real>(
     let block = sizes.batch * sizes.outputs;
     let mut grad_weight = vec![T::zero(); weights.len()];
     let mut grad_bias = vec![T::zero(); sizes.lanes * sizes.outputs];
-    let mut grad_input = input.track_op().then(|| vec![T::zero(); inputs.len()]);
+    let mut grad_input = wanted[0].then(|| vec![T::zero(); inputs.len()]);
     T::with_scratch(block, |before| {
         for lane in 0..sizes.lanes {
             let bias_lane = &mut grad_bias[lane * sizes.outputs..(lane + 1) * sizes.outputs];
@@ -109,28 +114,5 @@ fn backward<T: Real>(
         }
     });
     let grad_input = grad_input.map(|values| tensor(values, input.dims())).transpose()?;
-    Ok((grad_input, Some(tensor(grad_weight, weight.dims())?), Some(tensor(grad_bias, bias.dims())?)))
-}
-
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "lane-linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        input: &CpuStorage,
-        input_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let operands = ((input, input_layout), (weight, weight_layout), (bias, bias_layout));
-        by_type!("linear", input.dtype(), forward::<_>(self, operands.0, operands.1, operands.2))
-    }
-
-    fn bwd(&self, input: &Tensor, weight: &Tensor, bias: &Tensor, output: &Tensor, grad: &Tensor) -> Result<Gradients> {
-        by_type!("linear", input.dtype(), backward::<_>(self, (input, weight, bias), output, grad))
-    }
+    Ok(vec![grad_input, Some(tensor(grad_weight, weight.dims())?), Some(tensor(grad_bias, bias.dims())?)])
 }

@@ -1,4 +1,4 @@
-//! Lane-batched layers as candle custom ops, each with its own backward pass.
+//! Lane-batched layers on candle tensors, each with its own backward pass on a [`Tape`].
 //!
 //! Every operand carries the lanes first, and a lane never meets another one:
 //!
@@ -33,7 +33,7 @@ pub use linear::linear;
 pub use pool::{Window, avg_pool2d, max_pool2d};
 pub use tape::{Gradients, Tape};
 
-use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
+use candle_core::{DType, Device, Layout, Result, Storage, Tensor, bail};
 use real::Real;
 
 /// What follows the affine part of a layer, fused into it.
@@ -80,18 +80,13 @@ impl Activation {
     }
 }
 
-/// The values of a contiguous CPU operand.
-fn operand<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+/// The values of a contiguous CPU tensor, through the guard of its storage.
+fn host<'a, T: Real>((storage, layout): &'a (impl std::ops::Deref<Target = Storage>, &Layout)) -> Result<&'a [T]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         bail!("layers take contiguous tensors, got strides {:?} for shape {:?}", layout.stride(), layout.shape());
     };
-    Ok(&T::cpu_storage_as_slice(storage)?[start..end])
-}
-
-/// The values of a contiguous CPU tensor, through the guard of its storage.
-fn host<'a, T: Real>((storage, layout): &'a (impl std::ops::Deref<Target = Storage>, &Layout)) -> Result<&'a [T]> {
     match &**storage {
-        Storage::Cpu(storage) => operand(storage, layout),
+        Storage::Cpu(storage) => Ok(&T::cpu_storage_as_slice(storage)?[start..end]),
         Storage::Cuda(_) | Storage::Metal(_) => bail!("layers run on the CPU"),
     }
 }
@@ -102,12 +97,12 @@ fn tensor<T: Real>(values: Vec<T>, shape: &[usize]) -> Result<Tensor> {
 }
 
 /// How many lanes a product has: those of the weights. The input has as many, or one that all share.
-fn check_lanes(layer: &str, input: &Tensor, weight: &Tensor) -> Result<()> {
+fn check_lanes(layer: &str, tape: &Tape, input: &Tensor, weight: &Tensor) -> Result<()> {
     let (have, want) = (input.dim(0)?, weight.dim(0)?);
     if have != want && have != 1 {
         bail!("{layer}: the input has {have} lanes and the weights {want}");
     }
-    if have != want && input.track_op() {
+    if have != want && tape.tracks(input) {
         bail!("{layer}: an input that lanes share must be data, not something with a gradient");
     }
     if input.dtype() != weight.dtype() {

@@ -1,11 +1,10 @@
 //! Max and average pooling, channels last. Windows lie wholly inside the image: rows and columns that no window
 //! reaches are left out (and get no gradient), windows may overlap.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::real::Real;
-use super::{by_type, host, operand, tensor};
+use super::{Tape, by_type, host, tensor};
 
 /// The size of a pooling window and the pixels between two. Arrays are `[vertical, horizontal]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,36 +22,41 @@ pub struct Window {
 ///
 /// # Errors
 /// If no window fits, or the tensor is not contiguous f32 or f64.
-pub fn max_pool2d(input: &Tensor, window: Window) -> Result<Tensor> {
-    input.apply_op1(pooling(input, window, Kind::Max)?)
+pub fn max_pool2d(tape: &mut Tape, input: &Tensor, window: Window) -> Result<Tensor> {
+    pool2d(tape, input, window, Kind::Max)
 }
 
 /// Mean of each window, shapes as [`max_pool2d`]. The mean over a whole image is a window of its size.
 ///
 /// # Errors
 /// As [`max_pool2d`].
-pub fn avg_pool2d(input: &Tensor, window: Window) -> Result<Tensor> {
-    input.apply_op1(pooling(input, window, Kind::Average)?)
+pub fn avg_pool2d(tape: &mut Tape, input: &Tensor, window: Window) -> Result<Tensor> {
+    pool2d(tape, input, window, Kind::Average)
 }
 
-/// The op of [`max_pool2d`] or [`avg_pool2d`], for an operand that was checked.
-pub(super) fn pooling(input: &Tensor, window: Window, kind: Kind) -> Result<Pool> {
+fn pool2d(tape: &mut Tape, input: &Tensor, window: Window, kind: Kind) -> Result<Tensor> {
     let (lanes, batch, height, width, channels) = input.dims5()?;
     let image = [height, width];
     if (0..2).any(|axis| window.size[axis] == 0 || window.stride[axis] == 0 || window.size[axis] > image[axis]) {
         bail!("pooling: no {window:?} in images {:?}", input.shape());
     }
     let along = |axis: usize| (image[axis] - window.size[axis]) / window.stride[axis] + 1;
-    Ok(Pool { kind, window, lanes, batch, image, channels, output: [along(0), along(1)] })
+    let op = Pool { kind, window, lanes, batch, image, channels, output: [along(0), along(1)] };
+    let output = by_type!("pooling", input.dtype(), forward::<_>(&op, input))?;
+    let (x, y) = (input.clone(), output.clone());
+    Ok(tape.record("pooling", &[input], output, move |grad, _| {
+        by_type!("pooling", x.dtype(), backward::<_>(&op, &x, &y, grad)).map(|gradient| vec![Some(gradient)])
+    }))
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+enum Kind {
     Max,
     Average,
 }
 
-pub(super) struct Pool {
+#[derive(Clone, Copy, Debug)]
+struct Pool {
     kind: Kind,
     window: Window,
     lanes: usize,
@@ -80,8 +84,9 @@ impl Pool {
     }
 }
 
-fn forward<T: Real>(op: &Pool, input: (&CpuStorage, &Layout)) -> Result<(CpuStorage, Shape)> {
-    let input = operand::<T>(input.0, input.1)?;
+fn forward<T: Real>(op: &Pool, input: &Tensor) -> Result<Tensor> {
+    let input = input.storage_and_layout();
+    let input = host::<T>(&input)?;
     let image_size = op.image[0] * op.image[1] * op.channels;
     let [height, width] = op.output;
     let mut output = vec![T::zero(); op.lanes * op.batch * height * width * op.channels];
@@ -101,7 +106,7 @@ fn forward<T: Real>(op: &Pool, input: (&CpuStorage, &Layout)) -> Result<(CpuStor
             }
         }
     }
-    Ok((T::to_cpu_storage_owned(output), Shape::from((op.lanes, op.batch, height, width, op.channels))))
+    tensor(output, &[op.lanes, op.batch, height, width, op.channels])
 }
 
 fn max<T: Real>(image: &[T], mut window: impl Iterator<Item = usize>, output: &mut [T]) {
@@ -117,8 +122,7 @@ fn max<T: Real>(image: &[T], mut window: impl Iterator<Item = usize>, output: &m
     }
 }
 
-fn backward<T: Real>(op: &Pool, input: &Tensor, output: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-    let grad = grad.contiguous()?;
+fn backward<T: Real>(op: &Pool, input: &Tensor, output: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let (input_guard, output_guard) = (input.storage_and_layout(), output.storage_and_layout());
     let grad_guard = grad.storage_and_layout();
     let (inputs, outputs, grads) = (host::<T>(&input_guard)?, host::<T>(&output_guard)?, host::<T>(&grad_guard)?);
@@ -156,19 +160,5 @@ fn backward<T: Real>(op: &Pool, input: &Tensor, output: &Tensor, grad: &Tensor) 
             }
         }
     }
-    Ok(Some(tensor(grad_input, input.dims())?))
-}
-
-impl CustomOp1 for Pool {
-    fn name(&self) -> &'static str {
-        "lane-pool2d"
-    }
-
-    fn cpu_fwd(&self, input: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        by_type!("pooling", input.dtype(), forward::<_>(self, (input, layout)))
-    }
-
-    fn bwd(&self, input: &Tensor, output: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        by_type!("pooling", input.dtype(), backward::<_>(self, input, output, grad))
-    }
+    tensor(grad_input, input.dims())
 }

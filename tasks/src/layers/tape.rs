@@ -1,30 +1,41 @@
-//! Which layers ran, to go back through them: what candle's `backward` does, for our layers only and without its cost.
+//! Which layers ran, to go back through them: reverse-mode differentiation over lane-batched tensors.
 //!
-//! candle adds each gradient to a tensor of zeros, in a thread pool that all threads of the process share; for the
-//! images of a convolution that takes as long as unfolding them, and lanes on different threads wait for each other.
-//! A tape takes the first gradient as it is and drops it as soon as it is used. The backward passes are the same ones
-//! (the tests compare both ways).
+//! ```text
+//!  variable ─► layer ─► layer ─► losses         each layer leaves a step: its inputs, its output,
+//!               │step    │step                  and how a gradient of the output becomes gradients of the inputs
+//!               ▼        ▼
+//!  gradients ◄─────────────── backward
+//! ```
+//!
+//! Why not candle's `backward`: several of its gradients are wrong or missing without a word, its custom ops take at most
+//! three inputs, it adds each gradient to a tensor of zeros in a thread pool that all threads of the process share, and
+//! drops long graphs recursively. A tape takes the first gradient of a tensor as it is and frees it as soon as it is
+//! used. Values are candle tensors all the same.
+//!
+//! Only what [`Tape::variable`] names, and what layers made of it, is differentiated. Everything else is a constant: no
+//! step is kept for it, which saves the most expensive product of a first layer, and an evaluation is a tape without
+//! variables.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 
-use candle_core::{CustomOp1, CustomOp3, Result, Tensor, TensorId};
+use candle_core::{Result, Tensor, TensorId, bail};
 
-use super::conv::convolution;
-use super::cross_entropy::softmax_cross_entropy;
-use super::linear::affine;
-use super::pool::{Kind, pooling};
-use super::{Activation, Conv2d, Window};
+/// Turns the gradient of a layer's output into those of its inputs, in order; only `wanted` ones are read.
+type Backward = Box<dyn FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>>>;
 
-/// The layers of one forward pass, in order. The methods are the functions of [`crate::layers`] of the same names.
+/// The layers of one forward pass, in order.
 #[derive(Default)]
 pub struct Tape {
     steps: Vec<Step>,
+    tracked: HashSet<TensorId>,
 }
 
-enum Step {
-    One { op: Arc<Box<dyn CustomOp1 + Send + Sync>>, input: Tensor, output: Tensor },
-    Three { op: Arc<Box<dyn CustomOp3 + Send + Sync>>, inputs: [Tensor; 3], output: Tensor },
+struct Step {
+    layer: &'static str,
+    /// Inputs with their number of values, to check what comes back; `None` for a constant.
+    inputs: Vec<(TensorId, Vec<usize>, bool)>,
+    output: TensorId,
+    backward: Backward,
 }
 
 impl std::fmt::Debug for Tape {
@@ -34,92 +45,65 @@ impl std::fmt::Debug for Tape {
 }
 
 impl Tape {
-    /// [`super::linear()`], remembered.
-    ///
-    /// # Errors
-    /// As [`super::linear()`].
-    pub fn linear(&mut self, input: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
-        self.apply3(affine(input, weight, bias, activation)?, input, weight, bias)
+    /// Asks for the gradient of this tensor.
+    pub fn variable(&mut self, tensor: &Tensor) {
+        self.tracked.insert(tensor.id());
     }
 
-    /// [`super::conv2d`], remembered.
-    ///
-    /// # Errors
-    /// As [`super::conv2d`].
-    pub fn conv2d(&mut self, input: &Tensor, weight: &Tensor, bias: &Tensor, settings: Conv2d) -> Result<Tensor> {
-        self.apply3(convolution(input, weight, bias, settings)?, input, weight, bias)
+    /// Whether a gradient of this tensor is asked for: it is a variable, or made of one.
+    pub fn tracks(&self, tensor: &Tensor) -> bool {
+        self.tracked.contains(&tensor.id())
     }
 
-    /// [`super::max_pool2d`], remembered.
-    ///
-    /// # Errors
-    /// As [`super::max_pool2d`].
-    pub fn max_pool2d(&mut self, input: &Tensor, window: Window) -> Result<Tensor> {
-        self.apply1(pooling(input, window, Kind::Max)?, input)
-    }
-
-    /// [`super::avg_pool2d`], remembered.
-    ///
-    /// # Errors
-    /// As [`super::avg_pool2d`].
-    pub fn avg_pool2d(&mut self, input: &Tensor, window: Window) -> Result<Tensor> {
-        self.apply1(pooling(input, window, Kind::Average)?, input)
-    }
-
-    /// [`super::cross_entropy()`], remembered.
-    ///
-    /// # Errors
-    /// As [`super::cross_entropy()`].
-    pub fn cross_entropy(&mut self, logits: &Tensor, labels: &Arc<Vec<u32>>) -> Result<Tensor> {
-        self.apply1(softmax_cross_entropy(logits, labels)?, logits)
-    }
-
-    fn apply1(&mut self, op: impl CustomOp1 + Send + Sync + 'static, input: &Tensor) -> Result<Tensor> {
-        let op: Arc<Box<dyn CustomOp1 + Send + Sync>> = Arc::new(Box::new(op));
-        let output = input.apply_op1_arc(Arc::clone(&op))?;
-        if output.track_op() {
-            self.steps.push(Step::One { op, input: input.clone(), output: output.clone() });
-        }
-        Ok(output)
-    }
-
-    fn apply3(
+    /// Notes that `layer` made `output` of `inputs`. `backward` gets the gradient of the output, contiguous, and which
+    /// inputs want one, and returns one gradient an input: `None` where none is wanted. What it needs of the forward
+    /// pass it owns.
+    pub fn record(
         &mut self,
-        op: impl CustomOp3 + Send + Sync + 'static,
-        input: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-    ) -> Result<Tensor> {
-        let op: Arc<Box<dyn CustomOp3 + Send + Sync>> = Arc::new(Box::new(op));
-        let output = input.apply_op3_arc(weight, bias, Arc::clone(&op))?;
-        if output.track_op() {
-            let inputs = [input.clone(), weight.clone(), bias.clone()];
-            self.steps.push(Step::Three { op, inputs, output: output.clone() });
+        layer: &'static str,
+        inputs: &[&Tensor],
+        output: Tensor,
+        backward: impl FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + 'static,
+    ) -> Tensor {
+        if inputs.iter().any(|input| self.tracks(input)) {
+            self.tracked.insert(output.id());
+            let inputs = inputs.iter().map(|input| (input.id(), input.dims().to_vec(), self.tracks(input))).collect();
+            self.steps.push(Step { layer, inputs, output: output.id(), backward: Box::new(backward) });
         }
-        Ok(output)
+        output
     }
 
-    /// The gradient of the sum of `output`'s values for everything it was made of and that nothing on the tape made.
+    /// The gradient of the sum of `output`'s values for every variable it was made of.
     ///
     /// # Errors
-    /// If a layer's backward pass fails.
+    /// If a layer's backward pass fails, or gives a gradient of another shape than its input has.
     pub fn backward(self, output: &Tensor) -> Result<Gradients> {
+        self.backward_from(output, output.ones_like()?)
+    }
+
+    /// The gradient of `Σ cotangent · output` for every variable; `cotangent` has the shape of `output`.
+    ///
+    /// # Errors
+    /// As [`Tape::backward`].
+    pub fn backward_from(self, output: &Tensor, cotangent: Tensor) -> Result<Gradients> {
+        if cotangent.dims() != output.dims() {
+            bail!("a cotangent {:?} does not fit an output {:?}", cotangent.shape(), output.shape());
+        }
         let mut gradients = Gradients(HashMap::with_capacity(2 * self.steps.len() + 1));
-        gradients.add(output, Some(output.ones_like()?))?;
-        for step in self.steps.into_iter().rev() {
-            match step {
-                Step::One { op, input, output } => {
-                    if let Some(gradient) = gradients.take(&output) {
-                        gradients.add(&input, op.bwd(&input, &output, &gradient)?)?;
-                    }
-                }
-                Step::Three { op, inputs: [input, weight, bias], output } => {
-                    if let Some(gradient) = gradients.take(&output) {
-                        let (of_input, of_weight, of_bias) = op.bwd(&input, &weight, &bias, &output, &gradient)?;
-                        gradients.add(&input, of_input)?;
-                        gradients.add(&weight, of_weight)?;
-                        gradients.add(&bias, of_bias)?;
-                    }
+        gradients.add(output.id(), cotangent)?;
+        for Step { layer, inputs, output, backward } in self.steps.into_iter().rev() {
+            let Some(gradient) = gradients.0.remove(&output) else { continue };
+            let wanted: Vec<bool> = inputs.iter().map(|(_, _, wanted)| *wanted).collect();
+            let of_inputs = backward(&gradient.contiguous()?, &wanted)?;
+            if of_inputs.len() != inputs.len() {
+                bail!("{layer}: {} gradients for {} inputs", of_inputs.len(), inputs.len());
+            }
+            for ((input, shape, wanted), gradient) in inputs.into_iter().zip(of_inputs) {
+                match gradient {
+                    _ if !wanted => {}
+                    Some(gradient) if gradient.dims() == shape => gradients.add(input, gradient)?,
+                    Some(gradient) => bail!("{layer}: a gradient {:?} of an input {shape:?}", gradient.shape()),
+                    None => bail!("{layer}: no gradient of an input that wants one"),
                 }
             }
         }
@@ -132,76 +116,74 @@ impl Tape {
 pub struct Gradients(HashMap<TensorId, Tensor>);
 
 impl Gradients {
-    /// The gradient of a tensor, if one reached it. Handing it out removes it.
+    /// The gradient of a variable, if one reached it. Handing it out removes it.
     pub fn take(&mut self, of: &Tensor) -> Option<Tensor> {
         self.0.remove(&of.id())
     }
 
-    fn add(&mut self, of: &Tensor, gradient: Option<Tensor>) -> Result<()> {
-        if let Some(gradient) = gradient {
-            let sum = match self.take(of) {
-                Some(sum) => (sum + gradient)?,
-                None => gradient,
-            };
-            self.0.insert(of.id(), sum);
-        }
+    fn add(&mut self, of: TensorId, gradient: Tensor) -> Result<()> {
+        let sum = match self.0.remove(&of) {
+            Some(sum) => (sum + gradient)?,
+            None => gradient,
+        };
+        self.0.insert(of, sum);
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::{DType, Device};
 
     use super::*;
-    use crate::layers::{conv2d, cross_entropy, linear, max_pool2d};
 
-    fn variable(shape: &[usize], salt: usize) -> Var {
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|i| ((i * 517 + salt * 131) % 613) as f32 / 613.0 - 0.5).collect();
-        Var::from_vec(values, shape, &Device::Cpu).unwrap()
+    fn scalar(value: f64) -> Tensor {
+        Tensor::new(&[value], &Device::Cpu).unwrap()
+    }
+
+    /// `a · b`, by hand.
+    fn product(tape: &mut Tape, a: &Tensor, b: &Tensor) -> Tensor {
+        let (kept_a, kept_b) = (a.clone(), b.clone());
+        tape.record("product", &[a, b], (a * b).unwrap(), move |grad, _| {
+            Ok(vec![Some((grad * &kept_b)?), Some((grad * &kept_a)?)])
+        })
     }
 
     #[test]
-    fn a_tape_gives_the_gradients_of_candles_backward() {
-        let images = variable(&[2, 3, 6, 6, 2], 0).as_detached_tensor();
-        let labels = Arc::new(vec![1, 0, 3]);
-        let weights =
-            [variable(&[2, 3, 3, 2, 4], 1), variable(&[2, 4], 2), variable(&[2, 36, 36], 3), variable(&[2, 36], 4)];
-        let settings = Conv2d { stride: [1, 1], padding: [1, 1], activation: Activation::Relu };
-        let window = Window { size: [2, 2], stride: [2, 2] };
-        // The last layer twice with the same weights: gradients that meet are summed.
+    fn gradients_that_meet_are_summed_and_constants_get_none() {
+        let (a, b) = (scalar(3.0), scalar(5.0));
         let mut tape = Tape::default();
-        let x = tape.conv2d(&images, &weights[0], &weights[1], settings).unwrap();
-        let x = tape.max_pool2d(&x, window).unwrap();
-        let x = tape.linear(&x, &weights[2], &weights[3], Activation::Relu).unwrap();
-        let x = tape.linear(&x, &weights[2], &weights[3], Activation::Identity).unwrap();
-        let recorded = tape.cross_entropy(&x, &labels).unwrap();
-        let mut by_tape = tape.backward(&recorded).unwrap();
+        tape.variable(&a);
+        let square = product(&mut tape, &a, &a);
+        let output = product(&mut tape, &square, &b);
+        assert!(tape.tracks(&output) && !tape.tracks(&b));
+        let mut gradients = tape.backward(&output).unwrap();
+        assert_eq!(gradients.take(&a).unwrap().to_vec1::<f64>().unwrap(), [30.0]);
+        assert!(gradients.take(&b).is_none() && gradients.take(&a).is_none());
+    }
 
-        let x = conv2d(&images, &weights[0], &weights[1], settings).unwrap();
-        let x = max_pool2d(&x, window).unwrap();
-        let x = linear(&x, &weights[2], &weights[3], Activation::Relu).unwrap();
-        let x = linear(&x, &weights[2], &weights[3], Activation::Identity).unwrap();
-        let losses = cross_entropy(&x, &labels).unwrap();
-        let by_candle = losses.backward().unwrap();
+    #[test]
+    fn without_variables_nothing_is_kept() {
+        let mut tape = Tape::default();
+        let output = product(&mut tape, &scalar(1.0), &scalar(2.0));
+        assert_eq!(format!("{tape:?}"), "tape of 0 layers");
+        assert_eq!(output.to_vec1::<f64>().unwrap(), [2.0]);
+    }
 
-        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(values(&recorded), values(&losses));
-        for weight in &weights {
-            let gradient = by_tape.take(weight).unwrap();
-            assert_eq!(values(&gradient), values(by_candle.get(weight).unwrap()));
-            assert!(values(&gradient).iter().any(|&value| value != 0.0));
+    #[test]
+    fn a_layer_that_loses_a_gradient_is_named() {
+        let a = scalar(1.0);
+        let cases: [(Backward, &str); 3] = [
+            (Box::new(|_, _| Ok(vec![None])), "no gradient"),
+            (Box::new(|_, _| Ok(vec![])), "0 gradients for 1 inputs"),
+            (Box::new(|_, _| Ok(vec![Some(Tensor::zeros(2, DType::F64, &Device::Cpu)?)])), "a gradient [2]"),
+        ];
+        for (backward, expected) in cases {
+            let mut tape = Tape::default();
+            tape.variable(&a);
+            let output = tape.record("broken", &[&a], a.affine(2.0, 0.0).unwrap(), backward);
+            let error = tape.backward(&output).unwrap_err().to_string();
+            assert!(error.contains("broken") && error.contains(expected), "{error}");
         }
-        assert!(by_tape.take(&images).is_none(), "data get no gradient");
-    }
-
-    #[test]
-    fn nothing_is_kept_where_nothing_is_tracked() {
-        let (x, w, b) = (variable(&[1, 2, 3], 0), variable(&[1, 3, 2], 1), variable(&[1, 2], 2));
-        let mut tape = Tape::default();
-        let [x, w, b] = [&x, &w, &b].map(|variable| variable.as_detached_tensor());
-        tape.linear(&x, &w, &b, Activation::Relu).unwrap();
-        assert!(tape.steps.is_empty());
     }
 }

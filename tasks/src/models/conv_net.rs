@@ -12,7 +12,7 @@ use candle_core::{Result, Tensor};
 use paceline_optimizer_core::Layout;
 
 use super::{Model, weights_and_biases};
-use crate::layers::{Activation, Conv2d, Tape, Window};
+use crate::layers::{Activation, Conv2d, Tape, Window, avg_pool2d, conv2d, linear, max_pool2d};
 
 /// How later convolutions halve the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,14 +57,14 @@ impl Model for ConvNet {
             let halve = index > 0;
             let stride = if halve && self.downsampling == Downsampling::Stride { 2 } else { 1 };
             let settings = Conv2d { stride: [stride; 2], padding: [1, 1], activation: Activation::Relu };
-            activations = tape.conv2d(&activations, &layer[0], &layer[1], settings)?;
+            activations = conv2d(tape, &activations, &layer[0], &layer[1], settings)?;
             if halve && self.downsampling == Downsampling::MaxPool {
-                activations = tape.max_pool2d(&activations, Window { size: [2, 2], stride: [2, 2] })?;
+                activations = max_pool2d(tape, &activations, Window { size: [2, 2], stride: [2, 2] })?;
             }
         }
         let (_, _, height, width, _) = activations.dims5()?;
-        let pooled = tape.avg_pool2d(&activations, Window { size: [height, width], stride: [height, width] })?;
-        tape.linear(&pooled, &head[0], &head[1], Activation::Identity)
+        let pooled = avg_pool2d(tape, &activations, Window { size: [height, width], stride: [height, width] })?;
+        linear(tape, &pooled, &head[0], &head[1], Activation::Identity)
     }
 
     fn describe(&self) -> String {

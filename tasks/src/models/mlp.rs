@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use paceline_optimizer_core::Layout;
 
 use super::{Model, weights_and_biases};
-use crate::layers::{Activation, Tape};
+use crate::layers::{Activation, Tape, linear};
 
 /// Linear layers with relu between them.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Model for Mlp {
         let last = layers.len() - 1;
         layers.enumerate().try_fold(images.clone(), |activations, (index, layer)| {
             let activation = if index == last { Activation::Identity } else { Activation::Relu };
-            tape.linear(&activations, &layer[0], &layer[1], activation)
+            linear(tape, &activations, &layer[0], &layer[1], activation)
         })
     }
 
