@@ -22,6 +22,7 @@ mod linear;
 mod matrix;
 mod pool;
 mod real;
+mod structure;
 mod tape;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use conv::{Conv2d, conv2d};
 pub use cross_entropy::{correct, cross_entropy};
 pub use linear::linear;
 pub use pool::{Window, avg_pool2d, max_pool2d};
+pub use structure::{add, concat, multiply, narrow, permute, reshape, scale, subtract};
 pub use tape::{Gradients, Tape};
 
 use candle_core::{DType, Device, Layout, Result, Storage, Tensor, bail};

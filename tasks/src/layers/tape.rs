@@ -66,6 +66,7 @@ impl Tape {
         backward: impl FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + 'static,
     ) -> Tensor {
         if inputs.iter().any(|input| self.tracks(input)) {
+            debug_assert!(inputs.iter().all(|input| input.id() != output.id()), "{layer}: the output is an input");
             self.tracked.insert(output.id());
             let inputs = inputs.iter().map(|input| (input.id(), input.dims().to_vec(), self.tracks(input))).collect();
             self.steps.push(Step { layer, inputs, output: output.id(), backward: Box::new(backward) });
