@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::inner_loop::InnerLoop;
 use crate::optimizer::Optimizer;
 use crate::task::{Split, TaskFamily};
-use crate::{Error, Result, Seed};
+use crate::{Error, Purpose, Result, Seed};
 
 /// One training curve.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +72,8 @@ fn curve(
     settings: &CurveSettings,
     cancelled: &AtomicBool,
 ) -> Result<Curve> {
+    let member = family.draw(seed.purpose(Purpose::Member))?;
+    let family = member.as_deref().unwrap_or(family);
     let ceiling = family.normalise(f64::NAN);
     let or_ceiling = |loss: f64| if loss.is_finite() { loss } else { ceiling };
     let mut curve = Curve { steps: vec![], test_loss: vec![], test_accuracy: vec![], train_loss: vec![] };

@@ -44,9 +44,14 @@ impl<'a> InnerLoop<'a> {
         family: &'a dyn TaskFamily,
         seeds: &[Seed],
         state: OptState,
+        task_state: Option<Params>,
         diverged: Vec<bool>,
     ) -> Result<Self> {
-        Ok(Self { tasks: family.bind(seeds)?, state, diverged })
+        let mut tasks = family.bind(seeds)?;
+        if let Some(task_state) = task_state {
+            tasks.restore(task_state)?;
+        }
+        Ok(Self { tasks, state, diverged })
     }
 
     /// Trains one step on training batch `batch`; returns each lane's loss before the update, NaN for a diverged lane.

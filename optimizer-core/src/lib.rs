@@ -67,7 +67,7 @@
 //! # use paceline_optimizer_core::noise::Draws;
 //! # use paceline_optimizer_core::outer::{Contribution, OuterConfig, OuterState, Report, SlotResult, ThetaOptimizer, fold};
 //! # use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
-//! # use paceline_optimizer_core::task::{Evaluation, Split, TaskFamily, TaskLanes};
+//! # use paceline_optimizer_core::task::{Cost, Evaluation, Split, TaskFamily, TaskLanes};
 //! # use paceline_optimizer_core::unroll::{PairId, UnrollContext, full_es_pair};
 //! # #[derive(Debug)]
 //! # struct Quadratics(Arc<Layout>);
@@ -78,6 +78,7 @@
 //! #     fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>> {
 //! #         Ok(Box::new(Lanes(&self.0, seeds.to_vec())))
 //! #     }
+//! #     fn cost(&self) -> Cost { Cost { flop: 8.0, bytes: 48.0 } }
 //! #     fn normalise(&self, loss: f64) -> f64 { if loss.is_finite() { loss.min(100.0) } else { 100.0 } }
 //! # }
 //! # impl TaskLanes for Lanes<'_> {

@@ -40,6 +40,12 @@ pub enum Purpose {
     Evaluation = 9,
     /// By how much a slot's first trajectory ends early.
     Offset = 10,
+    /// Which member of a family of families a trajectory trains on.
+    Member = 11,
+    /// Choices of one task instance other than weights and batches.
+    Instance = 12,
+    /// Random numbers of one inner step: dropout, latent samples, directions.
+    Step = 13,
 }
 
 impl Seed {

@@ -6,6 +6,14 @@
 //! ```
 //!
 //! Common random numbers come from seeds: lanes with equal task seeds share initial weights and batches to the bit.
+//!
+//! Sampling has two levels, because lanes that run together need equal shapes. A family either has static shapes, or is a
+//! distribution over such families ([`TaskFamily::draw`]): what it draws (widths, depth, batch) is the same for all lanes
+//! of a lease, and what a task draws (weights, data order, activation) is each pair's own:
+//!
+//! ```text
+//!  TaskFamily ─ draw(seed of the trajectory) ─► TaskFamily of static shapes ─ bind(seed of each pair, …) ─► TaskLanes
+//! ```
 
 use std::sync::Arc;
 
@@ -36,6 +44,20 @@ pub trait TaskFamily: Send + Sync + std::fmt::Debug {
 
     /// Names and shapes (without lanes) of the parameters of every task of the family.
     fn layout(&self) -> &Arc<Layout>;
+
+    /// What this family is a distribution over: one family of static shapes, by seed. `None` if its own shapes are static.
+    ///
+    /// The layout and the cost of a family that draws are those of a typical member.
+    ///
+    /// # Errors
+    /// [`crate::Error::Task`] if the member cannot be made.
+    fn draw(&self, seed: Seed) -> Result<Option<Arc<dyn TaskFamily>>> {
+        let _ = seed;
+        Ok(None)
+    }
+
+    /// What one lane costs.
+    fn cost(&self) -> Cost;
 
     /// Binds lanes: lane `i` is the task instance of `seeds[i]`. Called on the thread that will run the lanes.
     ///
@@ -69,6 +91,32 @@ pub trait TaskLanes {
     /// # Errors
     /// [`crate::Error::Task`] if they cannot be computed.
     fn evaluate(&mut self, params: &Params, split: Split, batch: u64) -> Result<Vec<Evaluation>>;
+
+    /// What training changes beside the parameters, `[lanes, shape…]` a tensor: running statistics of a norm, gradients on
+    /// their way. `None` for tasks that have no such state.
+    fn state(&self) -> Option<&Params> {
+        None
+    }
+
+    /// Goes on from a state that [`TaskLanes::state`] gave.
+    ///
+    /// # Errors
+    /// [`crate::Error::LayoutMismatch`] or [`crate::Error::Lanes`] if it is not of these tasks.
+    fn restore(&mut self, state: Params) -> Result<()> {
+        let _ = state;
+        Ok(())
+    }
+}
+
+/// What one lane of a family costs: an estimate from shapes, the same on every machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// Floating-point operations of one inner step: loss and gradient on one batch, without the optimizer.
+    pub flop: f64,
+    /// Most memory in use at a time during an inner step, in bytes: parameters, gradients, activations kept for the
+    /// backward pass, the batch. Data sets, which lanes share, are not counted.
+    pub bytes: f64,
 }
 
 /// What one lane scores on one batch.

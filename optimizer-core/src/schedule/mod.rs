@@ -67,3 +67,9 @@ pub fn perturbation_seed(run: Seed, outer_step: u64, slot: u32, pair: u32) -> Se
 pub fn task_seed(run: Seed, slot: u32, trajectory: u64, pair: u32) -> Seed {
     run.purpose(Purpose::Task).fold_in(u64::from(slot)).fold_in(trajectory).fold_in(u64::from(pair))
 }
+
+/// Seed of the family that all pairs of a slot train on during one trajectory, where the mixture's entry is a family of
+/// families ([`crate::task::TaskFamily::draw`]): lanes of one lease share shapes. Counted from 0.
+pub fn member_seed(run: Seed, slot: u32, trajectory: u64) -> Seed {
+    run.purpose(Purpose::Member).fold_in(u64::from(slot)).fold_in(trajectory)
+}

@@ -27,9 +27,9 @@ use crate::inner_loop::InnerLoop;
 use crate::learned::LearnedOptimizer;
 use crate::optimizer::{OptState, Optimizer};
 use crate::perturbation::Perturbation;
-use crate::schedule::{Trajectory, Window, task_seed};
+use crate::schedule::{Trajectory, Window, member_seed, task_seed};
 use crate::task::TaskFamily;
-use crate::{Error, Result, Seed, Theta};
+use crate::{Error, Params, Result, Seed, Theta};
 
 use window::{Plan, WindowTrace};
 
@@ -81,6 +81,8 @@ pub struct Particle {
     pub trajectory: Trajectory,
     /// State of both lanes: + then −.
     pub state: OptState,
+    /// What the tasks keep beside the parameters ([`crate::task::TaskLanes::state`]), of both lanes.
+    pub task_state: Option<Params>,
     /// Which lane has diverged; it stays so until the trajectory ends.
     pub diverged: [bool; 2],
 }
@@ -96,7 +98,8 @@ pub fn full_es_pair(context: &UnrollContext<'_>, theta: &Theta, pair: PairId, wi
         return Err(Error::setting("estimator.kind", "must be full_es to run whole unrolls", got));
     };
     let optimizer = context.perturbed(theta, pair, pair.outer_step)?;
-    let mut lanes = context.begin(&window.current, &*optimizer, pair)?;
+    let family = context.family(&window.current, pair)?;
+    let mut lanes = context.begin(&*family, &window.current, &*optimizer, pair)?;
     let (steps, loss_from) = (window.current.length(), context.estimator.loss_from);
     let mut trace = WindowTrace::default();
     match loss {
@@ -139,18 +142,20 @@ pub fn window_pair(
     let plan = Plan::new(context.estimator, window)?;
     let &EstimatorConfig { kind, loss_from, .. } = context.estimator;
     let mut trace = WindowTrace::default();
+    let family = context.family(&window.current, pair)?;
+    let successor = plan.after_reset.map(|(next, _)| context.family(&next, pair)).transpose()?;
     let mut lanes = None;
     if plan.before_reset > 0 {
         let optimizer =
             context.perturbed(theta, pair, kind.perturbation_step(window.current.began, pair.outer_step))?;
-        let standing = context.standing(&window.current, &*optimizer, pair, particle)?;
+        let standing = context.standing(&*family, &window.current, &*optimizer, pair, particle)?;
         lanes = Some(context.train(standing, &*optimizer, plan.before_reset, loss_from, &mut trace)?);
     }
-    if let Some((next, steps)) = plan.after_reset {
+    if let Some(((next, steps), family)) = plan.after_reset.zip(successor.as_deref()) {
         trace.reset();
         // A trajectory whose first step lies in the next window begins under that window's perturbation.
         let optimizer = context.perturbed(theta, pair, pair.outer_step)?;
-        let fresh = context.begin(&next, &*optimizer, pair)?;
+        let fresh = context.begin(family, &next, &*optimizer, pair)?;
         lanes = Some(context.train(fresh, &*optimizer, steps, loss_from, &mut trace)?);
     }
     let lanes = lanes.expect("a window has at least one place, and each place trains or resets");
@@ -178,7 +183,8 @@ pub fn replay_pair(
     let kind = context.estimator.kind;
     let optimizer =
         context.perturbed(theta, pair, kind.perturbation_step(earlier.standing.began, earlier.outer_step))?;
-    let standing = context.standing(&earlier.standing, &*optimizer, pair, particle)?;
+    let family = context.family(&earlier.standing, pair)?;
+    let standing = context.standing(&*family, &earlier.standing, &*optimizer, pair, particle)?;
     // Nobody reads these losses.
     let (loss_from, mut trace) = (LossFrom::TrainingBatch, WindowTrace::default());
     Ok(context.train(standing, &*optimizer, earlier.steps, loss_from, &mut trace)?.into_particle(kind))
@@ -195,15 +201,19 @@ impl PairLanes<'_> {
     fn into_particle(self, kind: EstimatorKind) -> Particle {
         let PairLanes { trajectory, inner, .. } = self;
         let diverged = [inner.diverged[0], inner.diverged[1]];
+        let task_state = inner.tasks.state().cloned();
         match kind {
             // Both signs go on from the + lane.
-            EstimatorKind::TruncatedEs { .. } => {
-                Particle { trajectory, state: inner.state.select(&[0, 0]), diverged: [diverged[0]; 2] }
-            }
+            EstimatorKind::TruncatedEs { .. } => Particle {
+                trajectory,
+                state: inner.state.select(&[0, 0]),
+                task_state: task_state.map(|state| state.select(&[0, 0])),
+                diverged: [diverged[0]; 2],
+            },
             EstimatorKind::FullEs { .. }
             | EstimatorKind::Pes { .. }
             | EstimatorKind::Gpes { .. }
-            | EstimatorKind::Nres { .. } => Particle { trajectory, state: inner.state, diverged },
+            | EstimatorKind::Nres { .. } => Particle { trajectory, state: inner.state, task_state, diverged },
         }
     }
 }
@@ -212,7 +222,7 @@ fn count(diverged: &[bool]) -> u32 {
     diverged.iter().map(|diverged| u32::from(*diverged)).sum()
 }
 
-impl<'a> UnrollContext<'a> {
+impl UnrollContext<'_> {
     /// The optimizer of lanes `theta + sigma ε` and `theta − sigma ε`, with the pair's ε of `step`.
     fn perturbed(&self, theta: &Theta, pair: PairId, step: u64) -> Result<Box<dyn Optimizer>> {
         let EstimatorConfig { noise, sigma, .. } = *self.estimator;
@@ -220,12 +230,15 @@ impl<'a> UnrollContext<'a> {
         self.optimizer.bind_perturbed(theta, &epsilon, sigma)
     }
 
-    fn family(&self, trajectory: &Trajectory) -> Result<&'a dyn TaskFamily> {
+    /// The family of static shapes that a trajectory trains on: the mixture's, or what that one draws for all pairs of
+    /// the slot.
+    fn family(&self, trajectory: &Trajectory, pair: PairId) -> Result<Arc<dyn TaskFamily>> {
         let family = self.families.get(trajectory.family).ok_or_else(|| {
             let reason = format!("a mixture of {} families has no such place", self.families.len());
             Error::setting("window.family", reason, trajectory.family)
         })?;
-        Ok(&**family)
+        let drawn = family.draw(member_seed(self.run, pair.slot, trajectory.index))?;
+        Ok(drawn.unwrap_or_else(|| Arc::clone(family)))
     }
 
     /// Both lanes train the same task instance.
@@ -233,33 +246,36 @@ impl<'a> UnrollContext<'a> {
         [task_seed(self.run, pair.slot, trajectory.index, pair.pair); 2]
     }
 
-    fn begin(&self, trajectory: &Trajectory, optimizer: &dyn Optimizer, pair: PairId) -> Result<PairLanes<'a>> {
-        let family = self.family(trajectory)?;
+    fn begin<'f>(
+        &self,
+        family: &'f dyn TaskFamily,
+        trajectory: &Trajectory,
+        optimizer: &dyn Optimizer,
+        pair: PairId,
+    ) -> Result<PairLanes<'f>> {
         let seeds = self.seeds(trajectory, pair);
         let inner = InnerLoop::begin(family, optimizer, &seeds, trajectory.horizon)?;
         Ok(PairLanes { family, trajectory: Trajectory { inner_step: 0, ..*trajectory }, inner })
     }
 
-    fn resume(&self, particle: Particle, pair: PairId) -> Result<PairLanes<'a>> {
-        let Particle { trajectory, state, diverged } = particle;
-        let family = self.family(&trajectory)?;
-        let inner = InnerLoop::resume(family, &self.seeds(&trajectory, pair), state, diverged.to_vec())?;
-        Ok(PairLanes { family, trajectory, inner })
-    }
-
     /// Lanes that stand at `trajectory`: fresh ones at its first step, else the particle's.
-    fn standing(
+    fn standing<'f>(
         &self,
+        family: &'f dyn TaskFamily,
         trajectory: &Trajectory,
         optimizer: &dyn Optimizer,
         pair: PairId,
         particle: Option<Particle>,
-    ) -> Result<PairLanes<'a>> {
+    ) -> Result<PairLanes<'f>> {
         if trajectory.inner_step == 0 {
-            return self.begin(trajectory, optimizer, pair);
+            return self.begin(family, trajectory, optimizer, pair);
         }
         match particle {
-            Some(particle) if particle.trajectory == *trajectory => self.resume(particle, pair),
+            Some(Particle { trajectory: standing, state, task_state, diverged }) if standing == *trajectory => {
+                let seeds = self.seeds(trajectory, pair);
+                let inner = InnerLoop::resume(family, &seeds, state, task_state, diverged.to_vec())?;
+                Ok(PairLanes { family, trajectory: standing, inner })
+            }
             other => {
                 let got = other.map_or("none".to_owned(), |particle| format!("{:?}", particle.trajectory));
                 Err(Error::setting("particle", format!("must stand at {trajectory:?}"), got))
@@ -268,14 +284,14 @@ impl<'a> UnrollContext<'a> {
     }
 
     /// Trains `steps` inner steps and notes their normalised losses.
-    fn train(
+    fn train<'f>(
         &self,
-        mut lanes: PairLanes<'a>,
+        mut lanes: PairLanes<'f>,
         optimizer: &dyn Optimizer,
         steps: u32,
         loss_from: LossFrom,
         trace: &mut WindowTrace,
-    ) -> Result<PairLanes<'a>> {
+    ) -> Result<PairLanes<'f>> {
         for _ in 0..steps {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);

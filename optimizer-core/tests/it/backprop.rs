@@ -11,7 +11,7 @@ use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLos
 use paceline_optimizer_core::learned::LearnedOptimizerConfig;
 use paceline_optimizer_core::outer::slot_gradient;
 use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
-use paceline_optimizer_core::task::{Evaluation, Split, TaskFamily, TaskLanes};
+use paceline_optimizer_core::task::{Cost, Evaluation, Split, TaskFamily, TaskLanes};
 use paceline_optimizer_core::unroll::{PairId, UnrollContext, full_es_pair, window_pair};
 use paceline_optimizer_core::{Layout, Params, Result, Seed, TensorSpec, Theta};
 
@@ -42,6 +42,10 @@ impl TaskFamily for Family {
 
     fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>> {
         Ok(Box::new(Lanes(self, seeds.len())))
+    }
+
+    fn cost(&self) -> Cost {
+        crate::toy::cost(self.layout())
     }
 
     fn normalise(&self, loss: f64) -> f64 {

@@ -5,8 +5,13 @@ use std::sync::Arc;
 use paceline_optimizer_core::learned::{LearnedOptimizer, LearnedOptimizerConfig};
 use paceline_optimizer_core::noise::Draws;
 use paceline_optimizer_core::optimizer::{OptState, Optimizer, Slot};
-use paceline_optimizer_core::task::{Evaluation, Split, TaskFamily, TaskLanes};
+use paceline_optimizer_core::task::{Cost, Evaluation, Split, TaskFamily, TaskLanes};
 use paceline_optimizer_core::{Error, Layout, Params, Result, Seed, TensorSpec, Theta};
+
+/// Two operations a value, and parameters, gradients and their update in memory.
+pub fn cost(layout: &Layout) -> Cost {
+    Cost { flop: 2.0 * layout.size() as f64, bytes: 12.0 * layout.size() as f64 }
+}
 
 /// Loss `½ Σ h (x − c)²` with curvature h and centre c of each instance, and a little noise a batch.
 #[derive(Debug)]
@@ -37,6 +42,10 @@ impl TaskFamily for Quadratic {
 
     fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>> {
         Ok(Box::new(QuadraticLanes { family: self, seeds: seeds.to_vec() }))
+    }
+
+    fn cost(&self) -> Cost {
+        cost(self.layout())
     }
 
     fn normalise(&self, loss: f64) -> f64 {
@@ -195,6 +204,10 @@ impl TaskFamily for Recurrence {
         Ok(Box::new(RecurrenceLanes { layout: &self.layout, lanes: seeds.len() }))
     }
 
+    fn cost(&self) -> Cost {
+        cost(TaskFamily::layout(self))
+    }
+
     fn normalise(&self, loss: f64) -> f64 {
         if loss.is_finite() { loss } else { 0.0 }
     }
@@ -319,6 +332,10 @@ impl TaskFamily for Exposed {
 
     fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>> {
         Ok(Box::new(ExposedLanes { family: self, lanes: seeds.len() }))
+    }
+
+    fn cost(&self) -> Cost {
+        cost(TaskFamily::layout(self))
     }
 
     fn normalise(&self, loss: f64) -> f64 {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use paceline_optimizer_core::noise::Draws;
-use paceline_optimizer_core::task::{Evaluation, Split, TaskFamily, TaskLanes};
+use paceline_optimizer_core::task::{Cost, Evaluation, Split, TaskFamily, TaskLanes};
 use paceline_optimizer_core::{Error, Layout, Params, Purpose, Result, Seed};
 
 use crate::data::ImageData;
@@ -82,6 +82,10 @@ impl TaskFamily for Classifier {
         let Some(first) = seeds.first() else { return Err(self.error("no lanes to bind")) };
         let shared = seeds.iter().all(|seed| seed == first);
         Ok(Box::new(ClassifierLanes { family: self, seeds: seeds.to_vec(), shared }))
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::default()
     }
 
     /// `clip(loss, 0, 1.5 ln classes)`, the reference's rule for fixed image tasks; not a number is the ceiling.

@@ -118,7 +118,7 @@ mod tests {
     fn particle(inner_step: u32) -> Particle {
         let layout = Layout::new(vec![TensorSpec::new("w", vec![10])]).unwrap();
         let state = OptState::new(Params::zeros(&layout, 2), &[100, 100], vec![]).unwrap();
-        Particle { trajectory: at(inner_step), state, diverged: [false; 2] }
+        Particle { trajectory: at(inner_step), state, task_state: None, diverged: [false; 2] }
     }
 
     #[test]

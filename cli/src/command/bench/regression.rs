@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use paceline_optimizer_core::learned::{LearnedOptimizer, LearnedOptimizerConfig};
 use paceline_optimizer_core::optimizer::{OptState, Optimizer};
-use paceline_optimizer_core::task::{Evaluation, Split, TaskFamily, TaskLanes};
+use paceline_optimizer_core::task::{Cost, Evaluation, Split, TaskFamily, TaskLanes};
 use paceline_optimizer_core::{Layout, Params, Result, Seed, TensorSpec, Theta};
 
 /// Inner steps of a trajectory.
@@ -76,6 +76,12 @@ impl TaskFamily for Regression {
 
     fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>> {
         Ok(Box::new(Lanes { layout: &self.0, lanes: seeds.len() }))
+    }
+
+    /// A few operations a parameter.
+    fn cost(&self) -> Cost {
+        let size = self.layout().size() as f64;
+        Cost { flop: 4.0 * size, bytes: 12.0 * size }
     }
 
     /// The loss itself, as published; a trajectory that overflows counts as a bad one of its scale.
