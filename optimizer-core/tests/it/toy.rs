@@ -9,7 +9,7 @@ use paceline_optimizer_core::task::{Cost, Evaluation, Split, TaskFamily, TaskLan
 use paceline_optimizer_core::{Error, Layout, Params, Result, Seed, TensorSpec, Theta};
 
 /// Two operations a value, and parameters, gradients and their update in memory.
-pub fn cost(layout: &Layout) -> Cost {
+pub(crate) fn cost(layout: &Layout) -> Cost {
     Cost { flop: 2.0 * layout.size() as f64, bytes: 12.0 * layout.size() as f64 }
 }
 
