@@ -17,6 +17,14 @@ pub enum Error {
         /// The repeated name.
         name: String,
     },
+    /// A layout holds one part of a complex tensor and not the other beside it.
+    #[error(
+        "tensor {name:?}: the real and the imaginary part of a complex tensor must follow one another, of one shape"
+    )]
+    HalfPair {
+        /// The part.
+        name: String,
+    },
     /// A buffer does not hold as many values as its shape says.
     #[error("{what}: expected {expected} values, got {got}")]
     Length {

@@ -169,6 +169,6 @@ pub mod unroll;
 pub mod work;
 
 pub use error::{Error, Result};
-pub use params::{Layout, Params, TensorSpec};
+pub use params::{Layout, Params, Part, TensorSpec};
 pub use seed::{Purpose, Seed};
 pub use theta::{Theta, ThetaHash};

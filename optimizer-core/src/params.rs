@@ -16,17 +16,46 @@ use std::sync::Arc;
 
 use crate::{Error, Result};
 
+/// What the values of a tensor are parts of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// Nothing: they are real numbers of their own.
+    #[default]
+    Real,
+    /// The real parts of complex numbers; the imaginary parts are the next tensor of the layout.
+    Re,
+    /// The imaginary parts of complex numbers; the real parts are the tensor before.
+    Im,
+}
+
 /// Name and shape (without lanes) of one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     name: String,
     shape: Vec<usize>,
+    part: Part,
 }
 
 impl TensorSpec {
     /// A tensor of this name and shape; an empty shape is a scalar.
     pub fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
-        Self { name: name.into(), shape: shape.into() }
+        Self { name: name.into(), shape: shape.into(), part: Part::Real }
+    }
+
+    /// A tensor of complex numbers, as the real tensors `<name>.re` and `<name>.im`. They stay neighbours in a layout,
+    /// so that an optimizer may treat each pair of values as one number ([`Layout::pairs`]).
+    pub fn complex(name: &str, shape: impl Into<Vec<usize>>) -> [Self; 2] {
+        let shape = shape.into();
+        [("re", Part::Re), ("im", Part::Im)].map(|(suffix, part)| Self {
+            name: format!("{name}.{suffix}"),
+            shape: shape.clone(),
+            part,
+        })
+    }
+
+    /// What its values are parts of.
+    pub fn part(&self) -> Part {
+        self.part
     }
 
     /// The name, slash-joined as in checkpoints, for example `layer_0/w`.
@@ -57,12 +86,24 @@ impl Layout {
     /// A layout of these tensors, in this order.
     ///
     /// # Errors
-    /// [`Error::DuplicateTensor`] if a name repeats.
+    /// [`Error::DuplicateTensor`] if a name repeats, [`Error::HalfPair`] if one part of a complex tensor comes without the
+    /// other behind it.
     pub fn new(tensors: Vec<TensorSpec>) -> Result<Arc<Self>> {
         let mut names: Vec<&str> = tensors.iter().map(TensorSpec::name).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::DuplicateTensor { name: pair[0].to_owned() });
+        }
+        let mut parts = tensors.iter();
+        while let Some(tensor) = parts.next() {
+            let whole = match tensor.part {
+                Part::Real => true,
+                Part::Re => parts.next().is_some_and(|next| next.part == Part::Im && next.shape == tensor.shape),
+                Part::Im => false,
+            };
+            if !whole {
+                return Err(Error::HalfPair { name: tensor.name.clone() });
+            }
         }
         let mut size = 0;
         let offsets = tensors
@@ -102,6 +143,12 @@ impl Layout {
     /// If there is no such tensor.
     pub fn offset(&self, index: usize) -> usize {
         self.offsets[index]
+    }
+
+    /// The complex tensors: indices of their real and imaginary parts.
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let real = self.tensors.iter().enumerate().filter(|(_, tensor)| tensor.part == Part::Re);
+        real.map(|(index, _)| (index, index + 1))
     }
 
     /// Index of the tensor of this name; `None` if there is none.

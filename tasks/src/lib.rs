@@ -13,11 +13,15 @@
 //! Calls compute on the calling thread only and use no global pool, so lanes run side by side on as many threads as the
 //! caller has, and give the same bits on any number of them.
 
+mod cost;
 pub mod data;
 mod error;
 mod families;
 pub mod layers;
 mod models;
+mod problem;
+mod sample;
 
 pub use error::Error;
-pub use families::{FamilyInfo, build, families, resolve};
+pub use families::{Family, FamilyInfo, build, families, resolve};
+pub use sample::Panel;

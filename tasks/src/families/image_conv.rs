@@ -1,11 +1,13 @@
 //! `image_conv`: a small convolutional network on images, the reference's fixed convolution tasks.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Family;
 use super::classifier::Classifier;
-use super::settings::{FamilySettings, check_batch, check_model, check_widths, refuse};
+use super::settings::{FamilySettings, check_batch, check_widths, family, refuse};
 use crate::Error;
 use crate::data::{DataSettings, ImageSource};
 use crate::models::{ConvNet, Downsampling};
@@ -52,7 +54,7 @@ impl FamilySettings for ImageConv {
         Self { data: self.data.resolve(data_dir), ..self }
     }
 
-    fn build(self, data_dir: Option<&Path>) -> Result<Classifier, Error> {
+    fn build(self, data_dir: Option<&Path>) -> Result<Arc<dyn Family>, Error> {
         check_widths::<Self>("channels", &self.channels)?;
         if self.channels.is_empty() {
             return Err(refuse::<Self>("channels must list at least one convolution"));
@@ -69,7 +71,6 @@ impl FamilySettings for ImageConv {
         check_batch::<Self>(self.batch_size, data.train.len())?;
         let [_, _, image_channels] = data.shape();
         let model = ConvNet::new(image_channels, &self.channels, data.classes(), downsampling);
-        check_model::<Self>("channels", &model)?;
-        Ok(Classifier::new(Self::NAME, Box::new(model), data, self.batch_size))
+        family::<Self>("channels", Classifier::new(Self::NAME, Box::new(model), data, self.batch_size))
     }
 }

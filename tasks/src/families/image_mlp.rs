@@ -1,11 +1,13 @@
 //! `image_mlp`: a multilayer perceptron on small images, the reference's fixed image-MLP tasks.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Family;
 use super::classifier::Classifier;
-use super::settings::{FamilySettings, check_batch, check_model, check_widths};
+use super::settings::{FamilySettings, check_batch, check_widths, family};
 use crate::Error;
 use crate::data::{DataSettings, ImageSource};
 use crate::models::Mlp;
@@ -49,7 +51,7 @@ impl FamilySettings for ImageMlp {
         Self { data: self.data.resolve(data_dir), ..self }
     }
 
-    fn build(self, data_dir: Option<&Path>) -> Result<Classifier, Error> {
+    fn build(self, data_dir: Option<&Path>) -> Result<Arc<dyn Family>, Error> {
         check_widths::<Self>("hidden", &self.hidden)?;
         let Self { data: source, data_seed, image_size, greyscale, .. } = self;
         let data = DataSettings { source, image_size, greyscale, data_seed }.load(Self::NAME, data_dir)?;
@@ -58,7 +60,6 @@ impl FamilySettings for ImageMlp {
         widths.extend(self.hidden);
         widths.push(data.classes());
         let model = Mlp::new(widths);
-        check_model::<Self>("hidden", &model)?;
-        Ok(Classifier::new(Self::NAME, Box::new(model), data, self.batch_size))
+        family::<Self>("hidden", Classifier::new(Self::NAME, Box::new(model), data, self.batch_size))
     }
 }

@@ -8,13 +8,20 @@ mod settings;
 use std::path::Path;
 use std::sync::Arc;
 
+use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::task::TaskFamily;
 use serde_json::{Map, Value};
 
-use crate::Error;
+use crate::{Error, Panel};
 use image_conv::ImageConv;
 use image_mlp::ImageMlp;
 use settings::{FamilySettings, defaults};
+
+/// A task family that can show its data.
+pub trait Family: TaskFamily {
+    /// A few examples of the task of this seed, to look at.
+    fn panels(&self, seed: Seed) -> Vec<Panel>;
+}
 
 /// What `paceline tasks list` shows of a family.
 #[derive(Clone, Debug)]
@@ -41,11 +48,7 @@ pub fn families() -> Vec<FamilyInfo> {
 ///
 /// # Errors
 /// [`Error`] names the family, setting or file at fault.
-pub fn build(
-    family: &str,
-    settings: &Map<String, Value>,
-    data_dir: Option<&Path>,
-) -> Result<Arc<dyn TaskFamily>, Error> {
+pub fn build(family: &str, settings: &Map<String, Value>, data_dir: Option<&Path>) -> Result<Arc<dyn Family>, Error> {
     check_folder(data_dir)?;
     (find(family)?.build)(settings, data_dir)
 }
@@ -88,7 +91,7 @@ struct Entry {
     resolve: Resolve,
 }
 
-type Build = fn(&Map<String, Value>, Option<&Path>) -> Result<Arc<dyn TaskFamily>, Error>;
+type Build = fn(&Map<String, Value>, Option<&Path>) -> Result<Arc<dyn Family>, Error>;
 
 type Resolve = fn(&Map<String, Value>, Option<&Path>) -> Result<Map<String, Value>, Error>;
 

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use paceline_optimizer_core::task::TaskFamily;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::Error;
-use crate::families::classifier::Classifier;
-use crate::models::Model;
+use crate::families::Family;
+use crate::problem::{Problem, ProblemFamily};
 
 /// Most parameters of one lane: 64 MiB of f32.
 const MAX_PARAMETERS: usize = 1 << 24;
@@ -29,7 +28,7 @@ pub(super) trait FamilySettings: Default + Serialize + DeserializeOwned {
     fn resolve(self, data_dir: Option<&Path>) -> Self;
 
     /// The family these settings describe. A refusal is a sentence that names the setting.
-    fn build(self, data_dir: Option<&Path>) -> Result<Classifier, Error>;
+    fn build(self, data_dir: Option<&Path>) -> Result<Arc<dyn Family>, Error>;
 }
 
 /// A refusal of a setting of family `S`.
@@ -57,8 +56,8 @@ pub(super) fn resolve<S: FamilySettings>(
 pub(super) fn build<S: FamilySettings>(
     settings: &Map<String, Value>,
     data_dir: Option<&Path>,
-) -> Result<Arc<dyn TaskFamily>, Error> {
-    Ok(Arc::new(parse::<S>(settings)?.build(data_dir)?))
+) -> Result<Arc<dyn Family>, Error> {
+    parse::<S>(settings)?.build(data_dir)
 }
 
 /// Reads settings. Serde names an unknown key but not the key of a wrong value, so that one is looked for.
@@ -85,14 +84,17 @@ pub(super) fn check_widths<S: FamilySettings>(setting: &str, widths: &[usize]) -
     Ok(())
 }
 
-/// Checks the size of a model; `setting` is what makes it large.
-pub(super) fn check_model<S: FamilySettings>(setting: &str, model: &dyn Model) -> Result<(), Error> {
-    let parameters = model.layout().size();
+/// The family of a problem, if it is not too large; `setting` is what makes it large.
+pub(super) fn family<S: FamilySettings>(
+    setting: &str,
+    problem: impl Problem + 'static,
+) -> Result<Arc<dyn Family>, Error> {
+    let parameters = problem.parameters().layout().size();
     if parameters > MAX_PARAMETERS {
         let reason = format!("{setting} makes {parameters} parameters, up to {MAX_PARAMETERS} are allowed");
         return Err(refuse::<S>(reason));
     }
-    Ok(())
+    Ok(Arc::new(ProblemFamily::new(problem)))
 }
 
 /// Checks that a batch is not larger than the training set.

@@ -47,6 +47,7 @@ pub(super) fn multiply<T: Real>(out: &mut [T], left: Matrix<'_, T>, right: Matri
     let (rows, columns, inner) = (left.rows, right.columns, left.columns);
     assert_eq!(inner, right.rows, "inner sizes of a product must agree");
     assert_eq!(out.len(), rows * columns, "the output of a {rows}×{columns} product must have as many values");
+    crate::cost::spend(2.0 * rows as f64 * columns as f64 * inner as f64);
     if inner == 0 && into == Into::Overwrite {
         out.fill(T::zero());
     }

@@ -20,6 +20,8 @@ use std::collections::{HashMap, HashSet};
 
 use candle_core::{Result, Tensor, TensorId, bail};
 
+use crate::cost;
+
 /// Turns the gradient of a layer's output into those of its inputs, in order; only `wanted` ones are read.
 type Backward = Box<dyn FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>>>;
 
@@ -35,6 +37,8 @@ struct Step {
     /// Inputs with their number of values, to check what comes back; `None` for a constant.
     inputs: Vec<(TensorId, Vec<usize>, bool)>,
     output: TensorId,
+    /// Bytes of the output.
+    bytes: f64,
     backward: Backward,
 }
 
@@ -65,11 +69,15 @@ impl Tape {
         output: Tensor,
         backward: impl FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + 'static,
     ) -> Tensor {
+        cost::spend(output.elem_count() as f64);
         if inputs.iter().any(|input| self.tracks(input)) {
             debug_assert!(inputs.iter().all(|input| input.id() != output.id()), "{layer}: the output is an input");
             self.tracked.insert(output.id());
             let inputs = inputs.iter().map(|input| (input.id(), input.dims().to_vec(), self.tracks(input))).collect();
-            self.steps.push(Step { layer, inputs, output: output.id(), backward: Box::new(backward) });
+            cost::spend(2.0 * output.elem_count() as f64);
+            cost::hold(bytes(&output));
+            let (id, bytes) = (output.id(), bytes(&output));
+            self.steps.push(Step { layer, inputs, output: id, bytes, backward: Box::new(backward) });
         }
         output
     }
@@ -92,10 +100,15 @@ impl Tape {
         }
         let mut gradients = Gradients(HashMap::with_capacity(2 * self.steps.len() + 1));
         gradients.add(output.id(), cotangent)?;
-        for Step { layer, inputs, output, backward } in self.steps.into_iter().rev() {
-            let Some(gradient) = gradients.0.remove(&output) else { continue };
+        for Step { layer, inputs, output, bytes, backward } in self.steps.into_iter().rev() {
+            // What a step keeps is freed with it, needed or not.
+            let Some(gradient) = gradients.remove(output) else {
+                cost::hold(-bytes);
+                continue;
+            };
             let wanted: Vec<bool> = inputs.iter().map(|(_, _, wanted)| *wanted).collect();
             let of_inputs = backward(&gradient.contiguous()?, &wanted)?;
+            cost::hold(-bytes);
             if of_inputs.len() != inputs.len() {
                 bail!("{layer}: {} gradients for {} inputs", of_inputs.len(), inputs.len());
             }
@@ -119,17 +132,28 @@ pub struct Gradients(HashMap<TensorId, Tensor>);
 impl Gradients {
     /// The gradient of a variable, if one reached it. Handing it out removes it.
     pub fn take(&mut self, of: &Tensor) -> Option<Tensor> {
-        self.0.remove(&of.id())
+        self.remove(of.id())
+    }
+
+    fn remove(&mut self, of: TensorId) -> Option<Tensor> {
+        let gradient = self.0.remove(&of)?;
+        cost::hold(-bytes(&gradient));
+        Some(gradient)
     }
 
     fn add(&mut self, of: TensorId, gradient: Tensor) -> Result<()> {
-        let sum = match self.0.remove(&of) {
+        let sum = match self.remove(of) {
             Some(sum) => (sum + gradient)?,
             None => gradient,
         };
+        cost::hold(bytes(&sum));
         self.0.insert(of, sum);
         Ok(())
     }
+}
+
+fn bytes(tensor: &Tensor) -> f64 {
+    (tensor.elem_count() * tensor.dtype().size_in_bytes()) as f64
 }
 
 #[cfg(test)]

@@ -6,13 +6,11 @@
 //!
 //! The first convolution keeps the size; each later one halves it, by a stride of 2 or by a max pool behind it.
 
-use std::sync::Arc;
-
 use candle_core::{Result, Tensor};
-use paceline_optimizer_core::Layout;
 
-use super::{Model, weights_and_biases};
-use crate::layers::{Activation, Conv2d, Tape, Window, avg_pool2d, conv2d, linear, max_pool2d};
+use super::Model;
+use crate::layers::{Activation, Conv2d, Window, avg_pool2d, conv2d, linear, max_pool2d};
+use crate::problem::{Parameters, ParametersBuilder, Pass};
 
 /// How later convolutions halve the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,43 +26,45 @@ pub(crate) enum Downsampling {
 pub(crate) struct ConvNet {
     channels: Vec<usize>,
     downsampling: Downsampling,
-    layout: Arc<Layout>,
+    parameters: Parameters,
 }
 
 impl ConvNet {
     /// `image_channels` in, one convolution for each of `channels`, `classes` out.
     pub(crate) fn new(image_channels: usize, channels: &[usize], classes: usize, downsampling: Downsampling) -> Self {
-        let mut layers = Vec::with_capacity(channels.len() + 1);
+        let mut parameters = ParametersBuilder::default();
         let mut inputs = image_channels;
         for (index, &outputs) in channels.iter().enumerate() {
-            layers.push((format!("conv_{index}"), vec![3, 3, inputs, outputs]));
+            parameters.affine(&format!("conv_{index}"), [3, 3, inputs, outputs]);
             inputs = outputs;
         }
-        layers.push(("head".into(), vec![inputs, classes]));
-        Self { channels: channels.to_vec(), downsampling, layout: weights_and_biases(layers.into_iter()) }
+        parameters.affine("head", [inputs, classes]);
+        Self { channels: channels.to_vec(), downsampling, parameters: parameters.build() }
     }
 }
 
 impl Model for ConvNet {
-    fn layout(&self) -> &Arc<Layout> {
-        &self.layout
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
     }
 
-    fn logits(&self, tape: &mut Tape, weights: &[Tensor], images: &Tensor) -> Result<Tensor> {
-        let (convolutions, head) = weights.split_at(2 * self.channels.len());
+    fn logits(&self, pass: &mut Pass<'_>, images: &Tensor) -> Result<Tensor> {
         let mut activations = images.clone();
-        for (index, layer) in convolutions.chunks_exact(2).enumerate() {
+        for index in 0..self.channels.len() {
             let halve = index > 0;
             let stride = if halve && self.downsampling == Downsampling::Stride { 2 } else { 1 };
             let settings = Conv2d { stride: [stride; 2], padding: [1, 1], activation: Activation::Relu };
-            activations = conv2d(tape, &activations, &layer[0], &layer[1], settings)?;
+            let (weight, bias) = (pass.weight()?, pass.weight()?);
+            activations = conv2d(&mut pass.tape, &activations, weight, bias, settings)?;
             if halve && self.downsampling == Downsampling::MaxPool {
-                activations = max_pool2d(tape, &activations, Window { size: [2, 2], stride: [2, 2] })?;
+                activations = max_pool2d(&mut pass.tape, &activations, Window { size: [2, 2], stride: [2, 2] })?;
             }
         }
         let (_, _, height, width, _) = activations.dims5()?;
-        let pooled = avg_pool2d(tape, &activations, Window { size: [height, width], stride: [height, width] })?;
-        linear(tape, &pooled, &head[0], &head[1], Activation::Identity)
+        let window = Window { size: [height, width], stride: [height, width] };
+        let pooled = avg_pool2d(&mut pass.tape, &activations, window)?;
+        let (weight, bias) = (pass.weight()?, pass.weight()?);
+        linear(&mut pass.tape, &pooled, weight, bias, Activation::Identity)
     }
 
     fn describe(&self) -> String {

@@ -1,0 +1,83 @@
+//! One way through a model: its weights in order, its state, and the tape.
+
+use candle_core::{Result, Tensor, bail};
+use paceline_optimizer_core::Seed;
+
+use crate::layers::Tape;
+
+/// Whether a pass trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Norms use the statistics of the batch, dropout drops.
+    Train,
+    /// Norms use running statistics, nothing is dropped.
+    Evaluate,
+}
+
+/// What a model needs of its surroundings. Weights are handed out in the order of the layout, so a model reads them in the
+/// order in which it listed them; so is the state.
+pub(crate) struct Pass<'a> {
+    /// Remembers the layers.
+    pub(crate) tape: Tape,
+    /// Whether this pass trains.
+    pub(crate) mode: Mode,
+    /// One seed a lane for the random numbers of this step, equal for equal tasks and batches.
+    pub(crate) seeds: &'a [Seed],
+    weights: std::slice::Iter<'a, Tensor>,
+    state: std::slice::IterMut<'a, Tensor>,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass over these weights and this state, `[lanes, shape…]` each.
+    pub(crate) fn new(mode: Mode, seeds: &'a [Seed], weights: &'a [Tensor], state: &'a mut [Tensor]) -> Self {
+        Self { tape: Tape::default(), mode, seeds, weights: weights.iter(), state: state.iter_mut() }
+    }
+
+    /// Number of lanes.
+    pub(crate) fn lanes(&self) -> usize {
+        self.seeds.len()
+    }
+
+    /// The next weight, `[lanes, shape…]`.
+    ///
+    /// # Errors
+    /// If the layout lists no more.
+    pub(crate) fn weight(&mut self) -> Result<&'a Tensor> {
+        match self.weights.next() {
+            Some(weight) => Ok(weight),
+            None => bail!("a model reads more weights than it listed"),
+        }
+    }
+
+    /// The next tensor of the state, `[lanes, shape…]`. A training pass may replace it.
+    ///
+    /// # Errors
+    /// If the state lists no more.
+    pub(crate) fn state(&mut self) -> Result<&'a mut Tensor> {
+        match self.state.next() {
+            Some(state) => Ok(state),
+            None => bail!("a model reads more state than it listed"),
+        }
+    }
+
+    /// Ends the pass.
+    ///
+    /// # Errors
+    /// If weights or state were left over: the model and its layout disagree.
+    pub(crate) fn finish(self) -> Result<Tape> {
+        let (weights, state) = (self.weights.len(), self.state.len());
+        if weights + state > 0 {
+            bail!("a model left {weights} weights and {state} tensors of its state unread");
+        }
+        Ok(self.tape)
+    }
+}
+
+/// What a pass scored.
+#[derive(Debug)]
+pub(crate) struct Scores {
+    /// Mean loss of each lane, `[lanes]`.
+    pub(crate) losses: Tensor,
+    /// Share classified right, a lane; `None` where there are no classes.
+    pub(crate) accuracy: Option<Vec<f32>>,
+}
