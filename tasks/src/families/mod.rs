@@ -21,6 +21,11 @@ use settings::{FamilySettings, defaults};
 pub trait Family: TaskFamily {
     /// A few examples of the task of this seed, to look at.
     fn panels(&self, seed: Seed) -> Vec<Panel>;
+
+    /// Floating-point operations of an inner step, as in [`TaskFamily::cost`], found without running a whole one.
+    fn flop(&self) -> f64 {
+        self.cost().flop
+    }
 }
 
 /// What `paceline tasks list` shows of a family.

@@ -102,13 +102,13 @@ impl Tape {
         gradients.add(output.id(), cotangent)?;
         for Step { layer, inputs, output, bytes, backward } in self.steps.into_iter().rev() {
             // What a step keeps is freed with it, needed or not.
-            let Some(gradient) = gradients.remove(output) else {
+            let Some(gradient) = gradients.0.remove(&output) else {
                 cost::hold(-bytes);
                 continue;
             };
+            let freed = bytes + self::bytes(&gradient);
             let wanted: Vec<bool> = inputs.iter().map(|(_, _, wanted)| *wanted).collect();
             let of_inputs = backward(&gradient.contiguous()?, &wanted)?;
-            cost::hold(-bytes);
             if of_inputs.len() != inputs.len() {
                 bail!("{layer}: {} gradients for {} inputs", of_inputs.len(), inputs.len());
             }
@@ -120,6 +120,7 @@ impl Tape {
                     None => bail!("{layer}: no gradient of an input that wants one"),
                 }
             }
+            cost::hold(-freed);
         }
         Ok(gradients)
     }

@@ -57,6 +57,15 @@ impl<P: Problem> Family for ProblemFamily<P> {
     fn panels(&self, seed: Seed) -> Vec<Panel> {
         self.problem.panels(seed)
     }
+
+    /// Counted on one and on two examples, and extended to the batch: what an example costs is the same for all.
+    fn flop(&self) -> f64 {
+        let batch = self.problem.batch_size();
+        match (self.spent(1), self.spent(batch.min(2))) {
+            (Ok(one), Ok(two)) => one.flop + (two.flop - one.flop) * (batch as f64 - 1.0),
+            _ => 0.0,
+        }
+    }
 }
 
 impl<P: Problem> TaskFamily for ProblemFamily<P> {
@@ -68,14 +77,11 @@ impl<P: Problem> TaskFamily for ProblemFamily<P> {
         self.problem.parameters().layout()
     }
 
-    /// Measured on one and two examples, by the layers themselves, and extended to the batch: all but the parameters
-    /// grows with the examples.
+    /// Counted by the layers in one step of one lane.
     fn cost(&self) -> Cost {
-        *self.cost.get_or_init(|| {
-            let batch = self.problem.batch_size();
-            let (Ok(one), Ok(two)) = (self.spent(1), self.spent(batch.min(2))) else { return Cost::default() };
-            let extend = |one: f64, two: f64| one + (two - one) * (batch as f64 - 1.0);
-            Cost { flop: extend(one.flop, two.flop), bytes: extend(one.bytes, two.bytes) }
+        *self.cost.get_or_init(|| match self.spent(self.problem.batch_size()) {
+            Ok(Spent { flop, bytes }) => Cost { flop, bytes },
+            Err(_) => Cost::default(),
         })
     }
 

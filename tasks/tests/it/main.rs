@@ -1,5 +1,6 @@
 //! Integration tests, one module a behaviour.
 
+mod allocator;
 mod conformance;
 mod golden_complex;
 mod real_mnist;
@@ -8,7 +9,7 @@ mod settings;
 
 use std::sync::Arc;
 
-use paceline_optimizer_core::task::TaskFamily;
+use paceline_tasks::Family;
 use serde_json::{Map, Value};
 
 /// A JSON object as the settings of a recipe.
@@ -20,7 +21,7 @@ fn settings(value: Value) -> Map<String, Value> {
 }
 
 /// A family that needs no data files.
-fn family(name: &str, value: Value) -> Arc<dyn TaskFamily> {
+fn family(name: &str, value: Value) -> Arc<dyn Family> {
     paceline_tasks::build(name, &settings(value), None).expect("settings of a test are right")
 }
 

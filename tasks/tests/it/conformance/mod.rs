@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use paceline_optimizer_core::task::{Split, TaskFamily};
+use paceline_optimizer_core::task::Split;
 use paceline_optimizer_core::{Params, Seed};
+use paceline_tasks::Family;
 use serde_json::json;
 
+use super::allocator::peak;
 use super::family;
 
 const SPLITS: [Split; 4] = [Split::Train, Split::InnerValid, Split::OuterValid, Split::Test];
 
 /// Every registered family with its defaults, then variants that use layers the defaults do not, all small.
-fn every_family() -> Vec<Arc<dyn TaskFamily>> {
-    let mut all: Vec<Arc<dyn TaskFamily>> =
+fn every_family() -> Vec<Arc<dyn Family>> {
+    let mut all: Vec<Arc<dyn Family>> =
         paceline_tasks::families().iter().map(|info| family(info.name, info.settings.clone())).collect();
     assert!(all.len() >= 2);
     all.push(family("image_mlp", json!({"hidden": [], "image_size": 3, "batch_size": 5})));
@@ -44,24 +46,39 @@ fn families_are_listed_under_their_names_with_usable_defaults() {
 }
 
 #[test]
-fn shapes_are_those_of_the_layout_and_initial_losses_near_chance() {
+fn shapes_are_those_of_the_layout_and_scores_are_finite() {
     for family in every_family() {
         let mut lanes = family.bind(&seeds(&[1, 2, 3])).unwrap();
         let params = lanes.init_params().unwrap();
         assert_eq!((params.layout(), params.lanes()), (family.layout(), 3));
+        assert!(params.layout().size() > 0);
         let (losses, grads) = lanes.loss_and_grads(&params, 0).unwrap();
         params.check_like(&grads, "gradients").unwrap();
         assert_eq!(losses.len(), 3);
-        // ln 10 = 2.3 for a network that knows nothing.
-        assert!(losses.iter().all(|loss| (1.5..4.0).contains(loss)), "{family:?}: {losses:?}");
+        assert!(losses.iter().all(|loss| loss.is_finite()), "{family:?}: {losses:?}");
         for split in SPLITS {
             let scores = lanes.evaluate(&params, split, 1).unwrap();
             assert_eq!(scores.len(), 3);
             for score in scores {
-                assert!(score.loss.is_finite());
-                assert!((0.0..=1.0).contains(&score.accuracy.unwrap()), "{family:?}");
+                assert!(score.loss.is_finite(), "{family:?}: {score:?}");
+                assert!(score.accuracy.is_none_or(|accuracy| (0.0..=1.0).contains(&accuracy)), "{family:?}");
             }
         }
+    }
+}
+
+#[test]
+fn a_classifier_that_knows_nothing_is_near_chance() {
+    for family in every_family() {
+        let name = family.name();
+        if !name.starts_with("image_") || !format!("{family:?}").contains("10 classes") {
+            continue;
+        }
+        let mut lanes = family.bind(&seeds(&[1, 2, 3])).unwrap();
+        let params = lanes.init_params().unwrap();
+        let (losses, _) = lanes.loss_and_grads(&params, 0).unwrap();
+        // ln 10 = 2.3 for a network that knows nothing.
+        assert!(losses.iter().all(|loss| (1.2..5.0).contains(loss)), "{family:?}: {losses:?}");
     }
 }
 
@@ -125,8 +142,7 @@ fn a_lane_does_not_notice_its_neighbours() {
             let (losses, grads) = together.loss_and_grads(&params, 2).unwrap();
             let scores = together.evaluate(&params, Split::OuterValid, 2).unwrap();
             assert!(losses[1].is_nan(), "{family:?}: {losses:?}");
-            assert_eq!(family.normalise(f64::from(losses[1])), 1.5 * 10_f64.ln());
-            assert_eq!(scores[1].accuracy, Some(0.0));
+            assert!(scores[1].accuracy.is_none_or(|accuracy| accuracy == 0.0), "{family:?}");
             for lane in [0, 2] {
                 let mut alone = family.bind(&seeds(&lane_seeds[lane..=lane])).unwrap();
                 let own = params.select(&[lane]);
@@ -177,37 +193,68 @@ fn gradients_are_those_of_differences() {
 #[test]
 fn gradient_descent_lowers_the_loss() {
     for family in every_family() {
-        let mut lanes = family.bind(&seeds(&[21, 22])).unwrap();
-        let mut params = lanes.init_params().unwrap();
-        let (before, _) = lanes.loss_and_grads(&params, 0).unwrap();
-        // Always the same batch, so that any right gradient must succeed.
-        for _ in 0..10 {
-            let (_, grads) = lanes.loss_and_grads(&params, 0).unwrap();
-            for index in 0..params.layout().len() {
-                let values = params.tensor_mut(index).iter_mut();
-                values.zip(grads.tensor(index)).for_each(|(value, grad)| *value -= 0.05 * grad);
+        // Always the same batch, so that any right gradient must succeed, at a rate small enough for the family.
+        let descend = |rate: f32| {
+            let mut lanes = family.bind(&seeds(&[21, 22])).unwrap();
+            let mut params = lanes.init_params().unwrap();
+            let (before, _) = lanes.loss_and_grads(&params, 0).unwrap();
+            for _ in 0..10 {
+                let (_, grads) = lanes.loss_and_grads(&params, 0).unwrap();
+                for index in 0..params.layout().len() {
+                    let values = params.tensor_mut(index).iter_mut();
+                    values.zip(grads.tensor(index)).for_each(|(value, grad)| *value -= rate * grad);
+                }
             }
-        }
-        let (after, _) = lanes.loss_and_grads(&params, 0).unwrap();
-        assert!(before.iter().zip(&after).all(|(before, after)| after < before), "{family:?}: {before:?} to {after:?}");
+            let (after, _) = lanes.loss_and_grads(&params, 0).unwrap();
+            (before.iter().zip(&after).all(|(before, after)| after < before), before, after)
+        };
+        let runs: Vec<_> = [0.05, 0.005, 0.0005].into_iter().map(descend).collect();
+        assert!(runs.iter().any(|run| run.0), "{family:?}: {runs:?}");
     }
 }
 
 #[test]
-fn losses_are_normalised_into_a_finite_range() {
+fn losses_are_normalised_into_a_finite_range_in_order() {
     for family in every_family() {
-        let ceiling = 1.5 * 10_f64.ln();
-        for (loss, expected) in [
-            (0.0, 0.0),
-            (1.25, 1.25),
-            (-1.0, 0.0),
-            (100.0, ceiling),
-            (f64::NAN, ceiling),
-            (f64::INFINITY, ceiling),
-            (f64::MAX, ceiling),
-        ] {
-            assert_eq!(family.normalise(loss), expected);
+        let losses = [f64::NEG_INFINITY, -10.0, 0.0, 0.1, 0.5, 1.0, 2.0, 2.3, 3.0, 5.0, 10.0, 1e3, 1e30, f64::MAX];
+        let normalised = losses.map(|loss| family.normalise(loss));
+        assert!(normalised.iter().all(|value| value.is_finite()), "{family:?}: {normalised:?}");
+        let in_order = normalised[1..].windows(2).all(|pair| pair[0] <= pair[1]);
+        assert!(in_order && normalised[1] < normalised[13], "{family:?}: {normalised:?}");
+        for loss in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(family.normalise(loss), family.normalise(f64::MAX), "{family:?}: {loss} is the ceiling");
         }
+    }
+}
+
+/// Memory is estimated from shapes; this is what the allocator saw.
+#[test]
+fn memory_per_lane_is_as_estimated() {
+    for family in every_family() {
+        let peak = |lane_seeds: &[u64]| {
+            let mut lanes = family.bind(&seeds(lane_seeds)).unwrap();
+            let params = lanes.init_params().unwrap();
+            // The second time, when threads have their scratch buffers.
+            lanes.loss_and_grads(&params, 0).unwrap();
+            peak(|| lanes.loss_and_grads(&params, 1).unwrap()).1 as f64
+        };
+        let parameters = (4 * family.layout().size()) as f64;
+        let measured = parameters + (peak(&[1, 2, 3]) - peak(&[1])) / 2.0;
+        let estimated = family.cost().bytes;
+        let ratio = estimated / measured;
+        assert!((0.8..1.2).contains(&ratio), "{family:?}: estimated {estimated}, measured {measured}: {ratio}");
+        let (flop, quick) = (family.cost().flop, family.flop());
+        assert!((flop / quick - 1.0).abs() < 1e-6, "{family:?}: {flop} operations, or {quick}");
+        assert!(family.cost().flop >= family.layout().size() as f64, "{family:?}: {:?}", family.cost());
+    }
+}
+
+#[test]
+fn every_family_shows_its_data() {
+    for info in paceline_tasks::families() {
+        let family = paceline_tasks::build(info.name, &crate::settings(info.settings), None).unwrap();
+        assert!(!family.panels(Seed::new(1)).is_empty(), "{}", info.name);
+        assert_eq!(family.panels(Seed::new(1)), family.panels(Seed::new(1)), "{}", info.name);
     }
 }
 
