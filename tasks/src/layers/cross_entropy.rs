@@ -1,4 +1,11 @@
-//! Softmax cross-entropy with integer labels: one mean loss a lane.
+//! Softmax cross-entropy with integer labels: one mean loss a lane, over examples or over tokens.
+//!
+//! Token sequences of a batch have different lengths and are filled up with a padding label, whose places do not count:
+//!
+//! ```text
+//!  labels   17  4  9  0  0        mean over the three places that count,
+//!  counted   ■  ■  ■  ·  ·        gradient 0 at the two others
+//! ```
 
 use std::sync::Arc;
 
@@ -14,7 +21,23 @@ use crate::cost;
 /// # Errors
 /// If shapes or types do not fit, or a label names no class.
 pub fn cross_entropy(tape: &mut Tape, logits: &Tensor, labels: &Arc<Vec<u32>>) -> Result<Tensor> {
-    let sizes = Sizes::of(logits, labels)?;
+    logits.dims3()?;
+    token_cross_entropy(tape, logits, labels, None)
+}
+
+/// As [`cross_entropy`] over all places of `logits` `[lanes, …, classes]` but those whose label is `padding`: `labels`
+/// `[lanes | 1, …]` has one a place. A lane without any place that counts has loss 0 and gradient 0: there is nothing
+/// to learn from its batch, which is no reason to stop the other lanes.
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub fn token_cross_entropy(
+    tape: &mut Tape,
+    logits: &Tensor,
+    labels: &Arc<Vec<u32>>,
+    padding: Option<u32>,
+) -> Result<Tensor> {
+    let sizes = Sizes::of(logits, labels, padding)?;
     // The softmax is kept for the backward pass: the exponentials are most of the work.
     let (losses, probabilities) = by_type!("cross entropy", logits.dtype(), forward::<_>(sizes, logits, labels))?;
     let (dtype, labels) = (logits.dtype(), Arc::clone(labels));
@@ -35,33 +58,58 @@ pub fn cross_entropy(tape: &mut Tape, logits: &Tensor, labels: &Arc<Vec<u32>>) -
 /// # Errors
 /// As [`cross_entropy`].
 pub fn correct(logits: &Tensor, labels: &Arc<Vec<u32>>) -> Result<Vec<usize>> {
-    let sizes = Sizes::of(logits, labels)?;
+    logits.dims3()?;
+    Ok(correct_tokens(logits, labels, None)?.into_iter().map(|(correct, _)| correct).collect())
+}
+
+/// Of each lane, how many places of `[lanes, …, classes]` are classified right, as in [`correct`], and how many count:
+/// all but those whose label is `padding`.
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub fn correct_tokens(logits: &Tensor, labels: &Arc<Vec<u32>>, padding: Option<u32>) -> Result<Vec<(usize, usize)>> {
+    let sizes = Sizes::of(logits, labels, padding)?;
     by_type!("accuracy", logits.dtype(), count_correct::<_>(sizes, logits, labels))
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     lanes: usize,
+    /// Places of a lane: examples or tokens.
     batch: usize,
     classes: usize,
     /// Whether all lanes have the same labels.
     shared: bool,
+    /// The label of places that do not count.
+    padding: Option<u32>,
 }
 
 impl Sizes {
-    fn of(logits: &Tensor, labels: &[u32]) -> Result<Self> {
-        let (lanes, batch, classes) = logits.dims3()?;
+    fn of(logits: &Tensor, labels: &[u32], padding: Option<u32>) -> Result<Self> {
+        let [lanes, places @ .., classes] = logits.dims() else {
+            bail!("cross entropy: logits {:?} have no classes", logits.shape());
+        };
+        let (lanes, batch, classes) = (*lanes, places.iter().product::<usize>(), *classes);
         if batch == 0 || (labels.len() != batch && labels.len() != lanes * batch) {
             bail!("cross entropy: {} labels do not fit logits {:?}", labels.len(), logits.shape());
         }
         if let Some(label) = labels.iter().find(|&&label| label as usize >= classes) {
             bail!("cross entropy: label {label} of {classes} classes");
         }
-        Ok(Self { lanes, batch, classes, shared: labels.len() == batch })
+        Ok(Self { lanes, batch, classes, shared: labels.len() == batch, padding })
     }
 
     fn labels<'a>(&self, labels: &'a [u32], lane: usize) -> &'a [u32] {
         if self.shared { labels } else { &labels[lane * self.batch..(lane + 1) * self.batch] }
+    }
+
+    fn counts(&self, label: u32) -> bool {
+        Some(label) != self.padding
+    }
+
+    /// How many places of a lane count.
+    fn counted(&self, labels: &[u32], lane: usize) -> usize {
+        self.labels(labels, lane).iter().filter(|&&label| self.counts(label)).count()
     }
 }
 
@@ -74,6 +122,9 @@ fn forward<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Result<(Te
         // In f64 whatever the layers compute in: a mean over a batch is a statistic.
         let mut sum = 0.0;
         for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(sizes.labels(labels, lane)) {
+            if !sizes.counts(label) {
+                continue;
+            }
             let largest = row.iter().copied().fold(row[0], |a, b| if b > a { b } else { a });
             let of_label = row[label as usize] - largest;
             let mut total = T::zero();
@@ -84,7 +135,8 @@ fn forward<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Result<(Te
             row.iter_mut().for_each(|value| *value /= total);
             sum += (total.ln() - of_label).to_f64();
         }
-        losses.push(T::from_f64(sum / sizes.batch as f64));
+        // At least 1: a lane of padding alone has loss 0, not 0/0.
+        losses.push(T::from_f64(sum / sizes.counted(labels, lane).max(1) as f64));
     }
     Ok((tensor(losses, &[sizes.lanes])?, tensor(probabilities, logits.dims())?))
 }
@@ -94,8 +146,12 @@ fn backward<T: Real>(sizes: Sizes, labels: &[u32], probabilities: &Tensor, grad:
     let mut values = host::<T>(&kept)?.to_vec();
     let grads = host::<T>(&grad_guard)?;
     for (lane, rows) in values.chunks_exact_mut(sizes.batch * sizes.classes).enumerate() {
-        let scale = grads[lane] / T::from_f64(sizes.batch as f64);
+        let scale = grads[lane] / T::from_f64(sizes.counted(labels, lane).max(1) as f64);
         for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(sizes.labels(labels, lane)) {
+            if !sizes.counts(label) {
+                row.fill(T::zero());
+                continue;
+            }
             row[label as usize] -= T::one();
             row.iter_mut().for_each(|value| *value *= scale);
         }
@@ -103,14 +159,15 @@ fn backward<T: Real>(sizes: Sizes, labels: &[u32], probabilities: &Tensor, grad:
     tensor(values, probabilities.dims())
 }
 
-fn count_correct<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Result<Vec<usize>> {
+fn count_correct<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Result<Vec<(usize, usize)>> {
     let guard = logits.storage_and_layout();
     let values = host::<T>(&guard)?;
     let lanes = values.chunks_exact(sizes.batch * sizes.classes).enumerate();
     Ok(lanes
         .map(|(lane, rows)| {
             let examples = rows.chunks_exact(sizes.classes).zip(sizes.labels(labels, lane));
-            examples.filter(|&(row, &label)| is_first_largest(row, label as usize)).count()
+            let right = |&(row, &label): &(&[T], &u32)| sizes.counts(label) && is_first_largest(row, label as usize);
+            (examples.filter(right).count(), sizes.counted(labels, lane))
         })
         .collect())
 }
@@ -118,4 +175,57 @@ fn count_correct<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Resu
 fn is_first_largest<T: Real>(row: &[T], label: usize) -> bool {
     let best = row[label];
     row[..label].iter().all(|&other| other < best) && row[label..].iter().all(|&other| other <= best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::gradcheck::{check, close, lanes_are_independent, values};
+
+    /// Logits of tokens `[lanes, 2, 3, 4]`, and labels where 0 is padding.
+    fn tokens(lanes: usize) -> (Tensor, Arc<Vec<u32>>) {
+        (values(&[lanes, 2, 3, 4], 0), Arc::new(vec![3, 0, 1, 2, 0, 0]))
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences_with_and_without_padding() {
+        let (logits, shared) = tokens(2);
+        let own = Arc::new(vec![3, 0, 1, 2, 0, 0, 1, 1, 2, 3, 1, 0]);
+        for labels in [&shared, &own] {
+            for padding in [None, Some(0)] {
+                check("token cross entropy", &[logits.clone()], |tape, x| {
+                    token_cross_entropy(tape, &x[0], labels, padding)
+                });
+            }
+        }
+        lanes_are_independent(&[tokens(3).0], |tape, x| token_cross_entropy(tape, &x[0], &shared, Some(0)));
+    }
+
+    #[test]
+    fn padding_counts_for_nothing() {
+        let (logits, labels) = tokens(2);
+        let got = token_cross_entropy(&mut Tape::default(), &logits, &labels, Some(0)).unwrap();
+        // The places 0, 2 and 3 alone.
+        let places = logits.reshape((2, 6, 4)).unwrap();
+        let counted = Tensor::cat(&[places.narrow(1, 0, 1).unwrap(), places.narrow(1, 2, 2).unwrap()], 1).unwrap();
+        let expected = cross_entropy(&mut Tape::default(), &counted, &Arc::new(vec![3, 1, 2])).unwrap();
+        close("padded", &got, &expected, 1e-15);
+        let right = correct(&counted, &Arc::new(vec![3, 1, 2])).unwrap();
+        let expected: Vec<(usize, usize)> = right.into_iter().map(|right| (right, 3)).collect();
+        assert_eq!(correct_tokens(&logits, &labels, Some(0)).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_lane_of_padding_alone_learns_nothing_and_disturbs_nobody() {
+        let (logits, _) = tokens(2);
+        let labels = Arc::new([[0; 6], [3, 0, 1, 2, 0, 0]].concat());
+        let mut tape = Tape::default();
+        tape.variable(&logits);
+        let losses = token_cross_entropy(&mut tape, &logits, &labels, Some(0)).unwrap();
+        let gradient = tape.backward(&losses).unwrap().take(&logits).unwrap();
+        let losses = losses.to_vec1::<f64>().unwrap();
+        assert!(losses[0] == 0.0 && losses[1] > 0.0, "{losses:?}");
+        close("gradient", &gradient.get(0).unwrap(), &gradient.get(0).unwrap().zeros_like().unwrap(), 0.0);
+        assert_eq!(correct_tokens(&logits, &labels, Some(0)).unwrap()[0], (0, 0));
+    }
 }

@@ -52,12 +52,51 @@ pub(super) fn check(name: &str, arguments: &[Tensor], f: impl Fn(&mut Tape, &[Te
     }
 }
 
-fn close(name: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {
+/// Checks that two tensors have one shape and differ by at most `tolerance`.
+pub(super) fn close(name: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {
     assert_eq!(got.dims(), expected.dims(), "{name}");
     let worst = (got.to_dtype(DType::F64).unwrap() - expected.to_dtype(DType::F64).unwrap())
         .and_then(|difference| difference.abs()?.max_all()?.to_scalar::<f64>())
         .unwrap();
     assert!(worst <= tolerance, "{name}: off by {worst}");
+}
+
+/// Checks in f32 that a lane's output and gradients are the same bits with and without the other lanes: `arguments` are
+/// `[lanes, …]`, and those with a lane axis of 1 are data that all share.
+pub(super) fn lanes_are_independent(arguments: &[Tensor], f: impl Fn(&mut Tape, &[Tensor]) -> Result<Tensor>) {
+    let arguments: Vec<Tensor> = arguments.iter().map(|argument| argument.to_dtype(DType::F32).unwrap()).collect();
+    let lanes = arguments.iter().map(|argument| argument.dim(0).unwrap()).max().unwrap();
+    let run = |lane: Option<usize>| -> Vec<Tensor> {
+        let of = |tensor: &Tensor| match lane {
+            Some(lane) if tensor.dim(0).unwrap() == lanes => tensor.get(lane).unwrap().unsqueeze(0).unwrap(),
+            _ => tensor.clone(),
+        };
+        let own: Vec<Tensor> = arguments.iter().map(|argument| of(argument).copy().unwrap()).collect();
+        let variables: Vec<&Tensor> = own
+            .iter()
+            .zip(&arguments)
+            .filter(|(_, whole)| whole.dim(0).unwrap() == lanes)
+            .map(|(own, _)| own)
+            .collect();
+        let mut tape = Tape::default();
+        variables.iter().for_each(|variable| tape.variable(variable));
+        let output = f(&mut tape, &own).unwrap();
+        let whole: Vec<usize> = [&[lanes], &output.dims()[1..]].concat();
+        let cotangent = of(&values(&whole, 3).to_dtype(DType::F32).unwrap());
+        let mut gradients = tape.backward_from(&output, cotangent).unwrap();
+        let gradients = variables.iter().map(|variable| gradients.take(variable).unwrap());
+        std::iter::once(output.clone()).chain(gradients).collect()
+    };
+    let together = run(None);
+    for lane in 0..lanes {
+        for (index, (together, alone)) in together.iter().zip(run(Some(lane))).enumerate() {
+            let bits = |tensor: Tensor| -> Vec<u32> {
+                tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+            };
+            let together = bits(together.get(lane).unwrap());
+            assert_eq!(together, bits(alone), "lane {lane} meets others (0: output, then gradients: {index})");
+        }
+    }
 }
 
 #[test]

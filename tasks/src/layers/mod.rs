@@ -25,15 +25,47 @@ mod real;
 mod structure;
 mod tape;
 
+mod activation;
+mod attention;
+mod batch_norm;
+mod dense;
+mod dropout;
+mod embedding;
+mod erfc;
+mod layer_norm;
+mod loss;
+mod matmul;
+mod mean;
+mod quantised_normal;
+mod recurrent;
+mod sample;
+mod slices;
+mod softmax;
+
 #[cfg(test)]
 mod gradcheck;
 
 pub use conv::{Conv2d, conv2d};
-pub use cross_entropy::{correct, cross_entropy};
+pub use cross_entropy::{correct, correct_tokens, cross_entropy, token_cross_entropy};
 pub use linear::linear;
 pub use pool::{Window, avg_pool2d, max_pool2d};
 pub use structure::{add, concat, multiply, narrow, permute, reshape, scale, subtract};
 pub use tape::{Gradients, Tape};
+
+pub use activation::{Nonlinearity, nonlinearity};
+pub use attention::{Affine, AttentionWeights, attention};
+pub use batch_norm::{Moments, batch_norm, batch_norm_by};
+pub use dense::dense;
+pub use dropout::dropout;
+pub use embedding::embedding;
+pub use layer_norm::layer_norm;
+pub use loss::{binary_cross_entropy, log_mean_squared_error, mean_squared_error};
+pub use matmul::{Transpose, matmul};
+pub use mean::{mean, sum};
+pub use quantised_normal::quantised_normal;
+pub use recurrent::{Cell, RecurrentWeights, recurrent};
+pub use sample::{kl_to_standard_normal, reparametrise};
+pub use softmax::{Mask, softmax};
 
 use candle_core::{DType, Device, Layout, Result, Storage, Tensor, bail};
 use real::Real;

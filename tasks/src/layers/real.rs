@@ -5,9 +5,15 @@ use std::cell::RefCell;
 use candle_core::WithDType;
 
 /// A floating-point type that layers compute in.
-pub(super) trait Real: WithDType {
+pub(super) trait Real: WithDType + std::ops::Neg<Output = Self> {
     fn exp(self) -> Self;
     fn ln(self) -> Self;
+    fn ln_1p(self) -> Self;
+    fn exp_m1(self) -> Self;
+    fn tanh(self) -> Self;
+    fn sin(self) -> Self;
+    fn cos(self) -> Self;
+    fn abs(self) -> Self;
     fn is_nan(self) -> bool;
     /// Runs `work` with a scratch buffer of `length` values, kept by this thread for the next call.
     /// The values are whatever the last user left.
@@ -22,6 +28,24 @@ macro_rules! impl_real {
             }
             fn ln(self) -> Self {
                 <$type>::ln(self)
+            }
+            fn ln_1p(self) -> Self {
+                <$type>::ln_1p(self)
+            }
+            fn exp_m1(self) -> Self {
+                <$type>::exp_m1(self)
+            }
+            fn tanh(self) -> Self {
+                <$type>::tanh(self)
+            }
+            fn sin(self) -> Self {
+                <$type>::sin(self)
+            }
+            fn cos(self) -> Self {
+                <$type>::cos(self)
+            }
+            fn abs(self) -> Self {
+                <$type>::abs(self)
             }
             fn is_nan(self) -> bool {
                 <$type>::is_nan(self)
