@@ -22,16 +22,19 @@ pub struct Conv2d {
     pub stride: [usize; 2],
     /// Zeros added on each side.
     pub padding: [usize; 2],
+    /// From one pixel of a window to the next: 1 for a dense window.
+    pub dilation: [usize; 2],
     /// What follows.
     pub activation: Activation,
 }
 
 impl Conv2d {
-    /// Height and width of the output, or `None` if no window fits or a stride is zero.
+    /// Height and width of the output, or `None` if no window fits or a stride or dilation is zero.
     pub fn output(&self, image: [usize; 2], kernel: [usize; 2]) -> Option<[usize; 2]> {
         let along = |axis: usize| {
-            let room = (image[axis] + 2 * self.padding[axis]).checked_sub(kernel[axis])?;
-            (kernel[axis] > 0 && self.stride[axis] > 0).then(|| room / self.stride[axis] + 1)
+            let reach = kernel[axis].checked_sub(1)?.checked_mul(self.dilation[axis])?.checked_add(1)?;
+            let room = self.padding[axis].checked_mul(2)?.checked_add(image[axis])?.checked_sub(reach)?;
+            (self.dilation[axis] > 0 && self.stride[axis] > 0).then(|| room / self.stride[axis] + 1)
         };
         Some([along(0)?, along(1)?])
     }
@@ -57,8 +60,8 @@ pub fn conv2d(tape: &mut Tape, input: &Tensor, weight: &Tensor, bias: &Tensor, s
     let Some(output) = settings.output(image, kernel) else {
         bail!("conv2d: no {kernel_h}×{kernel_w} window with {settings:?} in images {:?}", input.shape());
     };
-    let Conv2d { stride, padding, activation } = settings;
-    let geometry = Geometry { image, channels, kernel, stride, padding, output };
+    let Conv2d { stride, padding, dilation, activation } = settings;
+    let geometry = Geometry { image, channels, kernel, stride, padding, dilation, output };
     let op = Convolution { geometry, input_lanes, lanes, batch, outputs, activation };
     let output = by_type!("conv2d", input.dtype(), forward::<_>(&op, input, weight, bias))?;
     let (x, w, b, y) = (input.clone(), weight.clone(), bias.clone(), output.clone());

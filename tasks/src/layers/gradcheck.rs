@@ -124,18 +124,21 @@ fn linear_gradients_are_those_of_differences() {
 
 #[test]
 fn conv_gradients_are_those_of_differences() {
-    // (image, kernel, stride, padding), odd and unequal sizes included
+    // (image, kernel, stride, padding, dilation), odd and unequal sizes included
     let cases = [
-        ([4, 5], [3, 3], [1, 1], [1, 1]),
-        ([5, 4], [3, 2], [2, 1], [0, 1]),
-        ([6, 7], [2, 3], [2, 3], [1, 0]),
-        ([3, 3], [3, 3], [1, 1], [0, 0]),
-        ([2, 3], [1, 1], [1, 2], [0, 0]),
-        ([3, 2], [3, 4], [2, 2], [2, 2]),
+        ([4, 5], [3, 3], [1, 1], [1, 1], [1, 1]),
+        ([5, 4], [3, 2], [2, 1], [0, 1], [1, 1]),
+        ([6, 7], [2, 3], [2, 3], [1, 0], [1, 1]),
+        ([3, 3], [3, 3], [1, 1], [0, 0], [1, 1]),
+        ([2, 3], [1, 1], [1, 2], [0, 0], [1, 1]),
+        ([3, 2], [3, 4], [2, 2], [2, 2], [1, 1]),
+        ([7, 6], [3, 2], [1, 1], [2, 1], [2, 3]),
+        ([5, 6], [2, 3], [2, 1], [1, 2], [1, 2]),
+        ([6, 5], [2, 2], [1, 2], [0, 1], [3, 1]),
     ];
-    for (image, kernel, stride, padding) in cases {
+    for (image, kernel, stride, padding, dilation) in cases {
         for activation in [Activation::Identity, Activation::Relu] {
-            let settings = Conv2d { stride, padding, activation };
+            let settings = Conv2d { stride, padding, dilation, activation };
             let arguments = [
                 values(&[2, 3, image[0], image[1], 2], 0),
                 values(&[2, kernel[0], kernel[1], 2, 3], 1),
@@ -146,7 +149,7 @@ fn conv_gradients_are_those_of_differences() {
             });
         }
     }
-    let settings = Conv2d { stride: [2, 2], padding: [1, 1], activation: Activation::Relu };
+    let settings = Conv2d { stride: [2, 2], padding: [1, 1], dilation: [1, 1], activation: Activation::Relu };
     let data = values(&[1, 3, 5, 5, 2], 5);
     check("conv on shared data", &[values(&[3, 3, 3, 2, 2], 1), values(&[3, 2], 2)], |tape, a| {
         conv2d(tape, &data, &a[0], &a[1], settings)
@@ -156,7 +159,7 @@ fn conv_gradients_are_those_of_differences() {
 #[test]
 fn a_convolution_of_many_chunks_is_that_of_one_image_at_a_time() {
     // 40 images of 16×16 with a 3×3×2 patch are five chunks.
-    let settings = Conv2d { stride: [1, 1], padding: [1, 1], activation: Activation::Relu };
+    let settings = Conv2d { stride: [1, 1], padding: [1, 1], dilation: [1, 1], activation: Activation::Relu };
     let data: Vec<f32> = (0..40 * 16 * 16 * 2).map(|i| ((i * 7919) % 613) as f32 / 613.0 - 0.5).collect();
     let images = Tensor::from_vec(data, (1, 40, 16, 16, 2), &Device::Cpu).unwrap();
     let weight = values(&[1, 3, 3, 2, 4], 1).to_dtype(DType::F32).unwrap();
@@ -219,13 +222,15 @@ fn layers_agree_with_those_of_candle() {
     }
 
     let (images, kernels, bias) = (values(&[2, 3, 6, 7, 2], 0), values(&[2, 3, 3, 2, 4], 1), values(&[2, 4], 2));
-    for (stride, padding) in [(1, 1), (2, 0), (3, 2)] {
-        let settings = Conv2d { stride: [stride; 2], padding: [padding; 2], activation: Activation::Identity };
+    for (stride, padding, dilation) in [(1, 1, 1), (2, 0, 1), (3, 2, 1), (1, 2, 2)] {
+        let activation = Activation::Identity;
+        let settings =
+            Conv2d { stride: [stride; 2], padding: [padding; 2], dilation: [dilation; 2], activation };
         let got = conv2d(&mut Tape::default(), &images, &kernels, &bias, settings).unwrap();
         for lane in 0..2 {
             let channels_first = images.get(lane).unwrap().permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
             let kernel = kernels.get(lane).unwrap().permute((3, 2, 0, 1)).unwrap().contiguous().unwrap();
-            let config = candle_nn::Conv2dConfig { stride, padding, ..Default::default() };
+            let config = candle_nn::Conv2dConfig { stride, padding, dilation, ..Default::default() };
             let layer = candle_nn::Conv2d::new(kernel, Some(bias.get(lane).unwrap()), config);
             let expected = candle_nn::Module::forward(&layer, &channels_first).unwrap();
             close("conv2d", &got.get(lane).unwrap(), &expected.permute((0, 2, 3, 1)).unwrap());
@@ -290,7 +295,7 @@ fn nan_is_never_hidden() {
 #[test]
 fn shapes_that_do_not_fit_are_refused_by_name() {
     let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap();
-    let settings = Conv2d { stride: [1, 1], padding: [0, 0], activation: Activation::Identity };
+    let settings = Conv2d { stride: [1, 1], padding: [0, 0], dilation: [1, 1], activation: Activation::Identity };
     let window = |size, stride| Window { size, stride };
     let no_stride = Conv2d { stride: [0, 1], ..settings };
     let tracked = ones(&[1, 3, 4]);

@@ -9,7 +9,8 @@
 //!   · · · · ·
 //! ```
 //!
-//! With channels last, a kernel row inside the image is one contiguous run of `kernel_w · channels` values in both.
+//! With channels last, a kernel row inside the image is one contiguous run of `kernel_w · channels` values in both. Where
+//! dilation pulls its pixels apart, each pixel is a run of its own.
 
 use super::real::Real;
 
@@ -21,6 +22,7 @@ pub(super) struct Geometry {
     pub(super) kernel: [usize; 2],
     pub(super) stride: [usize; 2],
     pub(super) padding: [usize; 2],
+    pub(super) dilation: [usize; 2],
     pub(super) output: [usize; 2],
 }
 
@@ -40,40 +42,54 @@ impl Geometry {
         self.kernel[0] * self.kernel[1] * self.channels
     }
 
-    /// Calls `run` for every kernel row of every output pixel with where it starts in the patches, and, if it meets the
-    /// image, where it starts there, how many of its leading values lie outside, and how many inside.
+    /// Kernel columns of one run.
+    fn run_columns(&self) -> usize {
+        if self.dilation[1] == 1 { self.kernel[1] } else { 1 }
+    }
+
+    /// Calls `run` for every run of every output pixel with where it starts in the patches, and, if it meets the image,
+    /// where it starts there, how many of its leading values lie outside, and how many inside.
     #[inline(always)]
     fn for_each_run(&self, mut run: impl FnMut(usize, Option<Run>)) {
-        let [height, width] = self.image;
-        let row_length = self.kernel[1] * self.channels;
+        let columns = self.run_columns();
         let mut patch_start = 0;
         for out_y in 0..self.output[0] {
             for out_x in 0..self.output[1] {
-                let left = out_x * self.stride[1];
-                // Kernel columns that lie left of, and up to the right edge of, the image.
-                let first = self.padding[1].saturating_sub(left).min(self.kernel[1]);
-                let end = (width + self.padding[1]).saturating_sub(left).min(self.kernel[1]);
+                let corner = [out_y * self.stride[0], out_x * self.stride[1]];
+                // A kernel row is one run as a rule: what it can see is worked out once for all rows.
+                let of_row = self.visible(corner[1], columns);
                 for kernel_y in 0..self.kernel[0] {
-                    let y = out_y * self.stride[0] + kernel_y;
-                    let inside = y >= self.padding[0] && y - self.padding[0] < height && first < end;
-                    run(
-                        patch_start,
-                        inside.then(|| Run {
-                            image_start: ((y - self.padding[0]) * width + left + first - self.padding[1])
-                                * self.channels,
-                            skipped: first * self.channels,
-                            length: (end - first) * self.channels,
-                        }),
-                    );
-                    patch_start += row_length;
+                    let y = corner[0] + kernel_y * self.dilation[0];
+                    let line = y.checked_sub(self.padding[0]).filter(|&y| y < self.image[0]);
+                    for column in (0..self.kernel[1]).step_by(columns) {
+                        let visible =
+                            if column == 0 { of_row } else { self.visible(corner[1] + column * self.dilation[1], columns) };
+                        let inside = line.zip(visible).map(|(line, (skipped, x, length))| Run {
+                            image_start: (line * self.image[1] + x) * self.channels,
+                            skipped: skipped * self.channels,
+                            length: length * self.channels,
+                        });
+                        run(patch_start, inside);
+                        patch_start += columns * self.channels;
+                    }
                 }
             }
         }
     }
 
+    /// Of `columns` pixels from `left` on, in the padded image: how many lie left of the image, at which of its columns
+    /// the others start, and how many those are; `None` if none is.
+    #[inline(always)]
+    fn visible(&self, left: usize, columns: usize) -> Option<(usize, usize, usize)> {
+        let padding = self.padding[1];
+        let first = padding.saturating_sub(left).min(columns);
+        let end = (self.image[1] + padding).saturating_sub(left).min(columns);
+        (first < end).then(|| (first, left + first - padding, end - first))
+    }
+
     /// Writes the patches of one image.
     pub(super) fn unfold<T: Real>(&self, image: &[T], patches: &mut [T]) {
-        let row_length = self.kernel[1] * self.channels;
+        let row_length = self.run_columns() * self.channels;
         self.for_each_run(|patch_start, run| {
             let row = &mut patches[patch_start..patch_start + row_length];
             match run {
@@ -108,7 +124,7 @@ impl Geometry {
     }
 }
 
-/// The part of a kernel row that lies inside the image, in values.
+/// The part of a run that lies inside the image, in values.
 struct Run {
     image_start: usize,
     skipped: usize,
@@ -121,8 +137,15 @@ mod tests {
 
     #[test]
     fn windows_that_leave_the_image_are_padded_with_zeros() {
-        let geometry =
-            Geometry { image: [2, 3], channels: 1, kernel: [2, 2], stride: [1, 2], padding: [1, 1], output: [3, 2] };
+        let geometry = Geometry {
+            image: [2, 3],
+            channels: 1,
+            kernel: [2, 2],
+            stride: [1, 2],
+            padding: [1, 1],
+            dilation: [1, 1],
+            output: [3, 2],
+        };
         let image = [1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0];
         let mut patches = vec![f32::NAN; geometry.pixels() * geometry.patch()];
         geometry.unfold(&image, &mut patches);

@@ -53,7 +53,7 @@ impl Model for ConvNet {
         for index in 0..self.channels.len() {
             let halve = index > 0;
             let stride = if halve && self.downsampling == Downsampling::Stride { 2 } else { 1 };
-            let settings = Conv2d { stride: [stride; 2], padding: [1, 1], activation: Activation::Relu };
+            let settings = Conv2d { stride: [stride; 2], padding: [1, 1], dilation: [1, 1], activation: Activation::Relu };
             let (weight, bias) = (pass.weight()?, pass.weight()?);
             activations = conv2d(&mut pass.tape, &activations, weight, bias, settings)?;
             if halve && self.downsampling == Downsampling::MaxPool {
