@@ -6,11 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Family;
+use super::choices::{Choices, Initialiser, OneOf, Scale};
 use super::classifier::Classifier;
-use super::settings::{FamilySettings, check_batch, check_widths, family, refuse};
+use super::settings::{FamilySettings, check_batch, check_choices, check_widths, family, refuse};
 use crate::Error;
 use crate::data::{DataSettings, ImageSource};
-use crate::models::{ConvNet, Downsampling};
+use crate::layers::Nonlinearity;
+use crate::models::{ConvNet, Downsampling, Norm};
 
 /// Settings of `image_conv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,17 @@ pub(super) struct ImageConv {
     channels: Vec<usize>,
     /// Whether convolutions after the first halve the image by a 2×2 max pool instead of a stride of 2.
     max_pool: bool,
+    /// How many leading convolutions have a stride of 2, instead of all but the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leading_strides: Option<usize>,
+    /// What follows convolutions: `none`, `layer` or `batch` norm.
+    norm: Norm,
+    /// Hidden activation: one, or several of which each task draws one.
+    activation: OneOf<Nonlinearity>,
+    /// Initial weights: one law, or several of which each task draws one.
+    initialiser: OneOf<Initialiser>,
+    /// Factor of the initial weights, or a range from which each task draws one.
+    initial_scale: Scale,
     /// Examples in a batch.
     batch_size: usize,
 }
@@ -41,6 +54,11 @@ impl Default for ImageConv {
             greyscale: false,
             channels: vec![16, 32],
             max_pool: false,
+            leading_strides: None,
+            norm: Norm::None,
+            activation: OneOf::One(Nonlinearity::Relu),
+            initialiser: OneOf::One(Initialiser::Default),
+            initial_scale: Scale::Fixed(1.0),
             batch_size: 64,
         }
     }
@@ -56,21 +74,30 @@ impl FamilySettings for ImageConv {
 
     fn build(self, data_dir: Option<&Path>) -> Result<Arc<dyn Family>, Error> {
         check_widths::<Self>("channels", &self.channels)?;
-        if self.channels.is_empty() {
+        if self.channels.is_empty() && self.leading_strides.is_none() {
             return Err(refuse::<Self>("channels must list at least one convolution"));
         }
-        let Self { data: source, data_seed, image_size, greyscale, .. } = self;
         // A pool needs two pixels; a strided convolution with padding makes one of one.
-        let pools = self.channels.len() - 1;
-        if self.max_pool && image_size >> pools == 0 {
-            let reason = format!("image_size must be at least {} for {pools} max pools (got {image_size})", 1 << pools);
-            return Err(refuse::<Self>(reason));
-        }
-        let downsampling = if self.max_pool { Downsampling::MaxPool } else { Downsampling::Stride };
+        let pools = self.channels.len().saturating_sub(1);
+        let downsampling = match (self.max_pool, self.leading_strides) {
+            (true, Some(_)) => return Err(refuse::<Self>("leading_strides and max_pool exclude each other")),
+            (true, None) if self.image_size >> pools == 0 => {
+                let least = 1_usize << pools;
+                let size = self.image_size;
+                let reason = format!("image_size must be at least {least} for {pools} max pools (got {size})");
+                return Err(refuse::<Self>(reason));
+            }
+            (true, None) => Downsampling::MaxPool,
+            (false, Some(count)) => Downsampling::Leading(count),
+            (false, None) => Downsampling::Stride,
+        };
+        let Self { data: source, data_seed, image_size, greyscale, .. } = self;
         let data = DataSettings { source, image_size, greyscale, data_seed }.load(Self::NAME, data_dir)?;
         check_batch::<Self>(self.batch_size, data.train.len())?;
         let [_, _, image_channels] = data.shape();
-        let model = ConvNet::new(image_channels, &self.channels, data.classes(), downsampling);
-        family::<Self>("channels", Classifier::new(Self::NAME, Box::new(model), data, self.batch_size))
+        let model = ConvNet::new(image_channels, &self.channels, data.classes(), downsampling, self.norm);
+        let choices = Choices { activation: self.activation, initialiser: self.initialiser, scale: self.initial_scale };
+        check_choices::<Self>(&choices)?;
+        family::<Self>("channels", Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size))
     }
 }

@@ -1,4 +1,4 @@
-//! `image_mlp`: a multilayer perceptron on small images, the reference's fixed image-MLP tasks.
+//! `image_mlp`: a multilayer perceptron on images, the reference's fixed MLP tasks.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,11 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Family;
+use super::choices::{Choices, Initialiser, OneOf, Scale};
 use super::classifier::Classifier;
-use super::settings::{FamilySettings, check_batch, check_widths, family};
+use super::settings::{FamilySettings, check_batch, check_choices, check_dropout, check_widths, family};
 use crate::Error;
 use crate::data::{DataSettings, ImageSource};
-use crate::models::Mlp;
+use crate::layers::Nonlinearity;
+use crate::models::{Mlp, Norm};
 
 /// Settings of `image_mlp`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,8 +26,18 @@ pub(super) struct ImageMlp {
     image_size: usize,
     /// Whether colours become grey.
     greyscale: bool,
-    /// Widths of the hidden layers; none is softmax regression.
+    /// Widths of the hidden layers.
     hidden: Vec<usize>,
+    /// What follows hidden linear layers: `none`, `layer` or `batch` norm.
+    norm: Norm,
+    /// Share of hidden units dropped while training.
+    dropout: f64,
+    /// Hidden activation: one, or several of which each task draws one.
+    activation: OneOf<Nonlinearity>,
+    /// Initial weights: one law, or several of which each task draws one.
+    initialiser: OneOf<Initialiser>,
+    /// Factor of the initial weights, or a range from which each task draws one.
+    initial_scale: Scale,
     /// Examples in a batch.
     batch_size: usize,
 }
@@ -38,6 +50,11 @@ impl Default for ImageMlp {
             image_size: 8,
             greyscale: false,
             hidden: vec![32],
+            norm: Norm::None,
+            dropout: 0.0,
+            activation: OneOf::One(Nonlinearity::Relu),
+            initialiser: OneOf::One(Initialiser::Default),
+            initial_scale: Scale::Fixed(1.0),
             batch_size: 128,
         }
     }
@@ -45,7 +62,7 @@ impl Default for ImageMlp {
 
 impl FamilySettings for ImageMlp {
     const NAME: &'static str = "image_mlp";
-    const SUMMARY: &'static str = "classify small images with a relu multilayer perceptron";
+    const SUMMARY: &'static str = "classify small images with a multilayer perceptron";
 
     fn resolve(self, data_dir: Option<&Path>) -> Self {
         Self { data: self.data.resolve(data_dir), ..self }
@@ -53,13 +70,16 @@ impl FamilySettings for ImageMlp {
 
     fn build(self, data_dir: Option<&Path>) -> Result<Arc<dyn Family>, Error> {
         check_widths::<Self>("hidden", &self.hidden)?;
+        check_dropout::<Self>(self.dropout)?;
         let Self { data: source, data_seed, image_size, greyscale, .. } = self;
         let data = DataSettings { source, image_size, greyscale, data_seed }.load(Self::NAME, data_dir)?;
         check_batch::<Self>(self.batch_size, data.train.len())?;
         let mut widths = vec![data.shape().iter().product()];
         widths.extend(self.hidden);
         widths.push(data.classes());
-        let model = Mlp::new(widths);
-        family::<Self>("hidden", Classifier::new(Self::NAME, Box::new(model), data, self.batch_size))
+        let model = Mlp::new(widths, self.norm, self.dropout);
+        let choices = Choices { activation: self.activation, initialiser: self.initialiser, scale: self.initial_scale };
+        check_choices::<Self>(&choices)?;
+        family::<Self>("hidden", Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size))
     }
 }

@@ -1,8 +1,12 @@
 //! The registered task families: names, settings, and how to build them.
 
+mod choices;
 mod classifier;
 mod image_conv;
+mod image_mixer;
 mod image_mlp;
+mod image_resnet;
+mod image_vit;
 mod settings;
 
 use std::path::Path;
@@ -14,7 +18,10 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Panel};
 use image_conv::ImageConv;
+use image_mixer::ImageMixer;
 use image_mlp::ImageMlp;
+use image_resnet::ImageResNet;
+use image_vit::ImageVit;
 use settings::{FamilySettings, defaults};
 
 /// A task family that can show its data.
@@ -111,4 +118,5 @@ const fn entry<S: FamilySettings>() -> Entry {
     }
 }
 
-const FAMILIES: &[Entry] = &[entry::<ImageMlp>(), entry::<ImageConv>()];
+const FAMILIES: &[Entry] =
+    &[entry::<ImageMlp>(), entry::<ImageConv>(), entry::<ImageResNet>(), entry::<ImageVit>(), entry::<ImageMixer>()];

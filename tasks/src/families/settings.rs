@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::Error;
 use crate::families::Family;
+use crate::families::choices::Choices;
+use crate::models::Tokens;
 use crate::problem::{Problem, ProblemFamily};
 
 /// Most parameters of one lane: 64 MiB of f32.
@@ -103,4 +105,38 @@ pub(super) fn check_batch<S: FamilySettings>(batch_size: usize, train: usize) ->
         return Ok(());
     }
     Err(refuse::<S>(format!("batch_size must be 1 to {train}, the number of training examples (got {batch_size})")))
+}
+
+/// Checks what tasks may draw.
+pub(super) fn check_choices<S: FamilySettings>(choices: &Choices) -> Result<(), Error> {
+    choices.fault().map_or(Ok(()), |fault| Err(refuse::<S>(fault)))
+}
+
+/// Checks a share of values dropped.
+pub(super) fn check_dropout<S: FamilySettings>(dropout: f64) -> Result<(), Error> {
+    if (0.0..1.0).contains(&dropout) {
+        return Ok(());
+    }
+    Err(refuse::<S>(format!("dropout must be at least 0 and below 1 (got {dropout})")))
+}
+
+/// Checks that patches tile an image.
+pub(super) fn check_patch<S: FamilySettings>(patch: usize, image_size: usize) -> Result<(), Error> {
+    if patch > 0 && image_size.is_multiple_of(patch) {
+        return Ok(());
+    }
+    Err(refuse::<S>(format!("patch must divide image_size {image_size} (got {patch})")))
+}
+
+/// Checks a stack of transformer blocks.
+pub(super) fn check_tokens<S: FamilySettings>(layers: usize, tokens: &Tokens) -> Result<(), Error> {
+    if layers > MAX_LAYERS {
+        return Err(refuse::<S>(format!("layers may be up to {MAX_LAYERS} (got {layers})")));
+    }
+    check_widths::<S>("width, mlp", &[tokens.width, tokens.hidden])?;
+    if tokens.heads == 0 || !tokens.width.is_multiple_of(tokens.heads) {
+        let reason = format!("heads must divide width {} (got {})", tokens.width, tokens.heads);
+        return Err(refuse::<S>(reason));
+    }
+    Ok(())
 }

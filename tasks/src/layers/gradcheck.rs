@@ -224,8 +224,7 @@ fn layers_agree_with_those_of_candle() {
     let (images, kernels, bias) = (values(&[2, 3, 6, 7, 2], 0), values(&[2, 3, 3, 2, 4], 1), values(&[2, 4], 2));
     for (stride, padding, dilation) in [(1, 1, 1), (2, 0, 1), (3, 2, 1), (1, 2, 2)] {
         let activation = Activation::Identity;
-        let settings =
-            Conv2d { stride: [stride; 2], padding: [padding; 2], dilation: [dilation; 2], activation };
+        let settings = Conv2d { stride: [stride; 2], padding: [padding; 2], dilation: [dilation; 2], activation };
         let got = conv2d(&mut Tape::default(), &images, &kernels, &bias, settings).unwrap();
         for lane in 0..2 {
             let channels_first = images.get(lane).unwrap().permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();

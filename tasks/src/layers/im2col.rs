@@ -62,8 +62,11 @@ impl Geometry {
                     let y = corner[0] + kernel_y * self.dilation[0];
                     let line = y.checked_sub(self.padding[0]).filter(|&y| y < self.image[0]);
                     for column in (0..self.kernel[1]).step_by(columns) {
-                        let visible =
-                            if column == 0 { of_row } else { self.visible(corner[1] + column * self.dilation[1], columns) };
+                        let visible = if column == 0 {
+                            of_row
+                        } else {
+                            self.visible(corner[1] + column * self.dilation[1], columns)
+                        };
                         let inside = line.zip(visible).map(|(line, (skipped, x, length))| Run {
                             image_start: (line * self.image[1] + x) * self.channels,
                             skipped: skipped * self.channels,

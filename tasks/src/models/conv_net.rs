@@ -1,45 +1,66 @@
 //! A small convolutional network: 3×3 convolutions, the mean over space, a linear head.
 //!
 //! ```text
-//!  image ─► conv 3×3 relu ─► conv 3×3 relu, half size ─► … ─► mean over space ─► linear ─► logits
+//!  image ─► conv 3×3 ─► conv 3×3, half size ─► … ─► mean over space ─► linear ─► logits
 //! ```
 //!
-//! The first convolution keeps the size; each later one halves it, by a stride of 2 or by a max pool behind it.
+//! The first convolution keeps the size; each later one halves it, by a stride of 2 or by a max pool behind it. A number
+//! of leading strides can be set instead, as the parametric convolutions of the JAX reference do.
 
 use candle_core::{Result, Tensor};
 
 use super::Model;
-use crate::layers::{Activation, Conv2d, Window, avg_pool2d, conv2d, linear, max_pool2d};
+use super::blocks::{Norm, act, affine, normalise};
+use crate::layers::{Activation, Conv2d, Nonlinearity, Window, avg_pool2d, conv2d, max_pool2d};
 use crate::problem::{Parameters, ParametersBuilder, Pass};
 
-/// How later convolutions halve the image.
+/// How convolutions halve the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Downsampling {
-    /// A stride of 2.
+    /// All but the first have a stride of 2.
     Stride,
-    /// A stride of 1, then a 2×2 max pool.
+    /// All but the first are followed by a 2×2 max pool.
     MaxPool,
+    /// The first ones, as many as said, have a stride of 2.
+    Leading(usize),
 }
 
-/// 3×3 convolutions with relu, mean over space, linear head.
+/// 3×3 convolutions, mean over space, linear head.
 #[derive(Debug)]
 pub(crate) struct ConvNet {
     channels: Vec<usize>,
     downsampling: Downsampling,
+    norm: Norm,
     parameters: Parameters,
+    state: Parameters,
 }
 
 impl ConvNet {
     /// `image_channels` in, one convolution for each of `channels`, `classes` out.
-    pub(crate) fn new(image_channels: usize, channels: &[usize], classes: usize, downsampling: Downsampling) -> Self {
-        let mut parameters = ParametersBuilder::default();
+    pub(crate) fn new(
+        image_channels: usize,
+        channels: &[usize],
+        classes: usize,
+        downsampling: Downsampling,
+        norm: Norm,
+    ) -> Self {
+        let (mut parameters, mut state) = (ParametersBuilder::default(), ParametersBuilder::default());
         let mut inputs = image_channels;
         for (index, &outputs) in channels.iter().enumerate() {
             parameters.affine(&format!("conv_{index}"), [3, 3, inputs, outputs]);
+            norm.list(&format!("norm_{index}"), outputs, &mut parameters, &mut state);
             inputs = outputs;
         }
         parameters.affine("head", [inputs, classes]);
-        Self { channels: channels.to_vec(), downsampling, parameters: parameters.build() }
+        Self { channels: channels.to_vec(), downsampling, norm, parameters: parameters.build(), state: state.build() }
+    }
+
+    fn stride(&self, index: usize) -> usize {
+        match self.downsampling {
+            Downsampling::Stride if index > 0 => 2,
+            Downsampling::Leading(count) if index < count => 2,
+            _ => 1,
+        }
     }
 }
 
@@ -48,31 +69,48 @@ impl Model for ConvNet {
         &self.parameters
     }
 
-    fn logits(&self, pass: &mut Pass<'_>, images: &Tensor) -> Result<Tensor> {
-        let mut activations = images.clone();
+    fn state(&self) -> Option<&Parameters> {
+        self.state.some()
+    }
+
+    fn logits(&self, pass: &mut Pass<'_>, activations: &[Nonlinearity], images: &Tensor) -> Result<Tensor> {
+        let fused = self.norm == Norm::None && activations.iter().all(|choice| *choice == Nonlinearity::Relu);
+        let activation = if fused { Activation::Relu } else { Activation::Identity };
+        let mut values = images.clone();
         for index in 0..self.channels.len() {
-            let halve = index > 0;
-            let stride = if halve && self.downsampling == Downsampling::Stride { 2 } else { 1 };
-            let settings = Conv2d { stride: [stride; 2], padding: [1, 1], dilation: [1, 1], activation: Activation::Relu };
+            let settings = Conv2d { padding: [1, 1], stride: [self.stride(index); 2], activation, dilation: [1, 1] };
             let (weight, bias) = (pass.weight()?, pass.weight()?);
-            activations = conv2d(&mut pass.tape, &activations, weight, bias, settings)?;
-            if halve && self.downsampling == Downsampling::MaxPool {
-                activations = max_pool2d(&mut pass.tape, &activations, Window { size: [2, 2], stride: [2, 2] })?;
+            values = conv2d(&mut pass.tape, &values, weight, bias, settings)?;
+            if !fused {
+                values = normalise(pass, self.norm, &values)?;
+                values = act(pass, activations, &values)?;
+            }
+            if index > 0 && self.downsampling == Downsampling::MaxPool {
+                values = max_pool2d(&mut pass.tape, &values, Window { size: [2, 2], stride: [2, 2] })?;
             }
         }
-        let (_, _, height, width, _) = activations.dims5()?;
-        let window = Window { size: [height, width], stride: [height, width] };
-        let pooled = avg_pool2d(&mut pass.tape, &activations, window)?;
-        let (weight, bias) = (pass.weight()?, pass.weight()?);
-        linear(&mut pass.tape, &pooled, weight, bias, Activation::Identity)
+        let pooled = spatial_mean(pass, &values)?;
+        affine(pass, &[Nonlinearity::Identity], Norm::None, &pooled)
     }
 
     fn describe(&self) -> String {
         let channels: Vec<String> = self.channels.iter().map(usize::to_string).collect();
         let halving = match self.downsampling {
-            Downsampling::Stride => "stride 2",
-            Downsampling::MaxPool => "max pool",
+            Downsampling::Stride => "stride 2".to_owned(),
+            Downsampling::MaxPool => "max pool".to_owned(),
+            Downsampling::Leading(count) => format!("{count} with stride 2"),
         };
-        format!("conv {} relu, {halving}, mean pool", channels.join("-"))
+        let norm = match self.norm {
+            Norm::None => "",
+            Norm::Layer => ", layer norm",
+            Norm::Batch => ", batch norm",
+        };
+        format!("conv {}, {halving}{norm}, mean pool", channels.join("-"))
     }
+}
+
+/// The mean over height and width.
+pub(super) fn spatial_mean(pass: &mut Pass<'_>, images: &Tensor) -> Result<Tensor> {
+    let (_, _, height, width, _) = images.dims5()?;
+    avg_pool2d(&mut pass.tape, images, Window { size: [height, width], stride: [height, width] })
 }

@@ -1,26 +1,33 @@
-//! The multilayer perceptron: linear layers with relu between them, on flattened images.
+//! The multilayer perceptron: linear layers with an activation between them, on flattened images.
 
 use candle_core::{Result, Tensor};
 
 use super::Model;
-use crate::layers::{Activation, linear};
+use super::blocks::{Norm, affine, drop};
+use crate::layers::Nonlinearity;
 use crate::problem::{Parameters, ParametersBuilder, Pass};
 
-/// Linear layers with relu between them.
+/// Linear layers with norms, activations and dropout between them.
 #[derive(Debug)]
 pub(crate) struct Mlp {
     widths: Vec<usize>,
+    norm: Norm,
+    dropout: f64,
     parameters: Parameters,
+    state: Parameters,
 }
 
 impl Mlp {
-    /// `widths` are the input, the hidden layers, and the classes.
-    pub(crate) fn new(widths: Vec<usize>) -> Self {
-        let mut parameters = ParametersBuilder::default();
+    /// `widths` are the input, the hidden layers, and the classes; `dropout` is the share of hidden units dropped.
+    pub(crate) fn new(widths: Vec<usize>, norm: Norm, dropout: f64) -> Self {
+        let (mut parameters, mut state) = (ParametersBuilder::default(), ParametersBuilder::default());
         for (index, pair) in widths.windows(2).enumerate() {
             parameters.affine(&format!("layer_{index}"), pair);
+            if index + 2 < widths.len() {
+                norm.list(&format!("norm_{index}"), pair[1], &mut parameters, &mut state);
+            }
         }
-        Self { widths, parameters: parameters.build() }
+        Self { widths, norm, dropout, parameters: parameters.build(), state: state.build() }
     }
 }
 
@@ -29,17 +36,27 @@ impl Model for Mlp {
         &self.parameters
     }
 
-    fn logits(&self, pass: &mut Pass<'_>, images: &Tensor) -> Result<Tensor> {
-        let layers = self.widths.len() - 1;
-        (1..=layers).try_fold(images.clone(), |activations, layer| {
-            let activation = if layer == layers { Activation::Identity } else { Activation::Relu };
-            let (weight, bias) = (pass.weight()?, pass.weight()?);
-            linear(&mut pass.tape, &activations, weight, bias, activation)
-        })
+    fn state(&self) -> Option<&Parameters> {
+        self.state.some()
+    }
+
+    fn logits(&self, pass: &mut Pass<'_>, activations: &[Nonlinearity], images: &Tensor) -> Result<Tensor> {
+        let mut values = images.clone();
+        for _ in 2..self.widths.len() {
+            values = affine(pass, activations, self.norm, &values)?;
+            values = drop(pass, self.dropout, &values)?;
+        }
+        affine(pass, &[Nonlinearity::Identity], Norm::None, &values)
     }
 
     fn describe(&self) -> String {
         let widths: Vec<String> = self.widths.iter().map(usize::to_string).collect();
-        format!("mlp {} relu", widths.join("-"))
+        let norm = match self.norm {
+            Norm::None => "",
+            Norm::Layer => ", layer norm",
+            Norm::Batch => ", batch norm",
+        };
+        let dropout = if self.dropout > 0.0 { format!(", dropout {}", self.dropout) } else { String::new() };
+        format!("mlp {}{norm}{dropout}", widths.join("-"))
     }
 }

@@ -1,15 +1,24 @@
 //! Networks: their parameters and how they turn images into logits.
 
+mod blocks;
 mod conv_net;
+mod mixer;
 mod mlp;
+mod res_net;
+mod vit;
 
+pub(crate) use blocks::{Norm, Tokens, act, affine, normalise, tokens_block, transformer_block};
 pub(crate) use conv_net::{ConvNet, Downsampling};
+pub(crate) use mixer::{Mixer, MixerSizes};
 pub(crate) use mlp::Mlp;
+pub(crate) use res_net::{ResNet, Stem};
+pub(crate) use vit::Vit;
 
 use std::fmt::Debug;
 
 use candle_core::{Result, Tensor};
 
+use crate::layers::Nonlinearity;
 use crate::problem::{Parameters, Pass};
 
 /// A classifier of images.
@@ -22,8 +31,9 @@ pub(crate) trait Model: Debug + Send + Sync {
         None
     }
 
-    /// Logits `[lanes, batch, classes]` of images `[lanes | 1, batch, height, width, channels]`.
-    fn logits(&self, pass: &mut Pass<'_>, images: &Tensor) -> Result<Tensor>;
+    /// Logits `[lanes, batch, classes]` of images `[lanes | 1, batch, height, width, channels]`, with one hidden
+    /// activation a lane.
+    fn logits(&self, pass: &mut Pass<'_>, activations: &[Nonlinearity], images: &Tensor) -> Result<Tensor>;
 
     /// What it is, in a few words.
     fn describe(&self) -> String;

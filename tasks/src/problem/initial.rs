@@ -50,6 +50,21 @@ impl Initial {
     /// Haiku's default for weights.
     pub(crate) const FAN_IN: Self = Self::FanIn { gain: 1.0 };
 
+    /// The same times a factor.
+    #[must_use]
+    pub(crate) fn scaled(&self, factor: f32) -> Self {
+        match self {
+            Self::Constant(value) => Self::Constant(factor * value),
+            Self::FanIn { gain } => Self::FanIn { gain: factor * gain },
+            Self::Normal { deviation } => Self::Normal { deviation: factor * deviation },
+            Self::TruncatedNormal { deviation } => Self::TruncatedNormal { deviation: factor * deviation },
+            Self::Uniform { limit } => Self::Uniform { limit: factor * limit },
+            Self::Orthogonal { gain } => Self::Orthogonal { gain: factor * gain },
+            Self::Identity { gain } => Self::Identity { gain: factor * gain },
+            Self::Values(values) => Self::Values(values.iter().map(|value| factor * value).collect()),
+        }
+    }
+
     /// Writes the values of tensor number `tensor` of the task seeded `task`; `values` has the size of `shape`.
     pub(crate) fn write(&self, task: Seed, tensor: usize, shape: &[usize], values: &mut [f32]) {
         let draws = || Draws::new(task.purpose(Purpose::Init).fold_in(tensor as u64));

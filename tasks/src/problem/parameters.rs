@@ -19,6 +19,11 @@ impl Parameters {
         &self.layout
     }
 
+    /// This list, if it lists anything.
+    pub(crate) fn some(&self) -> Option<&Self> {
+        (!self.layout.is_empty()).then_some(self)
+    }
+
     /// How tensor `index` begins.
     pub(crate) fn initial(&self, index: usize) -> &Initial {
         &self.initial[index]

@@ -22,7 +22,9 @@ pub(crate) struct Pass<'a> {
     /// Whether this pass trains.
     pub(crate) mode: Mode,
     /// One seed a lane for the random numbers of this step, equal for equal tasks and batches.
-    pub(crate) seeds: &'a [Seed],
+    seeds: &'a [Seed],
+    /// How often random numbers were asked for.
+    uses: u64,
     weights: std::slice::Iter<'a, Tensor>,
     state: std::slice::IterMut<'a, Tensor>,
 }
@@ -30,12 +32,18 @@ pub(crate) struct Pass<'a> {
 impl<'a> Pass<'a> {
     /// A pass over these weights and this state, `[lanes, shape…]` each.
     pub(crate) fn new(mode: Mode, seeds: &'a [Seed], weights: &'a [Tensor], state: &'a mut [Tensor]) -> Self {
-        Self { tape: Tape::default(), mode, seeds, weights: weights.iter(), state: state.iter_mut() }
+        Self { tape: Tape::default(), mode, seeds, uses: 0, weights: weights.iter(), state: state.iter_mut() }
     }
 
     /// Number of lanes.
     pub(crate) fn lanes(&self) -> usize {
         self.seeds.len()
+    }
+
+    /// Seeds for the random numbers of one more layer, one a lane.
+    pub(crate) fn next_seeds(&mut self) -> Vec<Seed> {
+        self.uses += 1;
+        self.seeds.iter().map(|seed| seed.fold_in(self.uses)).collect()
     }
 
     /// The next weight, `[lanes, shape…]`.

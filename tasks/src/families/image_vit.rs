@@ -1,0 +1,94 @@
+//! `image_vit`: a vision transformer on images.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Family;
+use super::choices::{Choices, Initialiser, OneOf, Scale};
+use super::classifier::Classifier;
+use super::settings::{FamilySettings, check_batch, check_choices, check_dropout, check_patch, check_tokens, family};
+use crate::Error;
+use crate::data::{DataSettings, ImageSource};
+use crate::layers::{Mask, Nonlinearity};
+use crate::models::{Tokens, Vit};
+
+/// Settings of `image_vit`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ImageVit {
+    /// Where images come from.
+    data: ImageSource,
+    /// Seed of procedural data.
+    data_seed: u64,
+    /// Height and width of an image.
+    image_size: usize,
+    /// Whether colours become grey.
+    greyscale: bool,
+    /// Height and width of a patch; divides the image size.
+    patch: usize,
+    /// Transformer blocks.
+    layers: usize,
+    /// Attention heads; divides the width.
+    heads: usize,
+    /// Channels of a token.
+    width: usize,
+    /// Hidden units of a block's MLP.
+    mlp: usize,
+    /// Share of values dropped while training.
+    dropout: f64,
+    /// Hidden activation: one, or several of which each task draws one.
+    activation: OneOf<Nonlinearity>,
+    /// Initial weights: one law, or several of which each task draws one.
+    initialiser: OneOf<Initialiser>,
+    /// Factor of the initial weights, or a range from which each task draws one.
+    initial_scale: Scale,
+    /// Examples in a batch.
+    batch_size: usize,
+}
+
+impl Default for ImageVit {
+    fn default() -> Self {
+        Self {
+            data: ImageSource::default(),
+            data_seed: 0,
+            image_size: 8,
+            greyscale: false,
+            patch: 4,
+            layers: 2,
+            heads: 2,
+            width: 16,
+            mlp: 32,
+            dropout: 0.0,
+            activation: OneOf::One(Nonlinearity::Gelu),
+            initialiser: OneOf::One(Initialiser::Default),
+            initial_scale: Scale::Fixed(1.0),
+            batch_size: 64,
+        }
+    }
+}
+
+impl FamilySettings for ImageVit {
+    const NAME: &'static str = "image_vit";
+    const SUMMARY: &'static str = "classify images with a vision transformer";
+
+    fn resolve(self, data_dir: Option<&Path>) -> Self {
+        Self { data: self.data.resolve(data_dir), ..self }
+    }
+
+    fn build(self, data_dir: Option<&Path>) -> Result<Arc<dyn Family>, Error> {
+        check_patch::<Self>(self.patch, self.image_size)?;
+        let mask = Mask::None;
+        let tokens = Tokens { heads: self.heads, width: self.width, hidden: self.mlp, mask, dropout: self.dropout };
+        check_tokens::<Self>(self.layers, &tokens)?;
+        check_dropout::<Self>(self.dropout)?;
+        let Self { data: source, data_seed, image_size, greyscale, .. } = self;
+        let data = DataSettings { source, image_size, greyscale, data_seed }.load(Self::NAME, data_dir)?;
+        check_batch::<Self>(self.batch_size, data.train.len())?;
+        let model = Vit::new(data.shape(), self.patch, self.layers, tokens, data.classes());
+        let choices = Choices { activation: self.activation, initialiser: self.initialiser, scale: self.initial_scale };
+        check_choices::<Self>(&choices)?;
+        family::<Self>("width", Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size))
+    }
+}
