@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Matrix products count their multiplications and additions; every layer counts one operation a value of its output,
-//! once forward and twice backward. The tape knows what is alive: what each layer keeps for its backward pass, and the
-//! gradients on their way. Counters belong to the thread, as everything in this crate runs on the caller's; outside of
+//! once forward and twice backward. The tape knows what is alive: what each layer keeps for its backward pass, each
+//! buffer once however many tensors share it, and the gradients on their way. Counters belong to the thread, as everything in this crate runs on the caller's; outside of
 //! [`count`] nobody reads them.
 
 use std::cell::Cell;
@@ -24,6 +24,12 @@ thread_local! {
     static FLOP: Cell<f64> = const { Cell::new(0.0) };
     static ALIVE: Cell<f64> = const { Cell::new(0.0) };
     static MOST: Cell<f64> = const { Cell::new(0.0) };
+    static COUNTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether somebody counts: what is only looked up for the count need not be looked up otherwise.
+pub(crate) fn counting() -> bool {
+    COUNTING.get()
 }
 
 /// Counts floating-point operations.
@@ -42,6 +48,8 @@ pub(crate) fn count<R>(work: impl FnOnce() -> R) -> (R, Spent) {
     let flop = FLOP.get();
     ALIVE.set(0.0);
     MOST.set(0.0);
+    let outer = COUNTING.replace(true);
     let result = work();
+    COUNTING.set(outer);
     (result, Spent { flop: FLOP.get() - flop, bytes: MOST.get() })
 }

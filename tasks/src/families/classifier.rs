@@ -100,8 +100,8 @@ impl Problem for Classifier {
         Ok(Labelled { images, labels: Arc::new(labels) })
     }
 
-    fn batch_bytes(batch: &Labelled) -> usize {
-        4 * (batch.images.elem_count() + batch.labels.len())
+    fn tensors(batch: &Labelled) -> Vec<&Tensor> {
+        vec![&batch.images]
     }
 
     fn losses(&self, pass: &mut Pass<'_>, tasks: &[(Seed, Choice)], batch: &Labelled) -> Result<Scores> {

@@ -125,7 +125,7 @@ fn normalise(
 ) -> Result<Tensor> {
     let (output, normal) = by_type!("batch norm", input.dtype(), forward::<_>(input, scale, shift, moments, epsilon))?;
     let (dtype, scale_kept, variance) = (input.dtype(), scale.clone(), moments.variance.clone());
-    Ok(tape.record("batch norm", &[input, scale, shift], output, move |grad, _| {
+    Ok(tape.record_keeping("batch norm", &[input, scale, shift], output, &[&normal.clone()], move |grad, _| {
         by_type!("batch norm", dtype, backward::<_>(&normal, &scale_kept, &variance, epsilon, through, grad))
     }))
 }

@@ -64,9 +64,13 @@ pub fn conv2d(tape: &mut Tape, input: &Tensor, weight: &Tensor, bias: &Tensor, s
     let geometry = Geometry { image, channels, kernel, stride, padding, dilation, output };
     let op = Convolution { geometry, input_lanes, lanes, batch, outputs, activation };
     let output = by_type!("conv2d", input.dtype(), forward::<_>(&op, input, weight, bias))?;
-    let (x, w, b, y) = (input.clone(), weight.clone(), bias.clone(), output.clone());
-    Ok(tape.record("conv2d", &[input, weight, bias], output, move |grad, wanted| {
-        by_type!("conv2d", x.dtype(), backward::<_>(&op, (&x, &w, &b), &y, grad, wanted))
+    let (x, w, b) = (input.clone(), weight.clone(), bias.clone());
+    // Only what follows relu must be seen again.
+    let y = (op.activation != Activation::Identity).then(|| output.clone());
+    let seen = y.clone();
+    let kept: Vec<&Tensor> = [input, weight].into_iter().chain(&seen).collect();
+    Ok(tape.record_keeping("conv2d", &[input, weight, bias], output, &kept, move |grad, wanted| {
+        by_type!("conv2d", x.dtype(), backward::<_>(&op, (&x, &w, &b), y.as_ref().unwrap_or(grad), grad, wanted))
     }))
 }
 

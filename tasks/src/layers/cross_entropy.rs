@@ -13,7 +13,6 @@ use candle_core::{Result, Tensor, bail};
 
 use super::real::Real;
 use super::{Tape, by_type, host, tensor};
-use crate::cost;
 
 /// Mean over the batch of `ln Σ exp(logits) − logits[label]`: `logits` is `[lanes, batch, classes]`, `labels`
 /// `[lanes | 1, batch]` row by row, the result `[lanes]`.
@@ -41,12 +40,8 @@ pub fn token_cross_entropy(
     // The softmax is kept for the backward pass: the exponentials are most of the work.
     let (losses, probabilities) = by_type!("cross entropy", logits.dtype(), forward::<_>(sizes, logits, labels))?;
     let (dtype, labels) = (logits.dtype(), Arc::clone(labels));
-    let kept = (probabilities.elem_count() * dtype.size_in_bytes()) as f64;
-    if tape.tracks(logits) {
-        cost::hold(kept);
-    }
-    Ok(tape.record("cross entropy", &[logits], losses, move |grad, _| {
-        cost::hold(-kept);
+    let kept = probabilities.clone();
+    Ok(tape.record_keeping("cross entropy", &[logits], losses, &[&kept], move |grad, _| {
         by_type!("cross entropy", dtype, backward::<_>(sizes, &labels, &probabilities, grad))
             .map(|gradient| vec![Some(gradient)])
     }))

@@ -28,7 +28,7 @@ pub fn dropout(tape: &mut Tape, input: &Tensor, rate: f64, seeds: &[Seed]) -> Re
     }
     let (output, factors) = by_type!("dropout", input.dtype(), forward::<_>(input, rate, seeds))?;
     let dtype = input.dtype();
-    Ok(tape.record("dropout", &[input], output, move |grad, _| {
+    Ok(tape.record_keeping("dropout", &[input], output, &[&factors.clone()], move |grad, _| {
         by_type!("dropout", dtype, backward::<_>(&factors, grad)).map(|gradient| vec![Some(gradient)])
     }))
 }

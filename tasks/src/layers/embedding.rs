@@ -26,7 +26,7 @@ pub fn embedding(tape: &mut Tape, table: &Tensor, ids: &Arc<Vec<u32>>, shape: [u
     let output = by_type!("embedding", table.dtype(), forward::<_>(table, ids, shape))?;
     let (dtype, dims, ids) = (table.dtype(), table.dims().to_vec(), Arc::clone(ids));
     debug_assert_eq!(output.dims(), [lanes, batch, time, channels]);
-    Ok(tape.record("embedding", &[table], output, move |grad, _| {
+    Ok(tape.record_keeping("embedding", &[table], output, &[], move |grad, _| {
         by_type!("embedding", dtype, backward::<_>(&dims, &ids, count, grad)).map(|gradient| vec![Some(gradient)])
     }))
 }

@@ -30,7 +30,7 @@ pub fn layer_norm(tape: &mut Tape, input: &Tensor, scale: &Tensor, shift: &Tenso
     }
     let (output, kept) = by_type!("layer norm", input.dtype(), forward::<_>(input, scale, shift, epsilon))?;
     let (dtype, scale_kept) = (input.dtype(), scale.clone());
-    Ok(tape.record("layer norm", &[input, scale, shift], output, move |grad, _| {
+    Ok(tape.record_keeping("layer norm", &[input, scale, shift], output, &[&kept.normal.clone()], move |grad, _| {
         by_type!("layer norm", dtype, backward::<_>(&kept, &scale_kept, grad))
     }))
 }

@@ -29,9 +29,13 @@ pub fn linear(
     let sizes = Sizes { input_lanes: input.dim(0)?, lanes, batch: input.dim(1)?, inputs, outputs };
     let op = Linear { sizes, activation };
     let output = by_type!("linear", input.dtype(), forward::<_>(op, input, weight, bias))?;
-    let (x, w, b, y) = (input.clone(), weight.clone(), bias.clone(), output.clone());
-    Ok(tape.record("linear", &[input, weight, bias], output, move |grad, wanted| {
-        by_type!("linear", x.dtype(), backward::<_>(op, (&x, &w, &b), &y, grad, wanted))
+    let (x, w, b) = (input.clone(), weight.clone(), bias.clone());
+    // Only what follows relu must be seen again.
+    let y = (activation != Activation::Identity).then(|| output.clone());
+    let seen = y.clone();
+    let kept: Vec<&Tensor> = [input, weight].into_iter().chain(&seen).collect();
+    Ok(tape.record_keeping("linear", &[input, weight, bias], output, &kept, move |grad, wanted| {
+        by_type!("linear", x.dtype(), backward::<_>(op, (&x, &w, &b), y.as_ref().unwrap_or(grad), grad, wanted))
     }))
 }
 

@@ -57,7 +57,7 @@ fn against(layer: &'static str, tape: &mut Tape, input: &Tensor, target: &Tensor
     }
     let output = by_type!(layer, input.dtype(), forward::<_>(input, target, kind))?;
     let (x, target) = (input.clone(), target.clone());
-    Ok(tape.record(layer, &[input], output, move |grad, _| {
+    Ok(tape.record_keeping(layer, &[input], output, &[input], move |grad, _| {
         by_type!(layer, x.dtype(), backward::<_>(&x, &target, kind, grad)).map(|gradient| vec![Some(gradient)])
     }))
 }

@@ -35,7 +35,7 @@ pub fn matmul(tape: &mut Tape, left: &Tensor, right: &Tensor, transpose: Transpo
     }
     let output = by_type!("matmul", left.dtype(), forward::<_>(sizes, left, right))?;
     let (a, b) = (left.clone(), right.clone());
-    Ok(tape.record("matmul", &[left, right], output, move |grad, wanted| {
+    Ok(tape.record_keeping("matmul", &[left, right], output, &[left, right], move |grad, wanted| {
         by_type!("matmul", a.dtype(), backward::<_>(sizes, &a, &b, grad, wanted))
     }))
 }

@@ -31,7 +31,7 @@ fn reduce(layer: &'static str, tape: &mut Tape, input: &Tensor, axis: usize, fac
     }
     let output = by_type!(layer, input.dtype(), forward::<_>(input, axis, factor))?;
     let (dtype, dims) = (input.dtype(), input.dims().to_vec());
-    Ok(tape.record(layer, &[input], output, move |grad, _| {
+    Ok(tape.record_keeping(layer, &[input], output, &[], move |grad, _| {
         by_type!(layer, dtype, backward::<_>(&dims, axis, factor, grad)).map(|gradient| vec![Some(gradient)])
     }))
 }

@@ -39,10 +39,16 @@ pub fn quantised_normal(tape: &mut Tape, pixels: &Tensor, mean: &Tensor, log_sca
     let (output, slopes) = by_type!("quantised normal", mean.dtype(), forward::<_>(pixels, mean, log_scale))?;
     let lanes = dims[0];
     let broadcast: Vec<usize> = std::iter::once(lanes).chain(dims[1..].iter().map(|_| 1)).collect();
-    Ok(tape.record("quantised normal", &[mean, log_scale], output, move |grad, _| {
-        let grad = grad.reshape(broadcast)?;
-        slopes.iter().map(|slope| Ok(Some(slope.broadcast_mul(&grad)?))).collect()
-    }))
+    Ok(tape.record_keeping(
+        "quantised normal",
+        &[mean, log_scale],
+        output,
+        &slopes.clone().each_ref(),
+        move |grad, _| {
+            let grad = grad.reshape(broadcast)?;
+            slopes.iter().map(|slope| Ok(Some(slope.broadcast_mul(&grad)?))).collect()
+        },
+    ))
 }
 
 /// The means, and their derivatives by mean and log scale, which cost little while the bin is at hand.

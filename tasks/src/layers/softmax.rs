@@ -33,7 +33,7 @@ pub fn softmax(tape: &mut Tape, input: &Tensor, mask: Mask) -> Result<Tensor> {
     }
     let output = by_type!("softmax", input.dtype(), forward::<_>(input, columns, mask))?;
     let y = output.clone();
-    Ok(tape.record("softmax", &[input], output, move |grad, _| {
+    Ok(tape.record_keeping("softmax", &[input], output, &[&y.clone()], move |grad, _| {
         by_type!("softmax", y.dtype(), backward::<_>(&y, columns, mask, grad)).map(|gradient| vec![Some(gradient)])
     }))
 }

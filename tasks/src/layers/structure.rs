@@ -20,7 +20,7 @@ use super::Tape;
 /// If the number of values differs.
 pub fn reshape(tape: &mut Tape, input: &Tensor, shape: &[usize]) -> Result<Tensor> {
     let (output, dims) = (input.reshape(shape)?, input.dims().to_vec());
-    Ok(tape.record("reshape", &[input], output, move |grad, _| Ok(vec![Some(grad.reshape(dims)?)])))
+    Ok(tape.record_keeping("reshape", &[input], output, &[], move |grad, _| Ok(vec![Some(grad.reshape(dims)?)])))
 }
 
 /// Axis `i` of the result is axis `axes[i]` of the input.
@@ -31,7 +31,9 @@ pub fn permute(tape: &mut Tape, input: &Tensor, axes: &[usize]) -> Result<Tensor
     let output = input.permute(axes)?.contiguous()?;
     let mut inverse = vec![0; axes.len()];
     axes.iter().enumerate().for_each(|(to, &from)| inverse[from] = to);
-    Ok(tape.record("permute", &[input], output, move |grad, _| Ok(vec![Some(grad.permute(inverse)?.contiguous()?)])))
+    Ok(tape.record_keeping("permute", &[input], output, &[], move |grad, _| {
+        Ok(vec![Some(grad.permute(inverse)?.contiguous()?)])
+    }))
 }
 
 /// Entries `start..start + length` of an axis.
@@ -44,7 +46,7 @@ pub fn narrow(tape: &mut Tape, input: &Tensor, axis: usize, start: usize, length
         return Ok(input.clone());
     }
     let output = input.narrow(axis, start, length)?.contiguous()?;
-    Ok(tape.record("narrow", &[input], output, move |grad, _| {
+    Ok(tape.record_keeping("narrow", &[input], output, &[], move |grad, _| {
         Ok(vec![Some(grad.pad_with_zeros(axis, start, whole - start - length)?.contiguous()?)])
     }))
 }
@@ -60,7 +62,7 @@ pub fn concat(tape: &mut Tape, inputs: &[&Tensor], axis: usize) -> Result<Tensor
     }
     let output = Tensor::cat(inputs, axis)?.contiguous()?;
     let lengths = inputs.iter().map(|input| input.dim(axis)).collect::<Result<Vec<_>>>()?;
-    Ok(tape.record("concat", inputs, output, move |grad, wanted| {
+    Ok(tape.record_keeping("concat", inputs, output, &[], move |grad, wanted| {
         let mut start = 0;
         let parts = lengths.into_iter().zip(wanted).map(|(length, &wanted)| {
             start += length;
@@ -77,7 +79,7 @@ pub fn concat(tape: &mut Tape, inputs: &[&Tensor], axis: usize) -> Result<Tensor
 pub fn add(tape: &mut Tape, left: &Tensor, right: &Tensor) -> Result<Tensor> {
     let output = left.broadcast_add(right)?;
     let (left_dims, right_dims) = (left.dims().to_vec(), right.dims().to_vec());
-    Ok(tape.record("add", &[left, right], output, move |grad, wanted| {
+    Ok(tape.record_keeping("add", &[left, right], output, &[], move |grad, wanted| {
         Ok(vec![when(wanted[0], || reduce(grad, &left_dims))?, when(wanted[1], || reduce(grad, &right_dims))?])
     }))
 }
@@ -98,7 +100,7 @@ pub fn subtract(tape: &mut Tape, left: &Tensor, right: &Tensor) -> Result<Tensor
 pub fn multiply(tape: &mut Tape, left: &Tensor, right: &Tensor) -> Result<Tensor> {
     let output = left.broadcast_mul(right)?;
     let (a, b) = (left.clone(), right.clone());
-    Ok(tape.record("multiply", &[left, right], output, move |grad, wanted| {
+    Ok(tape.record_keeping("multiply", &[left, right], output, &[left, right], move |grad, wanted| {
         let of_left = when(wanted[0], || reduce(&grad.broadcast_mul(&b)?, a.dims()))?;
         Ok(vec![of_left, when(wanted[1], || reduce(&grad.broadcast_mul(&a)?, b.dims()))?])
     }))
@@ -110,7 +112,7 @@ pub fn multiply(tape: &mut Tape, left: &Tensor, right: &Tensor) -> Result<Tensor
 /// If the tensor is not a float tensor.
 pub fn scale(tape: &mut Tape, input: &Tensor, factor: f64) -> Result<Tensor> {
     let output = input.affine(factor, 0.0)?;
-    Ok(tape.record("scale", &[input], output, move |grad, _| Ok(vec![Some(grad.affine(factor, 0.0)?)])))
+    Ok(tape.record_keeping("scale", &[input], output, &[], move |grad, _| Ok(vec![Some(grad.affine(factor, 0.0)?)])))
 }
 
 /// `compute`, where it is wanted.

@@ -30,6 +30,35 @@ type Backward = Box<dyn FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>>>
 pub struct Tape {
     steps: Vec<Step>,
     tracked: HashSet<TensorId>,
+    kept: Kept,
+}
+
+/// Buffers that are alive, for [`cost`]: each counts once, from the first who keeps it to the last.
+#[derive(Default)]
+struct Kept(HashMap<usize, (f64, usize)>);
+
+impl Kept {
+    fn keep(&mut self, tensor: &Tensor) -> usize {
+        let (buffer, _) = tensor.storage_and_layout();
+        let buffer = std::ptr::from_ref(&*buffer).addr();
+        let (bytes, count) = self.0.entry(buffer).or_insert_with(|| {
+            cost::hold(bytes(tensor));
+            (bytes(tensor), 0)
+        });
+        debug_assert!(*bytes > 0.0 || tensor.elem_count() == 0);
+        *count += 1;
+        buffer
+    }
+
+    fn release(&mut self, buffer: usize) {
+        if let Some((bytes, count)) = self.0.get_mut(&buffer) {
+            *count -= 1;
+            if *count == 0 {
+                cost::hold(-*bytes);
+                self.0.remove(&buffer);
+            }
+        }
+    }
 }
 
 struct Step {
@@ -37,8 +66,8 @@ struct Step {
     /// Inputs with their number of values, to check what comes back; `None` for a constant.
     inputs: Vec<(TensorId, Vec<usize>, bool)>,
     output: TensorId,
-    /// Bytes of the output.
-    bytes: f64,
+    /// Buffers it keeps alive, while costs are counted.
+    keeps: Vec<usize>,
     backward: Backward,
 }
 
@@ -52,6 +81,14 @@ impl Tape {
     /// Asks for the gradient of this tensor.
     pub fn variable(&mut self, tensor: &Tensor) {
         self.tracked.insert(tensor.id());
+        self.constant(tensor);
+    }
+
+    /// Says that this tensor lives as long as the tape, for the count of memory.
+    pub(crate) fn constant(&mut self, tensor: &Tensor) {
+        if cost::counting() {
+            self.kept.keep(tensor);
+        }
     }
 
     /// Whether a gradient of this tensor is asked for: it is a variable, or made of one.
@@ -61,7 +98,7 @@ impl Tape {
 
     /// Notes that `layer` made `output` of `inputs`. `backward` gets the gradient of the output, contiguous, and which
     /// inputs want one, and returns one gradient an input: `None` where none is wanted. What it needs of the forward
-    /// pass it owns.
+    /// pass it owns: inputs and output, as far as the count of memory goes ([`Tape::record_keeping`] says otherwise).
     pub fn record(
         &mut self,
         layer: &'static str,
@@ -69,17 +106,35 @@ impl Tape {
         output: Tensor,
         backward: impl FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + 'static,
     ) -> Tensor {
+        let kept: Vec<&Tensor> = if cost::counting() { [inputs, &[&output]].concat() } else { vec![] };
+        self.note(layer, inputs, &output, &kept, Box::new(backward));
+        output
+    }
+
+    /// As [`Tape::record`], for a layer whose `backward` owns just the tensors `kept`.
+    pub fn record_keeping(
+        &mut self,
+        layer: &'static str,
+        inputs: &[&Tensor],
+        output: Tensor,
+        kept: &[&Tensor],
+        backward: impl FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + 'static,
+    ) -> Tensor {
+        self.note(layer, inputs, &output, kept, Box::new(backward));
+        output
+    }
+
+    fn note(&mut self, layer: &'static str, inputs: &[&Tensor], output: &Tensor, kept: &[&Tensor], backward: Backward) {
         cost::spend(output.elem_count() as f64);
         if inputs.iter().any(|input| self.tracks(input)) {
             debug_assert!(inputs.iter().all(|input| input.id() != output.id()), "{layer}: the output is an input");
             self.tracked.insert(output.id());
-            let inputs = inputs.iter().map(|input| (input.id(), input.dims().to_vec(), self.tracks(input))).collect();
             cost::spend(2.0 * output.elem_count() as f64);
-            cost::hold(bytes(&output));
-            let (id, bytes) = (output.id(), bytes(&output));
-            self.steps.push(Step { layer, inputs, output: id, bytes, backward: Box::new(backward) });
+            let inputs = inputs.iter().map(|input| (input.id(), input.dims().to_vec(), self.tracks(input))).collect();
+            let keeps =
+                if cost::counting() { kept.iter().map(|tensor| self.kept.keep(tensor)).collect() } else { vec![] };
+            self.steps.push(Step { layer, inputs, output: output.id(), keeps, backward });
         }
-        output
     }
 
     /// The gradient of the sum of `output`'s values for every variable it was made of.
@@ -94,19 +149,18 @@ impl Tape {
     ///
     /// # Errors
     /// As [`Tape::backward`].
-    pub fn backward_from(self, output: &Tensor, cotangent: Tensor) -> Result<Gradients> {
+    pub fn backward_from(mut self, output: &Tensor, cotangent: Tensor) -> Result<Gradients> {
         if cotangent.dims() != output.dims() {
             bail!("a cotangent {:?} does not fit an output {:?}", cotangent.shape(), output.shape());
         }
         let mut gradients = Gradients(HashMap::with_capacity(2 * self.steps.len() + 1));
         gradients.add(output.id(), cotangent)?;
-        for Step { layer, inputs, output, bytes, backward } in self.steps.into_iter().rev() {
+        for Step { layer, inputs, output, keeps, backward } in std::mem::take(&mut self.steps).into_iter().rev() {
             // What a step keeps is freed with it, needed or not.
             let Some(gradient) = gradients.0.remove(&output) else {
-                cost::hold(-bytes);
+                keeps.into_iter().for_each(|buffer| self.kept.release(buffer));
                 continue;
             };
-            let freed = bytes + self::bytes(&gradient);
             let wanted: Vec<bool> = inputs.iter().map(|(_, _, wanted)| *wanted).collect();
             let of_inputs = backward(&gradient.contiguous()?, &wanted)?;
             if of_inputs.len() != inputs.len() {
@@ -120,7 +174,8 @@ impl Tape {
                     None => bail!("{layer}: no gradient of an input that wants one"),
                 }
             }
-            cost::hold(-freed);
+            cost::hold(-bytes(&gradient));
+            keeps.into_iter().for_each(|buffer| self.kept.release(buffer));
         }
         Ok(gradients)
     }

@@ -47,6 +47,36 @@ impl Norm {
             state.tensor(format!("{name}/variance"), [channels], Initial::Constant(1.0));
         }
     }
+
+    /// Lists an affine map and the norm behind it. Batch norm takes off the mean, so a bias before it would have no say.
+    pub(crate) fn list_affine(
+        self,
+        [name, norm_name]: [&str; 2],
+        shape: impl Into<Vec<usize>>,
+        parameters: &mut ParametersBuilder,
+        state: &mut ParametersBuilder,
+    ) {
+        let shape = shape.into();
+        let outputs = shape.last().copied().unwrap_or(1);
+        if self == Self::Batch {
+            parameters.tensor(format!("{name}/w"), shape, Initial::FAN_IN);
+        } else {
+            parameters.affine(name, shape);
+        }
+        self.list(norm_name, outputs, parameters, state);
+    }
+
+    /// The weight and bias that [`Norm::list_affine`] listed, or zeros.
+    pub(crate) fn weight_and_bias(self, pass: &mut Pass<'_>) -> Result<(Tensor, Tensor)> {
+        let weight = pass.weight()?.clone();
+        let bias = if self == Self::Batch { no_bias(&weight)? } else { pass.weight()?.clone() };
+        Ok((weight, bias))
+    }
+}
+
+/// Zeros, as the bias of a weight `[lanes, …, outputs]`.
+pub(crate) fn no_bias(weight: &Tensor) -> Result<Tensor> {
+    Tensor::zeros((weight.dim(0)?, weight.dim(weight.rank() - 1)?), weight.dtype(), weight.device())
 }
 
 /// Applies a norm that [`Norm::list`] listed.
@@ -82,11 +112,11 @@ pub(crate) fn act(pass: &mut Pass<'_>, activations: &[Nonlinearity], input: &Ten
 /// An affine map of flattened examples, a norm, and the activation; where there is no norm and all lanes have relu, in one
 /// layer.
 pub(crate) fn affine(pass: &mut Pass<'_>, activations: &[Nonlinearity], norm: Norm, input: &Tensor) -> Result<Tensor> {
-    let (weight, bias) = (pass.weight()?, pass.weight()?);
+    let (weight, bias) = norm.weight_and_bias(pass)?;
     if norm == Norm::None && activations.iter().all(|choice| *choice == Nonlinearity::Relu) {
-        return linear(&mut pass.tape, input, weight, bias, Activation::Relu);
+        return linear(&mut pass.tape, input, &weight, &bias, Activation::Relu);
     }
-    let output = linear(&mut pass.tape, input, weight, bias, Activation::Identity)?;
+    let output = linear(&mut pass.tape, input, &weight, &bias, Activation::Identity)?;
     let output = normalise(pass, norm, &output)?;
     act(pass, activations, &output)
 }
@@ -123,9 +153,12 @@ impl Tokens {
     /// Lists a block's parameters.
     pub(crate) fn list(&self, name: &str, parameters: &mut ParametersBuilder) {
         parameters.norm(&format!("{name}/norm_0"), self.width);
-        for part in ["query", "key", "value", "output"] {
-            parameters.affine(&format!("{name}/{part}"), [self.width, self.width]);
-        }
+        let square = [self.width, self.width];
+        parameters.affine(&format!("{name}/query"), square);
+        // Softmax does not see what all keys of a row have in common, so a bias of theirs would have no say.
+        parameters.tensor(format!("{name}/key/w"), square, Initial::FAN_IN);
+        parameters.affine(&format!("{name}/value"), square);
+        parameters.affine(&format!("{name}/output"), square);
         parameters.norm(&format!("{name}/norm_1"), self.width);
         parameters.affine(&format!("{name}/mlp_0"), [self.width, self.hidden]);
         parameters.affine(&format!("{name}/mlp_1"), [self.hidden, self.width]);
@@ -141,8 +174,11 @@ pub(crate) fn transformer_block(
     input: &Tensor,
 ) -> Result<Tensor> {
     let normed = normalise(pass, Norm::Layer, input)?;
+    let query = Affine { weight: pass.weight()?, bias: pass.weight()? };
+    let key = pass.weight()?;
+    let key = Affine { weight: key, bias: &no_bias(key)? };
     let mut part = || Ok::<_, candle_core::Error>(Affine { weight: pass.weight()?, bias: pass.weight()? });
-    let weights = AttentionWeights { query: part()?, key: part()?, value: part()?, output: part()? };
+    let weights = AttentionWeights { query, key, value: part()?, output: part()? };
     let attended = attention(&mut pass.tape, &normed, &weights, tokens.heads, tokens.mask)?;
     let attended = drop(pass, tokens.dropout, &attended)?;
     let middle = add(&mut pass.tape, input, &attended)?;

@@ -47,8 +47,8 @@ impl ConvNet {
         let (mut parameters, mut state) = (ParametersBuilder::default(), ParametersBuilder::default());
         let mut inputs = image_channels;
         for (index, &outputs) in channels.iter().enumerate() {
-            parameters.affine(&format!("conv_{index}"), [3, 3, inputs, outputs]);
-            norm.list(&format!("norm_{index}"), outputs, &mut parameters, &mut state);
+            let names = [format!("conv_{index}"), format!("norm_{index}")];
+            norm.list_affine([&names[0], &names[1]], [3, 3, inputs, outputs], &mut parameters, &mut state);
             inputs = outputs;
         }
         parameters.affine("head", [inputs, classes]);
@@ -79,8 +79,8 @@ impl Model for ConvNet {
         let mut values = images.clone();
         for index in 0..self.channels.len() {
             let settings = Conv2d { padding: [1, 1], stride: [self.stride(index); 2], activation, dilation: [1, 1] };
-            let (weight, bias) = (pass.weight()?, pass.weight()?);
-            values = conv2d(&mut pass.tape, &values, weight, bias, settings)?;
+            let (weight, bias) = self.norm.weight_and_bias(pass)?;
+            values = conv2d(&mut pass.tape, &values, &weight, &bias, settings)?;
             if !fused {
                 values = normalise(pass, self.norm, &values)?;
                 values = act(pass, activations, &values)?;

@@ -22,10 +22,9 @@ impl Mlp {
     pub(crate) fn new(widths: Vec<usize>, norm: Norm, dropout: f64) -> Self {
         let (mut parameters, mut state) = (ParametersBuilder::default(), ParametersBuilder::default());
         for (index, pair) in widths.windows(2).enumerate() {
-            parameters.affine(&format!("layer_{index}"), pair);
-            if index + 2 < widths.len() {
-                norm.list(&format!("norm_{index}"), pair[1], &mut parameters, &mut state);
-            }
+            let norm = if index + 2 < widths.len() { norm } else { Norm::None };
+            let names = [format!("layer_{index}"), format!("norm_{index}")];
+            norm.list_affine([&names[0], &names[1]], pair, &mut parameters, &mut state);
         }
         Self { widths, norm, dropout, parameters: parameters.build(), state: state.build() }
     }

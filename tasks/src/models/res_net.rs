@@ -11,10 +11,10 @@
 use candle_core::{Result, Tensor};
 
 use super::Model;
-use super::blocks::{Norm, act, affine, normalise};
+use super::blocks::{Norm, act, affine, no_bias, normalise};
 use super::conv_net::spatial_mean;
 use crate::layers::{Activation, Conv2d, Nonlinearity, add, conv2d};
-use crate::problem::{Parameters, ParametersBuilder, Pass};
+use crate::problem::{Initial, Parameters, ParametersBuilder, Pass};
 
 /// Groups of residual blocks.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl ResNet {
     pub(crate) fn new(image_channels: usize, stem: Stem, blocks: &[usize], channels: &[usize], classes: usize) -> Self {
         let (mut parameters, mut state) = (ParametersBuilder::default(), ParametersBuilder::default());
         let mut inputs = channels.first().copied().unwrap_or(classes);
-        parameters.affine("stem", [stem.kernel, stem.kernel, image_channels, inputs]);
+        convolution_weight(&mut parameters, "stem", [stem.kernel, stem.kernel, image_channels, inputs]);
         let mut list = Vec::new();
         for (group, (&count, &outputs)) in blocks.iter().zip(channels).enumerate() {
             for block in 0..count {
@@ -56,11 +56,11 @@ impl ResNet {
                 let projects = stride > 1 || inputs != outputs;
                 Norm::Batch.list(&format!("{name}/norm_0"), inputs, &mut parameters, &mut state);
                 if projects {
-                    parameters.affine(&format!("{name}/shortcut"), [1, 1, inputs, outputs]);
+                    convolution_weight(&mut parameters, &format!("{name}/shortcut"), [1, 1, inputs, outputs]);
                 }
-                parameters.affine(&format!("{name}/conv_0"), [3, 3, inputs, outputs]);
+                convolution_weight(&mut parameters, &format!("{name}/conv_0"), [3, 3, inputs, outputs]);
                 Norm::Batch.list(&format!("{name}/norm_1"), outputs, &mut parameters, &mut state);
-                parameters.affine(&format!("{name}/conv_1"), [3, 3, outputs, outputs]);
+                convolution_weight(&mut parameters, &format!("{name}/conv_1"), [3, 3, outputs, outputs]);
                 list.push(Block { stride, projects });
                 inputs = outputs;
             }
@@ -75,12 +75,17 @@ impl ResNet {
     }
 }
 
+/// Lists a convolution without bias: batch norm takes off the mean behind every one of them.
+fn convolution_weight(parameters: &mut ParametersBuilder, name: &str, shape: [usize; 4]) {
+    parameters.tensor(format!("{name}/w"), shape, Initial::FAN_IN);
+}
+
 /// A convolution that keeps the size, but for its stride.
 fn convolution(pass: &mut Pass<'_>, input: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
-    let (weight, bias) = (pass.weight()?, pass.weight()?);
+    let weight = pass.weight()?;
     let activation = Activation::Identity;
     let settings = Conv2d { stride: [stride; 2], padding: [kernel / 2; 2], activation, dilation: [1, 1] };
-    conv2d(&mut pass.tape, input, weight, bias, settings)
+    conv2d(&mut pass.tape, input, weight, &no_bias(weight)?, settings)
 }
 
 impl Model for ResNet {

@@ -150,12 +150,12 @@ impl<P: Problem> ProblemLanes<'_, P> {
     ) -> candle_core::Result<(Vec<f32>, Vec<Vec<f32>>, Vec<Vec<f32>>)> {
         let problem = &self.family.problem;
         let batch = self.batch(step)?;
-        // The caller's parameters, and the tensors made of them.
-        let parameters = (4 * params.lanes() * params.layout().size()) as f64;
-        cost::hold(P::batch_bytes(&batch) as f64 + 2.0 * parameters);
+        // The caller's parameters; the tape counts the tensors made of them.
+        cost::hold((4 * params.lanes() * params.layout().size()) as f64);
         let (weights, mut state, seeds) = (tensors(params)?, self.state_tensors()?, self.step_seeds(step));
         let mut pass = Pass::new(Mode::Train, &seeds, &weights, &mut state);
         weights.iter().for_each(|weight| pass.tape.variable(weight));
+        P::tensors(&batch).into_iter().for_each(|tensor| pass.tape.constant(tensor));
         let Scores { losses, .. } = problem.losses(&mut pass, &self.tasks, &batch)?;
         // Lanes do not meet, so one backward pass from all losses gives each lane its own gradient.
         let mut gradients = pass.finish()?.backward(&losses)?;

@@ -23,7 +23,7 @@ pub(crate) use pass::{Mode, Pass, Scores};
 
 use std::fmt;
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::task::Split;
 
@@ -70,8 +70,8 @@ pub(crate) trait Problem: fmt::Debug + Send + Sync {
     /// If it cannot be made.
     fn batch(&self, tasks: &[(Seed, Self::Instance)], split: Split, number: u64, size: usize) -> Result<Self::Batch>;
 
-    /// Bytes of a batch.
-    fn batch_bytes(batch: &Self::Batch) -> usize;
+    /// The tensors of a batch, which live as long as a step.
+    fn tensors(batch: &Self::Batch) -> Vec<&Tensor>;
 
     /// The loss of each lane on a batch, and how often it was right.
     ///
