@@ -267,10 +267,10 @@ mod tests {
         // Up to 6.8, to reach the upper kink of relu6.
         let wide = values(&[2, 3, 7], 0).affine(3.5, 0.01).unwrap();
         for choice in ALL {
-            check(&format!("{choice:?}"), &[wide.clone()], |tape, x| nonlinearity(tape, &x[0], &[choice]));
+            check(&format!("{choice:?}"), std::slice::from_ref(&wide), |tape, x| nonlinearity(tape, &x[0], &[choice]));
         }
         let x = values(&[13, 2, 5], 1);
-        check("one a lane", &[x.clone()], |tape, x| nonlinearity(tape, &x[0], &ALL));
+        check("one a lane", std::slice::from_ref(&x), |tape, x| nonlinearity(tape, &x[0], &ALL));
         let mixed = nonlinearity(&mut Tape::default(), &x, &ALL).unwrap();
         for (lane, &choice) in ALL.iter().enumerate() {
             let alone = nonlinearity(&mut Tape::default(), &x.narrow(0, lane, 1).unwrap(), &[choice]).unwrap();

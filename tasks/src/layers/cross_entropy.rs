@@ -188,7 +188,7 @@ mod tests {
         let own = Arc::new(vec![3, 0, 1, 2, 0, 0, 1, 1, 2, 3, 1, 0]);
         for labels in [&shared, &own] {
             for padding in [None, Some(0)] {
-                check("token cross entropy", &[logits.clone()], |tape, x| {
+                check("token cross entropy", std::slice::from_ref(&logits), |tape, x| {
                     token_cross_entropy(tape, &x[0], labels, padding)
                 });
             }

@@ -72,7 +72,7 @@ mod tests {
         let table = values(&[2, 4, 3], 0);
         for ids in [vec![3, 0, 3, 3, 1, 0], vec![3, 0, 3, 3, 1, 0, 2, 2, 0, 1, 1, 1]] {
             let ids = Arc::new(ids);
-            check("embedding", &[table.clone()], |tape, x| embedding(tape, &x[0], &ids, [2, 3]));
+            check("embedding", std::slice::from_ref(&table), |tape, x| embedding(tape, &x[0], &ids, [2, 3]));
         }
         let ids = Arc::new(vec![3, 0, 3, 3, 1, 0]);
         lanes_are_independent(&[values(&[3, 4, 5], 0)], |tape, x| embedding(tape, &x[0], &ids, [2, 3]));

@@ -164,7 +164,7 @@ fn upper_tail(x: f64) -> f64 {
 
 /// φ(x).
 fn density(x: f64) -> f64 {
-    0.5 * SQRT_2_OVER_PI * FRAC_1_SQRT_2 * (-0.5 * x * x).exp()
+    0.5 * SQRT_2_OVER_PI * (-0.5 * x * x).exp()
 }
 
 #[cfg(test)]
@@ -175,6 +175,7 @@ mod tests {
     use crate::layers::gradcheck::{check, lanes_are_independent, values};
 
     /// Level, mean and log scale; log probability and its derivatives by both, from mpmath with 2200 digits.
+    #[expect(clippy::excessive_precision, reason = "written to the digits they were computed to")]
     const EXPECTED: [(u32, f64, f64, f64, f64, f64); 13] = [
         (128, 0.5, -1.0, -5.4602210172330785, 0.014488208095057363, -0.99996212254698762),
         (128, 0.5, -5.5, -1.1045326035531312, 108.694302307383, -0.7290137239937491),
@@ -220,6 +221,12 @@ mod tests {
         for lanes in [1, 3] {
             check("quantised normal", &arguments, |tape, x| quantised_normal(tape, &pixels(lanes), &x[0], &x[1]));
         }
+        // Means in the bin itself, where it straddles the middle, and beyond the open bins at both ends.
+        let wide = pixels(3).affine(4.0, -1.5).unwrap().clamp(0.0, 1.0).unwrap();
+        let inside = wide.affine(1.2, -0.1).unwrap();
+        check("at the mean", &[inside, arguments[1].affine(1.0, -2.0).unwrap()], |tape, x| {
+            quantised_normal(tape, &wide, &x[0], &x[1])
+        });
         let shared = pixels(1).to_dtype(DType::F32).unwrap();
         lanes_are_independent(&arguments, |tape, x| quantised_normal(tape, &shared, &x[0], &x[1]));
     }
