@@ -134,6 +134,14 @@ pub(crate) fn tokens_block(pass: &mut Pass<'_>, activations: &[Nonlinearity], in
     map(pass, &hidden)
 }
 
+/// As [`tokens_block`], the second map without a bias.
+pub(crate) fn mixing_block(pass: &mut Pass<'_>, activations: &[Nonlinearity], input: &Tensor) -> Result<Tensor> {
+    let hidden = map(pass, input)?;
+    let hidden = act(pass, activations, &hidden)?;
+    let weight = pass.weight()?;
+    dense(&mut pass.tape, &hidden, weight, &no_bias(weight)?, Activation::Identity)
+}
+
 /// Sizes of a transformer block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Tokens {

@@ -8,10 +8,10 @@
 use candle_core::{Result, Tensor};
 
 use super::Model;
-use super::blocks::{Norm, affine, normalise, tokens_block};
+use super::blocks::{Norm, affine, mixing_block, normalise, tokens_block};
 use super::vit::patches;
 use crate::layers::{Activation, Nonlinearity, add, dense, mean, permute};
-use crate::problem::{Parameters, ParametersBuilder, Pass};
+use crate::problem::{Initial, Parameters, ParametersBuilder, Pass};
 
 /// Sizes of a mixer.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,8 @@ impl Mixer {
             let name = format!("block_{layer}");
             parameters.norm(&format!("{name}/norm_0"), channels_out);
             parameters.affine(&format!("{name}/tokens_0"), [count, token_hidden]);
-            parameters.affine(&format!("{name}/tokens_1"), [token_hidden, count]);
+            // A bias here adds one number to all channels of a token, which every norm behind it takes off again.
+            parameters.tensor(format!("{name}/tokens_1/w"), [token_hidden, count], Initial::FAN_IN);
             parameters.norm(&format!("{name}/norm_1"), channels_out);
             parameters.affine(&format!("{name}/channels_0"), [channels_out, channel_hidden]);
             parameters.affine(&format!("{name}/channels_1"), [channel_hidden, channels_out]);
@@ -70,7 +71,7 @@ impl Model for Mixer {
         for _ in 0..self.sizes.layers {
             let normed = normalise(pass, Norm::Layer, &tokens)?;
             let turned = permute(&mut pass.tape, &normed, &[0, 1, 3, 2])?;
-            let mixed = tokens_block(pass, activations, &turned)?;
+            let mixed = mixing_block(pass, activations, &turned)?;
             let mixed = permute(&mut pass.tape, &mixed, &[0, 1, 3, 2])?;
             tokens = add(&mut pass.tape, &tokens, &mixed)?;
             let normed = normalise(pass, Norm::Layer, &tokens)?;

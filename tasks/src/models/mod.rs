@@ -7,7 +7,7 @@ mod mlp;
 mod res_net;
 mod vit;
 
-pub(crate) use blocks::{Norm, Tokens, act, affine, normalise, tokens_block, transformer_block};
+pub(crate) use blocks::{Norm, Tokens};
 pub(crate) use conv_net::{ConvNet, Downsampling};
 pub(crate) use mixer::{Mixer, MixerSizes};
 pub(crate) use mlp::Mlp;
