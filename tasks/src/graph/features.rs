@@ -14,12 +14,12 @@ pub(crate) struct Features {
 
 impl Features {
     /// No rows yet, of this many columns.
-    pub(super) fn empty(columns: usize) -> Self {
+    pub(crate) fn empty(columns: usize) -> Self {
         Self { columns, offsets: vec![0], indices: Vec::new(), values: Vec::new() }
     }
 
     /// Adds a row whose entries at the ascending columns `indices` are all `value`.
-    pub(super) fn push_constant(&mut self, indices: &[u32], value: f32) {
+    pub(crate) fn push_constant(&mut self, indices: &[u32], value: f32) {
         debug_assert!(indices.is_sorted() && indices.last().is_none_or(|&last| (last as usize) < self.columns));
         self.indices.extend_from_slice(indices);
         self.values.resize(self.indices.len(), value);
@@ -27,7 +27,7 @@ impl Features {
     }
 
     /// Full rows, one after the other.
-    pub(super) fn full(columns: usize, values: Vec<f32>) -> Self {
+    pub(crate) fn full(columns: usize, values: Vec<f32>) -> Self {
         let rows = values.len() / columns;
         assert_eq!(rows * columns, values.len(), "whole rows");
         let indices = (0..rows).flat_map(|_| 0..columns as u32).collect();
