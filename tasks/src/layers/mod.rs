@@ -32,6 +32,8 @@ mod dense;
 mod dropout;
 mod embedding;
 mod erfc;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the families of graphs use them"))]
+pub(crate) mod graph;
 mod layer_norm;
 mod loss;
 mod matmul;
