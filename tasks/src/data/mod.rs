@@ -122,7 +122,7 @@ impl fmt::Debug for ImageData {
 }
 
 /// Numbers below `count` in an order that only `seed` decides (Fisher and Yates).
-fn shuffled(count: usize, seed: Seed) -> Vec<usize> {
+pub(crate) fn shuffled(count: usize, seed: Seed) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     let mut draws = Draws::new(seed);
     for last in (1..count).rev() {
@@ -133,12 +133,12 @@ fn shuffled(count: usize, seed: Seed) -> Vec<usize> {
 }
 
 /// An error about this file or folder.
-fn data_error(path: &Path, reason: impl Into<String>) -> Error {
+pub(crate) fn data_error(path: &Path, reason: impl Into<String>) -> Error {
     Error::Data { path: path.to_owned(), reason: reason.into() }
 }
 
 /// The seed that every shuffle of real data uses.
-const SPLIT_SEED: Seed = Seed::new(0).purpose(Purpose::Data);
+pub(crate) const SPLIT_SEED: Seed = Seed::new(0).purpose(Purpose::Data);
 
 /// Cuts `all` into consecutive parts of these lengths, after shuffling.
 fn split_shuffled<const PARTS: usize>(all: &Examples, lengths: [usize; PARTS]) -> [Examples; PARTS] {
