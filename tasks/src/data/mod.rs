@@ -158,7 +158,7 @@ pub(crate) fn data_folder(data_dir: Option<&Path>, name: &str) -> Result<PathBuf
 }
 
 /// The seed that every shuffle of real data uses.
-const SPLIT_SEED: Seed = Seed::new(0).purpose(Purpose::Data);
+pub(crate) const SPLIT_SEED: Seed = Seed::new(0).purpose(Purpose::Data);
 
 /// Cuts `all` into consecutive parts of these lengths, after shuffling.
 fn split_shuffled<const PARTS: usize>(all: &Examples, lengths: [usize; PARTS]) -> [Examples; PARTS] {
