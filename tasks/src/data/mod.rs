@@ -20,12 +20,19 @@ mod cifar;
 mod idx;
 mod procedural;
 mod resize;
+mod shared;
 mod source;
+mod splits;
+mod utf8;
+
+pub(crate) use shared::Shared;
+pub(crate) use splits::{Splits, position};
+pub(crate) use utf8::read_utf8;
 
 pub use source::{DataSettings, ImageSource};
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use paceline_optimizer_core::noise::Draws;
 use paceline_optimizer_core::task::Split;
@@ -122,7 +129,7 @@ impl fmt::Debug for ImageData {
 }
 
 /// Numbers below `count` in an order that only `seed` decides (Fisher and Yates).
-fn shuffled(count: usize, seed: Seed) -> Vec<usize> {
+pub(crate) fn shuffled(count: usize, seed: Seed) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     let mut draws = Draws::new(seed);
     for last in (1..count).rev() {
@@ -133,8 +140,21 @@ fn shuffled(count: usize, seed: Seed) -> Vec<usize> {
 }
 
 /// An error about this file or folder.
-fn data_error(path: &Path, reason: impl Into<String>) -> Error {
+pub(crate) fn data_error(path: &Path, reason: impl Into<String>) -> Error {
     Error::Data { path: path.to_owned(), reason: reason.into() }
+}
+
+/// The folder of one real data set.
+///
+/// # Errors
+/// [`Error::Data`] if there is no data folder, or none of this name in it.
+pub(crate) fn data_folder(data_dir: Option<&Path>, name: &str) -> Result<PathBuf, Error> {
+    let cure = "give a data folder that holds one of that name, or set data = \"procedural\"";
+    let Some(data_dir) = data_dir else {
+        return Err(data_error(Path::new(name), format!("no data folder was given to find this in: {cure}")));
+    };
+    let folder = data_dir.join(name);
+    if folder.is_dir() { Ok(folder) } else { Err(data_error(&folder, format!("no such folder: {cure}"))) }
 }
 
 /// The seed that every shuffle of real data uses.
@@ -153,6 +173,23 @@ fn split_shuffled<const PARTS: usize>(all: &Examples, lengths: [usize; PARTS]) -
             labels: part.iter().map(|&i| all.labels[i]).collect(),
         }
     })
+}
+
+/// The folder of real data, if this machine has one with this data set; else says that the test of it was skipped.
+#[cfg(test)]
+pub(crate) fn real_data(name: &str) -> Option<PathBuf> {
+    use std::io::Write;
+    let folder = std::env::var_os("PACELINE_DATA")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"));
+    if folder.join(name).is_dir() {
+        return Some(folder);
+    }
+    // Past the test harness, which shows what passing tests print only when asked. If stderr is closed, nobody listens.
+    let line =
+        format!("SKIPPED real_{name}: no ../shared/data/{name} beside the project, and PACELINE_DATA names none");
+    let _ = writeln!(std::io::stderr(), "{line}");
+    None
 }
 
 #[cfg(test)]

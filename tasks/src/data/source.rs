@@ -1,14 +1,13 @@
 //! Which data a family trains on: settings to a shared data set.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use paceline_optimizer_core::Seed;
 use serde::{Deserialize, Serialize};
 
 use super::resize::resize;
-use super::{Examples, ImageData, Pixels, cifar, data_error, idx, procedural, split_shuffled};
+use super::{Examples, ImageData, Pixels, Shared, cifar, data_error, data_folder, idx, procedural, split_shuffled};
 use crate::Error;
 
 /// Where images come from.
@@ -72,21 +71,11 @@ impl DataSettings {
             None => (DataSettings { greyscale: true, ..resolved }, None),
             Some(_) => (DataSettings { data_seed: 0, ..resolved }, folder.clone()),
         };
-        static LOADED: Mutex<Option<HashMap<Key, Weak<ImageData>>>> = Mutex::new(None);
-        // Held while loading, so that threads that want the same data wait for it instead of making it again. A panic
-        // of another holder leaves at worst a missing entry.
-        let mut guard = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = guard.get_or_insert_with(HashMap::new);
-        if let Some(data) = loaded.get(&key).and_then(Weak::upgrade) {
-            return Ok(data);
-        }
-        let data = Arc::new(match folder {
-            None => resolved.generate(family)?,
-            Some(folder) => resolved.read(family, &folder)?,
-        });
-        loaded.retain(|_, data| data.strong_count() > 0);
-        loaded.insert(key, Arc::downgrade(&data));
-        Ok(data)
+        static LOADED: Shared<(DataSettings, Option<PathBuf>), ImageData> = Shared::new();
+        LOADED.get(key, || match folder {
+            None => resolved.generate(family),
+            Some(folder) => resolved.read(family, &folder),
+        })
     }
 
     /// Decides what `auto` is.
@@ -102,12 +91,7 @@ impl DataSettings {
             ImageSource::FashionMnist => "fashion_mnist",
             ImageSource::Cifar10 => "cifar10",
         };
-        let cure = "give a data folder that holds one of that name, or set data = \"procedural\"";
-        let Some(data_dir) = data_dir else {
-            return Err(data_error(Path::new(name), format!("no data folder was given to find this in: {cure}")));
-        };
-        let folder = data_dir.join(name);
-        if folder.is_dir() { Ok(Some(folder)) } else { Err(data_error(&folder, format!("no such folder: {cure}"))) }
+        data_folder(data_dir, name).map(Some)
     }
 
     fn check_size(self, family: &str, largest: usize) -> Result<(), Error> {
@@ -176,5 +160,3 @@ impl DataSettings {
         })
     }
 }
-
-type Key = (DataSettings, Option<PathBuf>);
