@@ -21,8 +21,8 @@ use super::sparse::{EdgeFault, Graph};
 use crate::Error;
 use crate::data::{Splits, data_error, read_utf8};
 
-/// Most bytes believed of a file: a hundred times Cora's.
-const MAX_BYTES: u64 = 32 << 20;
+/// Most bytes read of a file: thirty times Cora's.
+const MAX_BYTES: u64 = 8 << 20;
 /// Words of the data set's dictionary.
 const WORDS: usize = 1_433;
 /// Subjects of its papers.
@@ -161,6 +161,7 @@ fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use paceline_optimizer_core::task::Split;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -231,6 +232,19 @@ mod tests {
         let folder = folder(NODES, EDGES);
         std::fs::remove_file(folder.path().join("edges.csv")).unwrap();
         assert!(read(folder.path(), false).unwrap_err().to_string().contains("edges.csv: cannot be opened"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_makes_a_panic(place in 0..NODES.len(), with in "[-0-9a-z,\n\r é]{0,3}", edges in any::<bool>()) {
+            let mut text = if edges { EDGES } else { NODES }.to_owned();
+            let place = place % text.len();
+            text.replace_range(place..=place, &with);
+            let result = if edges { parse_edges(&text, 4).map(drop) } else { parse_nodes(&text, false).map(drop) };
+            if let Err(reason) = result {
+                prop_assert!(reason.starts_with("line ") || reason.starts_with("has "), "{}", reason);
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!  cora: CSV files ──────┐
 //!  sbm: drawn by seed ───┼─► NodeData: one Graph, Features, labels, nodes of each split      (shared by Arc)
 //!                        │
-//!  molecules: by seed ───┴─► MoleculeData ─ batch(split, indices, target) ─► one Graph of many, padded and masked
+//!  molecules: by seed ───┴─► MoleculeData ─ batch(split, indices, target) ─► Union of padded, masked graphs
 //! ```
 //!
 //! How a family uses it:
@@ -22,3 +22,4 @@ pub(crate) mod molecules;
 pub(crate) mod nodes;
 pub(crate) mod sbm;
 pub(crate) mod sparse;
+pub(crate) mod union;
