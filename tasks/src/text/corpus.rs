@@ -14,7 +14,7 @@ use crate::Error;
 use crate::data::{Shared, Splits, data_error, data_folder, read_utf8};
 
 /// Most bytes of a file.
-const MAX_BYTES: u64 = 32 << 20;
+const MAX_BYTES: u64 = 8 << 20;
 /// Largest vocabulary.
 const MAX_VOCAB: u32 = 1 << 15;
 /// Where inner_valid, outer_valid and test begin, in hundredths of the text.

@@ -112,14 +112,18 @@ impl Learner {
             if !pairs_of(&word.ids).any(|other| other == pair) {
                 continue;
             }
-            for old in pairs_of(&word.ids) {
+            let ids = merged(&word.ids, pair, id);
+            // Only pairs between the first and the last merge differ, and those that touch them.
+            let same = |(old, new): &(&u32, &u32)| old == new;
+            let head = word.ids.iter().zip(&ids).take_while(same).count().saturating_sub(1);
+            let tail = word.ids.iter().rev().zip(ids.iter().rev()).take_while(same).count().saturating_sub(1);
+            for old in pairs_of(&word.ids[head..word.ids.len() - tail]) {
                 if let Some(occurrences) = self.pairs.get_mut(&old) {
                     occurrences.count -= word.count;
                     changed.push(old);
                 }
             }
-            word.ids = merged(&word.ids, pair, id);
-            for new in pairs_of(&word.ids) {
+            for new in pairs_of(&ids[head..ids.len() - tail]) {
                 let occurrences = self.pairs.entry(new).or_default();
                 occurrences.count += word.count;
                 if new.0 == id || new.1 == id {
@@ -127,6 +131,7 @@ impl Learner {
                 }
                 changed.push(new);
             }
+            word.ids = ids;
         }
         changed.sort_unstable();
         changed.dedup();
