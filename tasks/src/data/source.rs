@@ -25,9 +25,23 @@ pub enum ImageSource {
     FashionMnist,
     /// Binary files in `<data folder>/cifar10`.
     Cifar10,
+    /// No data: black images of this many channels, to find out what a member of a family would cost before its data
+    /// are read. Nobody can write this in a recipe.
+    #[serde(skip)]
+    Blank(u8),
 }
 
 impl ImageSource {
+    /// Largest height and width of its images, and their channels.
+    pub(crate) fn most(self) -> (usize, u8) {
+        match self {
+            Self::Procedural | Self::Auto => (MAX_PROCEDURAL, 1),
+            Self::Mnist | Self::FashionMnist => (28, 1),
+            Self::Cifar10 => (cifar::SIDE, 3),
+            Self::Blank(channels) => (MAX_PROCEDURAL, channels),
+        }
+    }
+
     /// This source, with `auto` decided by what the data folder holds.
     #[must_use]
     pub fn resolve(self, data_dir: Option<&Path>) -> Self {
@@ -86,7 +100,7 @@ impl DataSettings {
     /// The folder of real data.
     fn folder(self, data_dir: Option<&Path>) -> Result<Option<PathBuf>, Error> {
         let name = match self.source {
-            ImageSource::Procedural | ImageSource::Auto => return Ok(None),
+            ImageSource::Procedural | ImageSource::Auto | ImageSource::Blank(_) => return Ok(None),
             ImageSource::Mnist => "mnist",
             ImageSource::FashionMnist => "fashion_mnist",
             ImageSource::Cifar10 => "cifar10",
@@ -104,6 +118,9 @@ impl DataSettings {
 
     fn generate(self, family: &str) -> Result<ImageData, Error> {
         self.check_size(family, MAX_PROCEDURAL)?;
+        if let ImageSource::Blank(channels) = self.source {
+            return Ok(blank(self.image_size, usize::from(channels)));
+        }
         Ok(procedural::generate(Seed::new(self.data_seed), self.image_size))
     }
 
@@ -158,5 +175,20 @@ impl DataSettings {
             outer_valid,
             test,
         })
+    }
+}
+
+/// As many black images as the largest batch.
+fn blank(size: usize, channels: usize) -> ImageData {
+    let examples = || Examples { images: vec![0.0; 512 * size * size * channels], labels: vec![0; 512] };
+    ImageData {
+        origin: "blank".into(),
+        size,
+        channels,
+        classes: usize::from(idx::CLASSES),
+        train: examples(),
+        inner_valid: examples(),
+        outer_valid: examples(),
+        test: examples(),
     }
 }

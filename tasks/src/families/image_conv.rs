@@ -19,30 +19,30 @@ use crate::models::{ConvNet, Downsampling, Norm};
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ImageConv {
     /// Where images come from.
-    data: ImageSource,
+    pub(super) data: ImageSource,
     /// Seed of procedural data.
-    data_seed: u64,
+    pub(super) data_seed: u64,
     /// Height and width of an image.
-    image_size: usize,
+    pub(super) image_size: usize,
     /// Whether colours become grey.
-    greyscale: bool,
+    pub(super) greyscale: bool,
     /// Output channels of the 3×3 convolutions.
-    channels: Vec<usize>,
+    pub(super) channels: Vec<usize>,
     /// Whether convolutions after the first halve the image by a 2×2 max pool instead of a stride of 2.
-    max_pool: bool,
+    pub(super) max_pool: bool,
     /// How many leading convolutions have a stride of 2, instead of all but the first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    leading_strides: Option<usize>,
+    pub(super) leading_strides: Option<usize>,
     /// What follows convolutions: `none`, `layer` or `batch` norm.
-    norm: Norm,
+    pub(super) norm: Norm,
     /// Hidden activation: one, or several of which each task draws one.
-    activation: OneOf<Nonlinearity>,
+    pub(super) activation: OneOf<Nonlinearity>,
     /// Initial weights: one law, or several of which each task draws one.
-    initialiser: OneOf<Initialiser>,
+    pub(super) initialiser: OneOf<Initialiser>,
     /// Factor of the initial weights, or a range from which each task draws one.
-    initial_scale: Scale,
+    pub(super) initial_scale: Scale,
     /// Examples in a batch.
-    batch_size: usize,
+    pub(super) batch_size: usize,
 }
 
 impl Default for ImageConv {

@@ -19,27 +19,27 @@ use crate::models::{Mlp, Norm};
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ImageMlp {
     /// Where images come from.
-    data: ImageSource,
+    pub(super) data: ImageSource,
     /// Seed of procedural data.
-    data_seed: u64,
+    pub(super) data_seed: u64,
     /// Height and width of an image.
-    image_size: usize,
+    pub(super) image_size: usize,
     /// Whether colours become grey.
-    greyscale: bool,
+    pub(super) greyscale: bool,
     /// Widths of the hidden layers.
-    hidden: Vec<usize>,
+    pub(super) hidden: Vec<usize>,
     /// What follows hidden linear layers: `none`, `layer` or `batch` norm.
-    norm: Norm,
+    pub(super) norm: Norm,
     /// Share of hidden units dropped while training.
-    dropout: f64,
+    pub(super) dropout: f64,
     /// Hidden activation: one, or several of which each task draws one.
-    activation: OneOf<Nonlinearity>,
+    pub(super) activation: OneOf<Nonlinearity>,
     /// Initial weights: one law, or several of which each task draws one.
-    initialiser: OneOf<Initialiser>,
+    pub(super) initialiser: OneOf<Initialiser>,
     /// Factor of the initial weights, or a range from which each task draws one.
-    initial_scale: Scale,
+    pub(super) initial_scale: Scale,
     /// Examples in a batch.
-    batch_size: usize,
+    pub(super) batch_size: usize,
 }
 
 impl Default for ImageMlp {

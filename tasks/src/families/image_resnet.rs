@@ -19,29 +19,29 @@ use crate::models::{ResNet, Stem};
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ImageResNet {
     /// Where images come from.
-    data: ImageSource,
+    pub(super) data: ImageSource,
     /// Seed of procedural data.
-    data_seed: u64,
+    pub(super) data_seed: u64,
     /// Height and width of an image.
-    image_size: usize,
+    pub(super) image_size: usize,
     /// Whether colours become grey.
-    greyscale: bool,
+    pub(super) greyscale: bool,
     /// Residual blocks in each group.
-    blocks: Vec<usize>,
+    pub(super) blocks: Vec<usize>,
     /// Channels of each group; all groups but the first halve the image.
-    channels: Vec<usize>,
+    pub(super) channels: Vec<usize>,
     /// Height and width of the first convolution's kernel: odd.
-    stem_kernel: usize,
+    pub(super) stem_kernel: usize,
     /// Stride of the first convolution.
-    stem_stride: usize,
+    pub(super) stem_stride: usize,
     /// Hidden activation: one, or several of which each task draws one.
-    activation: OneOf<Nonlinearity>,
+    pub(super) activation: OneOf<Nonlinearity>,
     /// Initial weights: one law, or several of which each task draws one.
-    initialiser: OneOf<Initialiser>,
+    pub(super) initialiser: OneOf<Initialiser>,
     /// Factor of the initial weights, or a range from which each task draws one.
-    initial_scale: Scale,
+    pub(super) initial_scale: Scale,
     /// Examples in a batch.
-    batch_size: usize,
+    pub(super) batch_size: usize,
 }
 
 impl Default for ImageResNet {

@@ -19,33 +19,33 @@ use crate::models::{Tokens, Vit};
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ImageVit {
     /// Where images come from.
-    data: ImageSource,
+    pub(super) data: ImageSource,
     /// Seed of procedural data.
-    data_seed: u64,
+    pub(super) data_seed: u64,
     /// Height and width of an image.
-    image_size: usize,
+    pub(super) image_size: usize,
     /// Whether colours become grey.
-    greyscale: bool,
+    pub(super) greyscale: bool,
     /// Height and width of a patch; divides the image size.
-    patch: usize,
+    pub(super) patch: usize,
     /// Transformer blocks.
-    layers: usize,
+    pub(super) layers: usize,
     /// Attention heads; divides the width.
-    heads: usize,
+    pub(super) heads: usize,
     /// Channels of a token.
-    width: usize,
+    pub(super) width: usize,
     /// Hidden units of a block's MLP.
-    mlp: usize,
+    pub(super) mlp: usize,
     /// Share of values dropped while training.
-    dropout: f64,
+    pub(super) dropout: f64,
     /// Hidden activation: one, or several of which each task draws one.
-    activation: OneOf<Nonlinearity>,
+    pub(super) activation: OneOf<Nonlinearity>,
     /// Initial weights: one law, or several of which each task draws one.
-    initialiser: OneOf<Initialiser>,
+    pub(super) initialiser: OneOf<Initialiser>,
     /// Factor of the initial weights, or a range from which each task draws one.
-    initial_scale: Scale,
+    pub(super) initial_scale: Scale,
     /// Examples in a batch.
-    batch_size: usize,
+    pub(super) batch_size: usize,
 }
 
 impl Default for ImageVit {

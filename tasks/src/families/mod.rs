@@ -7,6 +7,7 @@ mod image_mixer;
 mod image_mlp;
 mod image_resnet;
 mod image_vit;
+mod sampled;
 mod settings;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ use image_mixer::ImageMixer;
 use image_mlp::ImageMlp;
 use image_resnet::ImageResNet;
 use image_vit::ImageVit;
+use sampled::{SampledImageConv, SampledImageMlp, SampledImageResNet, SampledImageVit};
 use settings::{FamilySettings, defaults};
 
 /// A task family that can show its data.
@@ -118,5 +120,14 @@ const fn entry<S: FamilySettings>() -> Entry {
     }
 }
 
-const FAMILIES: &[Entry] =
-    &[entry::<ImageMlp>(), entry::<ImageConv>(), entry::<ImageResNet>(), entry::<ImageVit>(), entry::<ImageMixer>()];
+const FAMILIES: &[Entry] = &[
+    entry::<ImageMlp>(),
+    entry::<ImageConv>(),
+    entry::<ImageResNet>(),
+    entry::<ImageVit>(),
+    entry::<ImageMixer>(),
+    entry::<SampledImageMlp>(),
+    entry::<SampledImageConv>(),
+    entry::<SampledImageResNet>(),
+    entry::<SampledImageVit>(),
+];
