@@ -198,6 +198,12 @@ fn pooling_gradients_are_those_of_differences() {
         let arguments = [values(&[2, 3, image[0], image[1], 2], 0)];
         check(&format!("max pool {image:?} {window:?}"), &arguments, |tape, a| max_pool2d(tape, &a[0], window));
         check(&format!("avg pool {image:?} {window:?}"), &arguments, |tape, a| avg_pool2d(tape, &a[0], window));
+        for counted in [false, true] {
+            let border = Border { pixels: [size[0] - 1, size[1] / 2], counted };
+            check(&format!("avg pool {image:?} {window:?} {border:?}"), &arguments, |tape, a| {
+                avg_pool2d_bordered(tape, &a[0], window, border)
+            });
+        }
     }
 }
 
@@ -323,6 +329,15 @@ fn shapes_that_do_not_fit_are_refused_by_name() {
         ),
         ("pooling", max_pool2d(&mut Tape::default(), &ones(&[1, 1, 3, 3, 1]), window([4, 1], [1, 1]))),
         ("pooling", avg_pool2d(&mut Tape::default(), &ones(&[1, 1, 3, 3, 1]), window([1, 1], [0, 1]))),
+        (
+            "border",
+            avg_pool2d_bordered(
+                &mut Tape::default(),
+                &ones(&[1, 1, 3, 3, 1]),
+                window([2, 2], [1, 1]),
+                Border { pixels: [2, 0], counted: true },
+            ),
+        ),
         ("label 2 of 2", cross_entropy(&mut Tape::default(), &ones(&[1, 2, 2]), &labels(&[0, 2]))),
         ("3 labels", cross_entropy(&mut Tape::default(), &ones(&[2, 2, 2]), &labels(&[0, 1, 1]))),
     ];

@@ -15,8 +15,11 @@
 //! its convolution runs at a tenth of the speed of im2col and a matrix product, and `relu'(0)` is 1 (here 0, as in
 //! JAX). All layers compute in f32, and in f64 so that their gradients can be checked against finite differences.
 
+pub mod complex;
+
 mod conv;
 mod cross_entropy;
+mod grouped;
 mod im2col;
 mod linear;
 mod matrix;
@@ -49,8 +52,9 @@ mod gradcheck;
 
 pub use conv::{Conv2d, conv2d};
 pub use cross_entropy::{correct, correct_tokens, cross_entropy, token_cross_entropy};
+pub use grouped::grouped_conv2d;
 pub use linear::linear;
-pub use pool::{Window, avg_pool2d, max_pool2d};
+pub use pool::{Border, Window, avg_pool2d, avg_pool2d_bordered, max_pool2d};
 pub use structure::{add, concat, multiply, narrow, permute, reshape, scale, subtract};
 pub use tape::{Gradients, Tape};
 

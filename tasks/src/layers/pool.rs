@@ -1,5 +1,7 @@
-//! Max and average pooling, channels last. Windows lie wholly inside the image: rows and columns that no window
-//! reaches are left out (and get no gradient), windows may overlap.
+//! Max and average pooling, channels last. Windows lie wholly inside the image, or inside the image and a border of
+//! zeros around it: rows and columns that no window reaches are left out (and get no gradient), windows may overlap.
+
+use std::ops::Range;
 
 use candle_core::{Result, Tensor, bail};
 
@@ -15,6 +17,15 @@ pub struct Window {
     pub stride: [usize; 2],
 }
 
+/// Zeros around the images of an average pooling. The default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Border {
+    /// How many on each side, `[vertical, horizontal]`; less than the size of a window.
+    pub pixels: [usize; 2],
+    /// Whether they count: the mean is over the whole window, not over its part in the image.
+    pub counted: bool,
+}
+
 /// Largest value of each window: `[lanes, batch, height, width, channels]` to `[lanes, batch, out_h, out_w, channels]`.
 ///
 /// Of equal largest values the first of the window, in row-major order, gets the whole gradient, as in XLA. A NaN in a
@@ -23,7 +34,7 @@ pub struct Window {
 /// # Errors
 /// If no window fits, or the tensor is not contiguous f32 or f64.
 pub fn max_pool2d(tape: &mut Tape, input: &Tensor, window: Window) -> Result<Tensor> {
-    pool2d(tape, input, window, Kind::Max)
+    pool2d(tape, input, window, [0, 0], Kind::Max)
 }
 
 /// Mean of each window, shapes as [`max_pool2d`]. The mean over a whole image is a window of its size.
@@ -31,17 +42,30 @@ pub fn max_pool2d(tape: &mut Tape, input: &Tensor, window: Window) -> Result<Ten
 /// # Errors
 /// As [`max_pool2d`].
 pub fn avg_pool2d(tape: &mut Tape, input: &Tensor, window: Window) -> Result<Tensor> {
-    pool2d(tape, input, window, Kind::Average)
+    avg_pool2d_bordered(tape, input, window, Border::default())
 }
 
-fn pool2d(tape: &mut Tape, input: &Tensor, window: Window, kind: Kind) -> Result<Tensor> {
+/// Mean of each window of the images with a border of zeros, shapes as [`max_pool2d`].
+///
+/// # Errors
+/// As [`max_pool2d`], and if a window could lie wholly in the border.
+pub fn avg_pool2d_bordered(tape: &mut Tape, input: &Tensor, window: Window, border: Border) -> Result<Tensor> {
+    pool2d(tape, input, window, border.pixels, Kind::Average { border_counts: border.counted })
+}
+
+fn pool2d(tape: &mut Tape, input: &Tensor, window: Window, border: [usize; 2], kind: Kind) -> Result<Tensor> {
     let (lanes, batch, height, width, channels) = input.dims5()?;
     let image = [height, width];
-    if (0..2).any(|axis| window.size[axis] == 0 || window.stride[axis] == 0 || window.size[axis] > image[axis]) {
-        bail!("pooling: no {window:?} in images {:?}", input.shape());
-    }
-    let along = |axis: usize| (image[axis] - window.size[axis]) / window.stride[axis] + 1;
-    let op = Pool { kind, window, lanes, batch, image, channels, output: [along(0), along(1)] };
+    // A window that is larger than its border holds a pixel wherever it lies.
+    let along = |axis: usize| {
+        let room = border[axis].checked_mul(2)?.checked_add(image[axis])?.checked_sub(window.size[axis])?;
+        (window.stride[axis] > 0).then(|| room / window.stride[axis] + 1)
+    };
+    let borders_fit = (0..2).all(|axis| border[axis] < window.size[axis]);
+    let (true, Some(rows), Some(columns)) = (borders_fit, along(0), along(1)) else {
+        bail!("pooling: no {window:?} in images {:?} with a border of {border:?}", input.shape());
+    };
+    let op = Pool { kind, window, border, lanes, batch, image, channels, output: [rows, columns] };
     let output = by_type!("pooling", input.dtype(), forward::<_>(&op, input))?;
     let (x, y) = (input.clone(), output.clone());
     Ok(tape.record("pooling", &[input], output, move |grad, _| {
@@ -52,13 +76,14 @@ fn pool2d(tape: &mut Tape, input: &Tensor, window: Window, kind: Kind) -> Result
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Max,
-    Average,
+    Average { border_counts: bool },
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Pool {
     kind: Kind,
     window: Window,
+    border: [usize; 2],
     lanes: usize,
     batch: usize,
     image: [usize; 2],
@@ -68,19 +93,33 @@ struct Pool {
 
 impl Pool {
     /// Where in an image each pixel of each output pixel's window starts; windows in row-major order.
-    fn windows(&self) -> impl Iterator<Item = impl Iterator<Item = usize> + '_> + '_ {
-        let Window { size, stride } = self.window;
-        let (columns, row_length, channels) = (self.output[1], self.image[1] * self.channels, self.channels);
+    fn windows(&self) -> impl Iterator<Item = (impl Iterator<Item = usize> + '_, usize)> + '_ {
+        let (row_length, channels) = (self.image[1] * self.channels, self.channels);
         (0..self.output[0]).flat_map(move |out_y| {
-            (0..columns).map(move |out_x| {
-                let corner = out_y * stride[0] * row_length + out_x * stride[1] * channels;
-                (0..size[0]).flat_map(move |y| (0..size[1]).map(move |x| corner + y * row_length + x * channels))
+            let rows = self.inside(0, out_y);
+            (0..self.output[1]).map(move |out_x| {
+                let (rows, columns) = (rows.clone(), self.inside(1, out_x));
+                let pixels = rows.len() * columns.len();
+                let starts = rows.flat_map(move |y| columns.clone().map(move |x| y * row_length + x * channels));
+                (starts, pixels)
             })
         })
     }
 
-    fn share<T: Real>(&self) -> T {
-        T::one() / T::from_f64((self.window.size[0] * self.window.size[1]) as f64)
+    /// The part of a window inside the image, along one axis.
+    fn inside(&self, axis: usize, place: usize) -> Range<usize> {
+        let start = place * self.window.stride[axis];
+        let end = (start + self.window.size[axis]).saturating_sub(self.border[axis]).min(self.image[axis]);
+        start.saturating_sub(self.border[axis])..end
+    }
+
+    /// What a pixel of a window with so many pixels in the image adds to its mean.
+    fn share<T: Real>(&self, pixels: usize) -> T {
+        let counted = match self.kind {
+            Kind::Average { border_counts: false } => pixels,
+            _ => self.window.size[0] * self.window.size[1],
+        };
+        T::one() / T::from_f64(counted as f64)
     }
 }
 
@@ -92,15 +131,15 @@ fn forward<T: Real>(op: &Pool, input: &Tensor) -> Result<Tensor> {
     let mut output = vec![T::zero(); op.lanes * op.batch * height * width * op.channels];
     let images = input.chunks_exact(image_size).zip(output.chunks_exact_mut(height * width * op.channels));
     for (image, output) in images {
-        for (window, output) in op.windows().zip(output.chunks_exact_mut(op.channels)) {
+        for ((window, pixels), output) in op.windows().zip(output.chunks_exact_mut(op.channels)) {
             match op.kind {
                 Kind::Max => max(image, window, output),
-                Kind::Average => {
+                Kind::Average { .. } => {
                     for start in window {
                         let pixel = &image[start..start + op.channels];
                         output.iter_mut().zip(pixel).for_each(|(sum, &value)| *sum += value);
                     }
-                    let share = op.share::<T>();
+                    let share = op.share::<T>(pixels);
                     output.iter_mut().for_each(|value| *value *= share);
                 }
             }
@@ -135,7 +174,7 @@ fn backward<T: Real>(op: &Pool, input: &Tensor, output: &Tensor, grad: &Tensor) 
         let output = &outputs[index * output_size..(index + 1) * output_size];
         let grads = &grads[index * output_size..(index + 1) * output_size];
         let pixels = output.chunks_exact(op.channels).zip(grads.chunks_exact(op.channels));
-        for (window, (output, grad)) in op.windows().zip(pixels) {
+        for ((window, inside), (output, grad)) in op.windows().zip(pixels) {
             match op.kind {
                 Kind::Max => {
                     // All channels of a window at once: what the first place with the maximum takes, later ones don't.
@@ -150,8 +189,8 @@ fn backward<T: Real>(op: &Pool, input: &Tensor, output: &Tensor, grad: &Tensor) 
                         }
                     }
                 }
-                Kind::Average => {
-                    let share = op.share::<T>();
+                Kind::Average { .. } => {
+                    let share = op.share::<T>(inside);
                     for start in window {
                         let pixel = &mut grad_image[start..start + op.channels];
                         pixel.iter_mut().zip(grad).for_each(|(sum, &value)| *sum += value * share);

@@ -2,7 +2,6 @@
 
 mod allocator;
 mod conformance;
-mod golden_complex;
 mod real_mnist;
 mod resolve;
 mod settings;
