@@ -78,14 +78,17 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A heading in a column of its own, with a text that is wrapped beside it.
+/// A heading in a column of its own, with a text that is wrapped beside it; below it, if the heading is long.
 fn paragraph(heading: &str, text: &str) -> String {
     const INDENT: usize = 12;
-    let lines = wrapped(text, COLUMNS - INDENT).into_iter().enumerate();
-    lines
-        .map(|(nth, line)| format!("{:INDENT$}{line}", if nth == 0 { heading } else { "" }))
-        .collect::<Vec<_>>()
-        .join("\n")
+    let beside = heading.chars().count() < INDENT;
+    let mut lines: Vec<_> =
+        wrapped(text, COLUMNS - INDENT).into_iter().map(|line| format!("{:INDENT$}{line}", "")).collect();
+    match lines.first_mut().filter(|_| beside) {
+        Some(first) => *first = format!("{heading:INDENT$}{}", first.trim_start()),
+        None => lines.insert(0, heading.to_owned()),
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -98,5 +101,15 @@ mod tests {
         assert_eq!(wrapped("a bcdefghi j", 4), ["a", "bcde", "fghi", "j"]);
         assert_eq!(wrapped("", 4), [""]);
         assert_eq!(wrapped("äöü äöü", 7), ["äöü äöü"]);
+    }
+
+    #[test]
+    fn a_long_heading_stands_above_its_text() {
+        let text = "word ".repeat(20);
+        let short = paragraph("short", &text);
+        assert!(short.starts_with("short       word word") && short.contains("\n            word"), "{short}");
+        let long = paragraph("sampled_image_mlp", &text);
+        assert!(long.starts_with("sampled_image_mlp\n            word"), "{long}");
+        assert!(short.lines().chain(long.lines()).all(|line| line.chars().count() <= COLUMNS));
     }
 }
