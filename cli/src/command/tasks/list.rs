@@ -6,7 +6,7 @@ use paceline_optimizer_core::task::Cost;
 use paceline_tasks::FamilyInfo;
 use serde_json::{Map, json};
 
-use super::COLUMNS;
+use super::{COLUMNS, wrapped};
 use crate::arguments::ListFamilies;
 use crate::console::Console;
 use crate::failure::{Exit, Failure};
@@ -21,10 +21,9 @@ pub(super) fn list(arguments: &ListFamilies, console: Console) -> Result<(), Fai
         rows.push(Row { parameters: family.layout().size(), cost: family.cost(), info });
     }
     console.say(table(&rows));
-    console.say(
-        "\nFLOP and memory are of one inner step of one lane, at the default settings; `paceline tasks show FAMILY`",
-    );
-    console.say("lists settings, parameters and what is drawn.");
+    let note = "FLOP and memory are of one inner step of one lane, at the default settings. `paceline tasks show FAMILY` tells \
+                the settings, the parameters and what is drawn.";
+    console.say(format!("\n{}", wrapped(note, COLUMNS).join("\n")));
     let object = |row: &Row| {
         let Row { info, parameters, cost } = row;
         json!({

@@ -55,6 +55,13 @@ fn open(arguments: &FamilyArguments) -> Result<Opened, Failure> {
     Ok(Opened { info, settings, family })
 }
 
+/// A table without lines: many rows stay on one screen.
+fn compact(headings: &[&str]) -> comfy_table::Table {
+    let mut table = crate::evaluation::table::plain(headings);
+    table.load_preset(comfy_table::presets::NOTHING);
+    table
+}
+
 /// Lines of at most `width` characters; a longer word is cut.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];

@@ -7,10 +7,9 @@ use paceline_optimizer_core::{Params, Purpose, Seed};
 use paceline_tasks::Panel;
 use serde_json::json;
 
-use super::{open, panels, paragraph};
+use super::{compact, open, panels, paragraph};
 use crate::arguments::SampleFamily;
 use crate::console::Console;
-use crate::evaluation::table::plain;
 use crate::failure::Failure;
 use crate::file::write_atomically;
 
@@ -84,7 +83,7 @@ impl Beginning {
     }
 
     fn table(&self, task: &dyn TaskFamily) -> String {
-        let mut table = plain(&["split", "loss", "normalised", "accuracy"]);
+        let mut table = compact(&["split", "loss", "normalised", "accuracy"]);
         for (name, score) in &self.splits {
             table.add_row([
                 (*name).to_owned(),

@@ -6,11 +6,10 @@ use paceline_optimizer_core::{Purpose, Seed};
 use serde_json::{Map, Value, json};
 
 use super::measure::{REPEATS, step_seconds};
-use super::{Opened, open, paragraph};
+use super::{Opened, compact, open, paragraph};
 use crate::arguments::ShowFamily;
 use crate::command::doctor::machine;
 use crate::console::Console;
-use crate::evaluation::table::plain;
 use crate::failure::Failure;
 use crate::file::size_text;
 use crate::pace::short;
@@ -110,7 +109,7 @@ fn part_text(part: Part) -> &'static str {
 fn tensors_text(layout: &Layout) -> String {
     let complex = layout.pairs().next().is_some();
     let mut table =
-        plain(if complex { &["tensor", "shape", "values", "part"] } else { &["tensor", "shape", "values"] });
+        compact(if complex { &["tensor", "shape", "values", "part"] } else { &["tensor", "shape", "values"] });
     for tensor in layout.tensors() {
         let mut row = vec![tensor.name().to_owned(), format!("{:?}", tensor.shape()), tensor.size().to_string()];
         if complex {
@@ -122,7 +121,7 @@ fn tensors_text(layout: &Layout) -> String {
 }
 
 fn normaliser_text(family: &dyn TaskFamily) -> String {
-    let mut table = plain(&["loss", "normalised"]);
+    let mut table = compact(&["loss", "normalised"]);
     for loss in LOSSES {
         table.add_row([format!("{loss:.4}"), format!("{:.4}", family.normalise(loss))]);
     }
