@@ -76,8 +76,12 @@ Examples:
     },
     /// Compare a checkpoint with learning-rate-tuned Adam on held-out tasks: table, CSV, JSON and SVG
     Eval(EvalArguments),
-    /// The families of inner problems
-    #[command(after_help = "Examples:\n  paceline tasks list\n  paceline tasks list --format json")]
+    /// The families of inner problems: what they draw, their size and cost, a sample of their data
+    #[command(after_help = "\
+Examples:
+  paceline tasks list
+  paceline tasks show image_mlp --measure
+  paceline tasks sample image_mlp --seed 3 -o sample.svg")]
     Tasks {
         /// What to do with task families.
         #[command(subcommand)]
@@ -320,10 +324,82 @@ pub(crate) struct EvalArguments {
 }
 
 /// `paceline tasks …`.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum TasksCommand {
-    /// Families, what they draw, their settings and sizes
-    List,
+    /// Every family: its size and cost, and what it is
+    List(ListFamilies),
+    /// One family: what it draws, settings, parameters, normaliser, cost
+    Show(ShowFamily),
+    /// One task of a family: its first losses, and its data as an SVG
+    Sample(SampleFamily),
+}
+
+/// `paceline tasks list`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Sizes and costs are those of the default settings, on the data that are found.
+
+Examples:
+  paceline tasks list
+  paceline tasks list image
+  paceline tasks list --data-dir ./data --format json")]
+pub(crate) struct ListFamilies {
+    /// Only families with this in their name
+    #[arg(value_name = "WORD")]
+    pub(crate) filter: Option<String>,
+    /// Folder with real data sets
+    #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// A family and its settings.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FamilyArguments {
+    /// The family's name
+    #[arg(value_name = "FAMILY")]
+    pub(crate) family: String,
+    /// A setting, as in a recipe: the value is TOML, or a bare word; may be given again for another key
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Folder with real data sets
+    #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// `paceline tasks show`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  paceline tasks show image_mlp
+  paceline tasks show image_mlp --set image_size=16 --set 'hidden=[64, 32]' --measure
+  paceline tasks show image_conv --set data=mnist --data-dir ./data --format json")]
+pub(crate) struct ShowFamily {
+    /// Which family.
+    #[command(flatten)]
+    pub(crate) family: FamilyArguments,
+    /// Time the inner step on this machine
+    #[arg(long)]
+    pub(crate) measure: bool,
+}
+
+/// `paceline tasks sample`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+The SVG is one file that needs no other; a file of that name is replaced.
+
+Examples:
+  paceline tasks sample image_mlp
+  paceline tasks sample image_mlp --seed 3 --set data=mnist --set image_size=28 --data-dir ./data -o mnist.svg")]
+pub(crate) struct SampleFamily {
+    /// Which family.
+    #[command(flatten)]
+    pub(crate) family: FamilyArguments,
+    /// Seed of the task
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// File to write; FAMILY-SEED.svg if left out
+    #[arg(short, long, visible_alias = "output", value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// `paceline bench …`.

@@ -211,12 +211,12 @@ impl From<paceline_tasks::Error> for Failure {
         use paceline_tasks::Error;
         let (reason, help) = match &error {
             Error::UnknownFamily { .. } => ("TASK_UNKNOWN", "`paceline tasks list` shows the families"),
-            Error::Setting { .. } => ("TASK_SETTING_INVALID", "`paceline tasks list` shows each family's settings"),
+            Error::Setting { .. } => ("TASK_SETTING_INVALID", "`paceline tasks show FAMILY` shows its settings"),
             Error::Data { .. } => (
                 DATA_MISSING,
                 "correct that file or folder, or name another data folder with --data-dir or PACELINE_DATA",
             ),
-            _ => ("TASK_INVALID", "`paceline tasks list` shows the families and their settings"),
+            _ => ("TASK_INVALID", "`paceline tasks list` and `paceline tasks show FAMILY` show families and settings"),
         };
         Self::new(Exit::BadInput, reason, error.to_string()).help(help)
     }

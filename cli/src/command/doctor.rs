@@ -85,11 +85,16 @@ fn version() -> Check {
 }
 
 fn processor() -> Check {
-    let found = format!("{} {}, {}", processors(), std::env::consts::ARCH, features().join(" "));
     if cfg!(debug_assertions) {
-        return Check::warn("processor", found + "; unoptimised build", "build with `cargo build --release`");
+        return Check::warn("processor", machine(), "build with `cargo build --release`");
     }
-    Check::ok("processor", found)
+    Check::ok("processor", machine())
+}
+
+/// What computes here: processors, their kind and instructions, and whether this build is slow.
+pub(super) fn machine() -> String {
+    let build = if cfg!(debug_assertions) { "; unoptimised build" } else { "" };
+    format!("{} {}, {}{build}", processors(), std::env::consts::ARCH, features().join(" "))
 }
 
 /// Vector instructions that make a difference here.

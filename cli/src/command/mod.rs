@@ -1,6 +1,6 @@
 //! The commands, one a file.
 
-use crate::arguments::{Command, TasksCommand};
+use crate::arguments::Command;
 use crate::console::Console;
 use crate::failure::Failure;
 
@@ -21,7 +21,7 @@ pub(crate) fn run(command: &Command, console: Console) -> Result<(), Failure> {
         Command::Checkpoint { command, remote } => checkpoint::checkpoint(command, &remote.coordinator, console),
         Command::Eval(arguments) => eval::eval(arguments, console),
         Command::Bench { command } => bench::bench(command, console),
-        Command::Tasks { command: TasksCommand::List } => tasks::list(console),
+        Command::Tasks { command } => tasks::tasks(command, console),
         Command::Doctor(arguments) => doctor::doctor(arguments, console),
     }
 }

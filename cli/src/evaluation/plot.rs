@@ -134,7 +134,7 @@ fn points(losses: &[f64], high: f64) -> Vec<(f64, f64)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::evaluation::report::tests::example;
 
@@ -158,7 +158,7 @@ mod tests {
     }
 
     /// Whether every element that is opened is closed, in order, and every attribute is quoted.
-    fn is_well_formed(xml: &str) -> bool {
+    pub(crate) fn is_well_formed(xml: &str) -> bool {
         let mut open = Vec::new();
         for piece in xml.split('<').skip(1) {
             let Some((tag, text)) = piece.split_once('>') else { return false };

@@ -94,7 +94,8 @@ impl Recipe {
         self.check_ranges()?;
         let optimizer = self.spec.optimizer.build().map_err(|error| self.at("optimizer", &Failure::from(error)))?;
         let families = self.spec.tasks.iter().enumerate().map(|(index, task)| {
-            paceline_tasks::build(&task.family, &task.settings, data_dir).map_err(|error| self.wrong_task(index, error))
+            let family = paceline_tasks::build(&task.family, &task.settings, data_dir);
+            family.map(|family| family as Arc<dyn TaskFamily>).map_err(|error| self.wrong_task(index, error))
         });
         Ok(Built { optimizer, families: families.collect::<Result<_, _>>()? })
     }

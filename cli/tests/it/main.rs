@@ -9,6 +9,7 @@ mod processes;
 mod pulled_checkpoint;
 mod recipes;
 mod remote;
+mod tasks;
 mod train;
 
 use std::path::Path;

@@ -133,7 +133,8 @@ fn build_family(task: &TaskSpec, data_dir: Option<&Path>) -> Result<Arc<dyn Task
                 .into(),
         ));
     }
-    paceline_tasks::build(family, settings, data_dir).map_err(|error| failed(error.to_string()))
+    let built = paceline_tasks::build(family, settings, data_dir).map_err(|error| failed(error.to_string()))?;
+    Ok(built)
 }
 
 #[cfg(test)]
