@@ -89,6 +89,10 @@ impl Sampler for SampledImageConv {
         }
     }
 
+    fn examples(base: &ImageConv) -> usize {
+        base.batch_size
+    }
+
     fn blank(base: ImageConv) -> ImageConv {
         ImageConv { data: ImageSource::Blank(base.data.most().1), ..base }
     }

@@ -84,6 +84,10 @@ impl Sampler for SampledImageMlp {
         }
     }
 
+    fn examples(base: &ImageMlp) -> usize {
+        base.batch_size
+    }
+
     fn blank(base: ImageMlp) -> ImageMlp {
         ImageMlp { data: ImageSource::Blank(base.data.most().1), ..base }
     }

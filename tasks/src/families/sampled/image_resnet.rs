@@ -94,6 +94,10 @@ impl Sampler for SampledImageResNet {
         }
     }
 
+    fn examples(base: &ImageResNet) -> usize {
+        base.batch_size
+    }
+
     fn blank(base: ImageResNet) -> ImageResNet {
         ImageResNet { data: ImageSource::Blank(base.data.most().1), ..base }
     }

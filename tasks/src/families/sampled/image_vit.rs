@@ -106,6 +106,10 @@ impl Sampler for SampledImageVit {
         }
     }
 
+    fn examples(base: &ImageVit) -> usize {
+        base.batch_size
+    }
+
     fn blank(base: ImageVit) -> ImageVit {
         ImageVit { data: ImageSource::Blank(base.data.most().1), ..base }
     }

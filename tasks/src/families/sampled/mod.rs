@@ -65,6 +65,9 @@ pub(super) trait Sampler:
     /// One member's settings.
     fn draw(&self, dice: &mut Dice) -> Self::Base;
 
+    /// Examples in a batch of the member, if each of its parameters acts on each of them; else 1.
+    fn examples(base: &Self::Base) -> usize;
+
     /// The same member on no data, of equal shapes.
     fn blank(base: Self::Base) -> Self::Base;
 }
@@ -123,6 +126,14 @@ fn member<S: Sampler>(settings: &S, seed: Seed, data_dir: Option<&Path>) -> Resu
                 continue;
             }
         };
+        // Each parameter takes a multiplication and an addition forward, and twice as many backward; and it is there
+        // three times, itself, as a tensor and as a gradient. Most of what is too dear is so already by that.
+        let size = blank.layout().size() as f64;
+        let least = 6.0 * size * S::examples(&base) as f64;
+        if least > max_flop || 12.0 * size > max_bytes {
+            cheapest = cheapest.min(least);
+            continue;
+        }
         let flop = blank.flop();
         cheapest = cheapest.min(flop);
         if flop <= max_flop && blank.cost().bytes <= max_bytes {
@@ -134,7 +145,7 @@ fn member<S: Sampler>(settings: &S, seed: Seed, data_dir: Option<&Path>) -> Resu
     }
     Err(refuse::<S>(format!(
         "max_flop {max_flop:e} and max_bytes {max_bytes:e} leave no member: of {ATTEMPTS} drawn the cheapest takes \
-         {cheapest:e} operations"
+         {cheapest:.1e} operations"
     )))
 }
 
