@@ -33,6 +33,10 @@ fn draws_within(family: &str, limit: &str) -> bool {
 
 /// Writes the mixture's limits into the settings of entries whose families draw within them.
 pub(super) fn pass_on(mixture: MixtureLimits, tasks: &mut [TaskSpec]) {
+    pass_on_where(draws_within, mixture, tasks);
+}
+
+fn pass_on_where(draws_within: fn(&str, &str) -> bool, mixture: MixtureLimits, tasks: &mut [TaskSpec]) {
     for Limit { name, most, .. } in limits(mixture) {
         let Some(most) = most.and_then(number) else { continue };
         for task in tasks.iter_mut().filter(|task| draws_within(&task.family, name)) {
@@ -83,6 +87,25 @@ mod tests {
         let mut tasks = [task.clone()];
         pass_on(MixtureLimits { max_flop: Some(1.0), max_bytes: Some(1.0) }, &mut tasks);
         assert_eq!(tasks, [task]);
+    }
+
+    #[test]
+    fn a_family_that_draws_takes_the_limit_unless_it_has_its_own() {
+        let task = |settings: serde_json::Value| TaskSpec {
+            family: "sampled_mlp".into(),
+            weight: 1.0.into(),
+            settings: settings.as_object().cloned().unwrap_or_default(),
+        };
+        let mut tasks = [
+            task(serde_json::json!({})),
+            task(serde_json::json!({"max_flop": 7})),
+            task(serde_json::json!({"max_flop": null})),
+            TaskSpec { family: "image_mlp".into(), ..task(serde_json::json!({})) },
+        ];
+        let knows = |family: &str, limit: &str| family.starts_with("sampled_") && limit == "max_flop";
+        pass_on_where(knows, MixtureLimits { max_flop: Some(1e6), max_bytes: Some(5.0) }, &mut tasks);
+        let settings = tasks.map(|task| serde_json::Value::Object(task.settings).to_string());
+        assert_eq!(settings, [r#"{"max_flop":1000000}"#, r#"{"max_flop":7}"#, r#"{"max_flop":1000000}"#, "{}"]);
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn refused(mlp: &str, conv: &str, rest: &str) -> String {
 
 #[test]
 fn weights_and_limits_that_make_no_mixture_are_refused_by_line() {
-    let falls = r#"{ kind = "linear", init_value = 1.0, end_value = -1.0, steps = 10 }"#;
+    let falls = r#"{ kind = "linear", init_value = 1.0, end_value = -1.0, steps = 8 }"#;
     let ends = r#"{ kind = "linear", init_value = 1.0, end_value = 0.0, steps = 4 }"#;
     for (mlp, conv, rest, said) in [
         ("-1.0", "1.0", "", "DIR/mix.toml:10: tasks[0].weight must be a finite number, at least 0, got -1"),
@@ -100,7 +100,7 @@ fn weights_and_limits_that_make_no_mixture_are_refused_by_line() {
             falls,
             "",
             "DIR/mix.toml:15: tasks[1].weight must be a finite number, at least 0 at every outer step; at \
-             step 6 it is not, got -0.2",
+             step 5 it is not, got -0.25",
         ),
         (
             "0.0",
@@ -117,7 +117,7 @@ fn weights_and_limits_that_make_no_mixture_are_refused_by_line() {
         (
             "0",
             "1.0",
-            "[mixture]\nmax_flop = 1e4",
+            "[mixture]\nmax_flop = 5e3",
             "mixture: the entries within its limits make no mixture by themselves",
         ),
     ] {
@@ -129,7 +129,7 @@ fn weights_and_limits_that_make_no_mixture_are_refused_by_line() {
 #[test]
 fn an_entry_above_a_limit_is_left_out_and_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let recipe = write(folder.path(), "1.0", "1.0", "[mixture]\nmax_flop = 1e4");
+    let recipe = write(folder.path(), "1.0", "1.0", "[mixture]\nmax_flop = 5e3");
     let store = folder.path().join("store");
     let output = paceline(&["train", text(&recipe), "--store", text(&store), "--no-eval", "--threads", "1"]);
     assert!(output.status.success(), "{}", stderr(&output));

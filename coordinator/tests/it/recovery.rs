@@ -25,7 +25,7 @@ const SETTINGS: Settings = Settings { lease_ttl: Duration::from_secs(30), heartb
 const STEPS: u64 = 9;
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-fn request(request_id: &str, steps: u64) -> CreateRequest {
+pub(crate) fn request(request_id: &str, steps: u64) -> CreateRequest {
     CreateRequest {
         spec: recipes::pes(steps),
         costs: Vec::new(),
