@@ -69,6 +69,8 @@ pub(super) fn above(mixture: MixtureLimits, task: &TaskSpec, family: &dyn TaskFa
 
 #[cfg(test)]
 mod tests {
+    use paceline_optimizer_core::Seed;
+
     use super::*;
 
     #[test]
@@ -106,6 +108,23 @@ mod tests {
         pass_on_where(knows, MixtureLimits { max_flop: Some(1e6), max_bytes: Some(5.0) }, &mut tasks);
         let settings = tasks.map(|task| serde_json::Value::Object(task.settings).to_string());
         assert_eq!(settings, [r#"{"max_flop":1000000}"#, r#"{"max_flop":7}"#, r#"{"max_flop":1000000}"#, "{}"]);
+    }
+
+    #[test]
+    fn registered_families_that_draw_are_known_by_their_settings() {
+        for limit in ["max_flop", "max_bytes"] {
+            assert!(draws_within("sampled_image_mlp", limit) && !draws_within("image_mlp", limit));
+        }
+        let settings = serde_json::Map::new();
+        let mut tasks = [TaskSpec { family: "sampled_image_mlp".into(), weight: 1.0.into(), settings }];
+        let mixture = MixtureLimits { max_flop: Some(3e7), max_bytes: Some(2e7) };
+        pass_on(mixture, &mut tasks);
+        let family = paceline_tasks::build("sampled_image_mlp", &tasks[0].settings, None).expect("it takes the limits");
+        for seed in 0..5 {
+            let member = family.draw(Seed::new(seed)).expect("a member").expect("it draws");
+            assert!(member.cost().flop <= 3e7 && member.cost().bytes <= 2e7, "{:?}", member.cost());
+        }
+        assert_eq!(above(MixtureLimits { max_flop: Some(1.0), max_bytes: None }, &tasks[0], &*family), None);
     }
 
     #[test]
