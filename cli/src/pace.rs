@@ -127,6 +127,8 @@ pub(crate) mod tests {
             durable_checkpoint: 0,
             workers: 1,
             ledger: Ledger::default(),
+            costs: Vec::new(),
+            entries: Vec::new(),
         }
     }
 

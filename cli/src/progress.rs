@@ -8,6 +8,7 @@ use paceline_proto::model::RunState;
 use serde_json::json;
 
 use crate::console::{Console, Format};
+use crate::mixture;
 use crate::pace::{Pace, Reading, short, time_text};
 
 /// Time between two plain lines.
@@ -108,6 +109,7 @@ fn event(state: &RunState, reading: &Reading) -> serde_json::Value {
         "antithetic_correlation": state.variance.antithetic_correlation,
         "diverged_lanes": state.diverged_lanes,
         "inner_steps": state.inner_steps,
+        "mixture": mixture::objects(state),
         "inner_steps_per_second": reading.inner_per_second,
         "seconds_left": reading.left.map(|left| left.as_secs()),
         "workers": state.workers,

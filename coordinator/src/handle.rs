@@ -9,8 +9,8 @@ use bytes::Bytes;
 use paceline_proto::client::Created;
 use paceline_proto::fault::Fault;
 use paceline_proto::model::{
-    CheckpointInfo, HeartbeatAnswer, Holdings, Lease, LeaseKey, Registered, Registration, ResultBody, RunId, RunSpec,
-    RunState, Submission, SubmissionOutcome, WorkerId,
+    CheckpointInfo, CreateRequest, HeartbeatAnswer, Holdings, Lease, LeaseKey, Registered, Registration, ResultBody,
+    RunId, RunState, Submission, SubmissionOutcome, WorkerId,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -208,14 +208,14 @@ impl CoordinatorHandle {
     ///
     /// # Errors
     /// [`Fault::FieldsInvalid`] naming each field, [`Fault::RequestIdReused`].
-    pub async fn create(
-        &self,
-        spec: RunSpec,
-        request_id: String,
-        validate_only: bool,
-        resume_unfinished: bool,
-    ) -> Result<Created, Fault> {
-        spec.validate().map_err(Fault::FieldsInvalid)?;
+    pub async fn create(&self, request: CreateRequest) -> Result<Created, Fault> {
+        let CreateRequest { spec, costs, request_id, validate_only, resume_unfinished } = request;
+        // A curriculum is checked at every outer step of its run: not on a thread of the runtime.
+        let check = move || spec.validate().map(|()| spec);
+        let spec = spawn_blocking(check)
+            .await
+            .map_err(|error| Fault::Internal { reason: format!("check the recipe: {error}") })?
+            .map_err(Fault::FieldsInvalid)?;
         let begin = move || weights::initial(&spec).map(|state| (spec, state.theta.hash(), state));
         let (spec, theta_hash, state) = spawn_blocking(begin)
             .await
@@ -223,7 +223,7 @@ impl CoordinatorHandle {
             .map_err(|reason| Fault::Internal { reason: format!("draw the first theta: {reason}") })?;
         let theta_size = state.theta.values().len();
         let request =
-            Box::new(RunRequest { spec, request_id, resume_unfinished, validate_only, theta_size, theta_hash });
+            Box::new(RunRequest { spec, costs, request_id, resume_unfinished, validate_only, theta_size, theta_hash });
         let ticket = self.ticket();
         let event = Event::RunWanted { ticket, request };
         match self.call(|reply| Call::Create { event, ticket, state: Box::new(state), reply }).await? {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use paceline_optimizer_core::outer::ResultForm;
-use paceline_proto::model::{Ledger, RunId, RunSpec, RunState, RunStatus};
+use paceline_proto::model::{Ledger, RunId, RunSpec, RunState, RunStatus, TaskCost};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
@@ -11,6 +11,7 @@ use crate::arguments::RunCommand;
 use crate::console::{Console, plain_json};
 use crate::evaluation::table::plain;
 use crate::failure::{DATA_MISSING, Exit, Failure};
+use crate::mixture;
 use crate::pace::short;
 use crate::progress::{RunProgress, status_word};
 use crate::recipe::Recipe;
@@ -23,9 +24,8 @@ pub(crate) fn run(command: &RunCommand, address: &str, console: Console) -> Resu
         match command {
             RunCommand::Submit { recipe, data_dir, resume } => {
                 let mut recipe = Recipe::load(Some(recipe))?;
-                check(&recipe, data_dir.as_deref(), console)?;
-                recipe.resolve(data_dir.as_deref())?;
-                let created = coordinator.runs.create(&recipe.spec, &request_id()?, *resume).await;
+                let costs = prepare(&mut recipe, data_dir.as_deref(), console)?;
+                let created = coordinator.runs.create(&recipe.spec, &costs, &request_id()?, *resume).await;
                 let created = coordinator.answer(created)?;
                 let did = if created.resumed { "continues" } else { "submitted" };
                 console.say(format!("{did}: {}", created.state.run));
@@ -47,14 +47,22 @@ pub(crate) fn run(command: &RunCommand, address: &str, console: Console) -> Resu
     })
 }
 
-/// Builds what can be built here. The data may be where the workers are, so without a folder it need not be here.
-fn check(recipe: &Recipe, data_dir: Option<&Path>, console: Console) -> Result<(), Failure> {
-    match recipe.build(data_dir) {
-        Err(failure) if failure.reason == DATA_MISSING && data_dir.is_none() => {
+/// Makes the recipe what is submitted and answers what its entries cost. The data may be where the workers are, so without a
+/// folder it need not be here, and then nothing is known of costs; limits on them cannot do without.
+fn prepare(recipe: &mut Recipe, data_dir: Option<&Path>, console: Console) -> Result<Vec<TaskCost>, Failure> {
+    match recipe.prepare(data_dir) {
+        Err(failure) if failure.reason == DATA_MISSING && data_dir.is_none() && recipe.spec.mixture.is_none() => {
             console.say(format!("not checked, for the data is not here: {}", failure.message));
-            Ok(())
+            recipe.resolve(data_dir)?;
+            Ok(Vec::new())
         }
-        built => built.map(|_| ()),
+        Err(failure) => Err(failure),
+        Ok((built, left_out)) => {
+            for line in left_out {
+                console.say(line);
+            }
+            Ok(built.costs())
+        }
     }
 }
 
@@ -95,6 +103,7 @@ fn show(state: &RunState, console: Console) {
     if let Ok(form) = state.spec.result_form() {
         console.say(format!("results            {form}"));
     }
+    console.say(format!("\n{}", mixture::table(state)));
     match toml::to_string(&state.spec) {
         Ok(recipe) => console.say(format!("\n{}", recipe.trim_end())),
         Err(error) => tracing::warn!(%error, "the recipe cannot be written as TOML"),
@@ -194,6 +203,7 @@ fn object(state: &RunState) -> Value {
         "workers": state.workers,
         "ledger": ledger_object(&state.ledger),
         "results": results_object(&state.spec),
+        "mixture": mixture::objects(state),
         "recipe": plain_json(&state.spec),
     })
 }

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use paceline_proto::client::Created;
-use paceline_proto::model::{RunState, RunStatus};
+use paceline_proto::model::{RunState, RunStatus, TaskCost};
 use serde_json::json;
 use tokio_stream::StreamExt;
 
@@ -30,14 +30,18 @@ use crate::remote::{Coordinator, request_id, runtime};
 pub(crate) fn train(arguments: &TrainArguments, console: Console) -> Result<(), Failure> {
     let mut recipe = Recipe::load(arguments.recipe.as_deref())?;
     recipe.spec.outer.steps = arguments.steps.unwrap_or(recipe.spec.outer.steps);
-    for description in recipe.build(arguments.data_dir.as_deref())?.descriptions() {
+    let (built, left_out) = recipe.prepare(arguments.data_dir.as_deref())?;
+    for line in left_out {
+        console.say(line);
+    }
+    for description in built.descriptions() {
         console.say(format!("task family: {description}"));
     }
-    recipe.resolve(arguments.data_dir.as_deref())?;
+    let costs = built.costs();
     let runtime = runtime()?;
     let (interrupt, trained) = runtime.block_on(async {
         let interrupt = Interrupt::listen();
-        let trained = on_a_cluster(arguments, &recipe, console, &interrupt).await;
+        let trained = on_a_cluster(arguments, &recipe, &costs, console, &interrupt).await;
         (interrupt, trained)
     });
     let file = trained?;
@@ -64,13 +68,14 @@ pub(crate) fn train(arguments: &TrainArguments, console: Console) -> Result<(), 
 async fn on_a_cluster(
     arguments: &TrainArguments,
     recipe: &Recipe,
+    costs: &[TaskCost],
     console: Console,
     interrupt: &Interrupt,
 ) -> Result<PathBuf, Failure> {
     let folder = arguments.store.join("coordinator");
     std::fs::create_dir_all(&folder).map_err(|error| Failure::cannot_create(&folder, &error))?;
     let mut cluster = Cluster::start(&folder).await?;
-    let trained = train_and_save(arguments, recipe, console, interrupt, &mut cluster).await;
+    let trained = train_and_save(arguments, recipe, costs, console, interrupt, &mut cluster).await;
     let stopped = cluster.stop().await;
     // What went wrong first is what a person must know.
     trained.and_then(|file| stopped.map(|()| file))
@@ -79,12 +84,13 @@ async fn on_a_cluster(
 async fn train_and_save(
     arguments: &TrainArguments,
     recipe: &Recipe,
+    costs: &[TaskCost],
     console: Console,
     interrupt: &Interrupt,
     cluster: &mut Cluster,
 ) -> Result<PathBuf, Failure> {
     let coordinator = cluster.coordinator.clone();
-    let begun = begin(&coordinator, recipe, arguments.fresh, console).await?;
+    let begun = begin(&coordinator, recipe, costs, arguments.fresh, console).await?;
     let threads = arguments.threads.map_or_else(|| processors() / usize::from(arguments.workers), usize::from).max(1);
     cluster.add_workers(arguments.workers, threads, arguments.data_dir.as_deref())?;
     let Some(last) = follow(cluster, &begun, console, interrupt).await? else {
@@ -99,9 +105,15 @@ async fn train_and_save(
 }
 
 /// Creates the run or continues it, alone: other unfinished runs of the store are paused until they are asked for.
-async fn begin(coordinator: &Coordinator, recipe: &Recipe, fresh: bool, console: Console) -> Result<RunState, Failure> {
+async fn begin(
+    coordinator: &Coordinator,
+    recipe: &Recipe,
+    costs: &[TaskCost],
+    fresh: bool,
+    console: Console,
+) -> Result<RunState, Failure> {
     let before = coordinator.answer(coordinator.runs.list().await)?;
-    let created = coordinator.runs.create(&recipe.spec, &request_id()?, !fresh).await;
+    let created = coordinator.runs.create(&recipe.spec, costs, &request_id()?, !fresh).await;
     let Created { mut state, resumed } = coordinator.answer(created)?;
     let finished = before.iter().find(|old| old.spec == recipe.spec && old.status.is_final());
     if resumed {

@@ -12,11 +12,13 @@ use std::sync::Arc;
 
 use paceline_optimizer_core::learned::LearnedOptimizer;
 use paceline_optimizer_core::task::TaskFamily;
-use paceline_proto::model::RunSpec;
+use paceline_proto::model::{RunSpec, TaskCost};
 
 use crate::failure::{Exit, Failure};
 
+mod cost;
 mod explain;
+mod limits;
 mod locate;
 
 /// The recipes inside this binary, by name.
@@ -51,6 +53,11 @@ impl Built {
     /// Each family in words: its model, and the data it really uses.
     pub(crate) fn descriptions(&self) -> Vec<String> {
         self.families.iter().map(|family| format!("{family:?}")).collect()
+    }
+
+    /// What one lane of each family costs, timed here: takes a few hundredths of a second a family.
+    pub(crate) fn costs(&self) -> Vec<TaskCost> {
+        self.families.iter().map(|family| cost::of(&**family)).collect()
     }
 }
 
@@ -98,6 +105,44 @@ impl Recipe {
             family.map(|family| family as Arc<dyn TaskFamily>).map_err(|error| self.wrong_task(index, error))
         });
         Ok(Built { optimizer, families: families.collect::<Result<_, _>>()? })
+    }
+
+    /// Checks the recipe and makes it what is submitted: choices made, and entries above the mixture's limits left out.
+    /// Answers what was built of the others, and each entry left out, in words.
+    pub(crate) fn prepare(&mut self, data_dir: Option<&Path>) -> Result<(Built, Vec<String>), Failure> {
+        limits::pass_on(self.spec.mixture, &mut self.spec.tasks);
+        let mut built = self.build(data_dir)?;
+        self.resolve(data_dir)?;
+        let mixture = self.spec.mixture;
+        let entries = self.spec.tasks.iter().zip(&built.families).enumerate();
+        let above: Vec<Option<String>> = entries
+            .map(|(index, (task, family))| {
+                let why = limits::above(mixture, task, &**family)?;
+                Some(format!("left out: tasks[{index}] {}: {why}", task.family))
+            })
+            .collect();
+        let left_out: Vec<String> = above.iter().flatten().cloned().collect();
+        if left_out.is_empty() {
+            return Ok((built, left_out));
+        }
+        if left_out.len() == above.len() {
+            let none = Failure::new(Exit::BadInput, "RECIPE_INVALID", "mixture: no entry is within its limits");
+            let none = left_out.iter().fold(none, Failure::cause);
+            return Err(self.at("mixture", &none.help("raise the limits, or remove the table")));
+        }
+        let mut stays = above.iter().map(Option::is_none);
+        self.spec.tasks.retain(|_| stays.next().unwrap_or(true));
+        let mut stays = above.iter().map(Option::is_none);
+        built.families.retain(|_| stays.next().unwrap_or(true));
+        // The entries left may have weights that cannot be drawn from without the others.
+        if let Err(faults) = self.spec.validate() {
+            let what = "mixture: the entries within its limits make no mixture by themselves";
+            let failure = Failure::new(Exit::BadInput, "RECIPE_INVALID", what);
+            let failure = left_out.iter().fold(failure, Failure::cause);
+            let said = faults.iter().map(|fault| format!("of those that stay: {} {}", fault.field, fault.reason));
+            return Err(self.at("mixture", &said.fold(failure, Failure::cause)));
+        }
+        Ok((built, left_out))
     }
 
     /// Makes the choices that the tasks leave to the machine (`data = "auto"`), here and for every worker: they decide the

@@ -71,7 +71,7 @@ impl Cluster {
         let client = RunClient::new(endpoint(&format!("http://{address}")).expect("an endpoint").connect_lazy());
         let spec: RunSpec = toml::from_str(RECIPE).expect("the recipe parses");
         let created =
-            client.create(&spec, "8a4b5f6e-0000-4000-8000-000000000001", false).await.expect("create the run");
+            client.create(&spec, &[], "8a4b5f6e-0000-4000-8000-000000000001", false).await.expect("create the run");
         Self { coordinator: Some(coordinator), address, data, client, run: created.state.run }
     }
 

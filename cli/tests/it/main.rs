@@ -5,6 +5,7 @@ mod exit_codes;
 mod flax;
 mod fleet;
 mod interchange;
+mod mixture;
 mod processes;
 mod pulled_checkpoint;
 mod recipes;

@@ -9,8 +9,8 @@ use paceline_optimizer_core::outer::{Contribution, StepSummary};
 use paceline_proto::client::Created;
 use paceline_proto::fault::Fault;
 use paceline_proto::model::{
-    CheckpointInfo, Holdings, Lease, LeaseKey, Registered, Registration, RunId, RunSpec, RunState, Submission, Verdict,
-    WorkerId,
+    CheckpointInfo, Holdings, Lease, LeaseKey, Registered, Registration, RunId, RunSpec, RunState, Submission,
+    TaskCost, Verdict, WorkerId,
 };
 
 use super::record::Record;
@@ -33,6 +33,8 @@ pub struct Moment<'a> {
 pub struct RunRequest {
     /// What to run.
     pub spec: RunSpec,
+    /// What each entry of the mixture costs; empty if that is not known.
+    pub costs: Vec<TaskCost>,
     /// Makes the request safe to repeat; empty for no such promise.
     pub request_id: String,
     /// Continue the newest unfinished run with an equal spec instead.

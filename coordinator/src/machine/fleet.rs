@@ -363,6 +363,7 @@ impl Fleet {
             order: self.runs.len() as RunOrder,
             run: id.clone(),
             spec: request.spec,
+            costs: request.costs,
             request_id: request.request_id,
             theta_size: request.theta_size,
         };

@@ -22,10 +22,11 @@ use paceline_proto::model::{
     Token, Verdict, WorkerId,
 };
 
-use super::choice::{OpenSlot, choose_open, hedge_after};
+use super::choice::{OpenSlot, choose_open, expected_cost, hedge_after};
 use super::event::{Grant, Moment, Ticket};
 use super::lease_table::LeaseTable;
 use super::outbox::Outbox;
+use super::progress::MixtureProgress;
 use super::record::{LeaseRecord, LeaseState, Record, RunOrder, RunRecord, Standing};
 use super::roster::Roster;
 use super::verdict::{Decision, Expected, decide};
@@ -87,6 +88,8 @@ pub(super) struct MetaRun {
     pub(super) last: Option<StepSummary>,
     pub(super) inner_steps: u64,
     pub(super) diverged_lanes: u64,
+    /// How far the entries of the mixture have come.
+    pub(super) progress: MixtureProgress,
     pub(super) sequences: Vec<SlotSequence>,
     /// Empty once the run has ended.
     pub(super) slots: Vec<Slot>,
@@ -162,6 +165,11 @@ impl MetaRun {
                 cached_here: own.is_some_and(|own| own.slots.contains(&slot)),
                 cached_elsewhere: roster.cached_elsewhere(self.id(), slot, &want.worker),
                 failed_here: failed_here(slot),
+                cost: expected_cost(
+                    &self.slots[slot as usize].window,
+                    self.spec().estimator.window(),
+                    &self.record.costs,
+                ),
             });
         choose_open(open).or_else(|| {
             let patience = hedge_after(self.durations.iter().copied())?;
@@ -442,6 +450,8 @@ impl MetaRun {
             durable_checkpoint: self.checkpoints.last().map_or(0, |newest| newest.outer_step),
             workers: roster.live(),
             ledger: self.leases.ledger(),
+            costs: self.record.costs.clone(),
+            entries: self.progress.entries(self.spec().outer.steps),
         }
     }
 

@@ -29,6 +29,7 @@ mod fleet;
 mod lease_table;
 mod meta_run;
 mod outbox;
+mod progress;
 mod record;
 mod restore;
 mod roster;
@@ -37,5 +38,6 @@ mod verdict;
 
 pub use event::{Answer, Effect, Event, Grant, Moment, RunRequest, StepResult, Ticket};
 pub use fleet::{Fleet, Settings};
+pub use progress::{Block, EntryCurve, MixtureProgress};
 pub use record::{LeaseRecord, LeaseState, Record, RunOrder, RunRecord, Standing, StoredRun};
 pub use restore::{Replay, replay};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::outer::{Contribution, StepSummary};
-use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunSpec, RunStatus, Token, WorkerId};
+use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunSpec, RunStatus, TaskCost, Token, WorkerId};
+
+use super::progress::MixtureProgress;
 
 /// Number of a run in order of creation.
 pub type RunOrder = u64;
@@ -18,6 +20,8 @@ pub enum Record {
     Run(Arc<RunRecord>),
     /// Where a run stands now.
     Standing(RunOrder, Standing),
+    /// How far the entries of a run's mixture have come.
+    Progress(RunOrder, MixtureProgress),
     /// A lease was given or changed.
     Lease(RunOrder, LeaseRecord),
     /// A result was accepted.
@@ -70,6 +74,8 @@ pub struct RunRecord {
     pub run: RunId,
     /// What it is.
     pub spec: RunSpec,
+    /// What each entry of its mixture costs; empty if that is not known.
+    pub costs: Vec<TaskCost>,
     /// The request that made it; empty for none.
     pub request_id: String,
     /// Values in theta (D).
@@ -145,6 +151,8 @@ pub struct StoredRun {
     pub record: Arc<RunRecord>,
     /// Where it stood.
     pub standing: Standing,
+    /// How far the entries of its mixture had come.
+    pub progress: MixtureProgress,
     /// Leases, oldest step first.
     pub leases: Vec<LeaseRecord>,
     /// Results by outer step, from `standing.journal_from`; those of the current step last.

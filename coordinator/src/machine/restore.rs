@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paceline_optimizer_core::outer::Contribution;
-use paceline_optimizer_core::schedule::SlotSequence;
+use paceline_optimizer_core::schedule::{Mixture, SlotSequence};
 use paceline_proto::model::{Ledger, RunStatus};
 
 use super::lease_table::LeaseTable;
 use super::meta_run::MetaRun;
+use super::progress::MixtureProgress;
 use super::record::{RunRecord, Standing, StoredRun};
 use super::verdict::Expected;
 
@@ -73,10 +74,12 @@ pub fn replay<S>(
 /// What every slot of a run does, standing at `outer_step`.
 fn sequences(record: &RunRecord, outer_step: u64) -> Result<Vec<SlotSequence>, String> {
     let spec = &record.spec;
-    let weights: Vec<f64> = spec.tasks.iter().map(|task| task.weight).collect();
+    let weights = spec.tasks.iter().map(|task| task.weight.clone()).collect();
+    let mixture = Mixture::new(weights, spec.outer.steps).map_err(|error| error.to_string())?;
+    let mixture = Arc::new(mixture);
     (0..spec.outer.slots)
         .map(|slot| {
-            let mut sequence = SlotSequence::new(spec.seed, slot, &spec.estimator, spec.outer.steps, &weights)
+            let mut sequence = SlotSequence::of_mixture(spec.seed, slot, &spec.estimator, spec.outer.steps, &mixture)
                 .map_err(|error| error.to_string())?;
             sequence.advance_to(outer_step);
             Ok(sequence)
@@ -100,6 +103,7 @@ impl MetaRun {
         let stored = StoredRun {
             record: Arc::new(record),
             standing,
+            progress: MixtureProgress::default(),
             leases: Vec::new(),
             results: Vec::new(),
             checkpoints: Vec::new(),
@@ -109,7 +113,7 @@ impl MetaRun {
 
     /// A run as it was stored. Leases that were held are held for another `ttl`.
     pub(super) fn restored(stored: StoredRun, now: Duration, ttl: Duration) -> Result<Self, String> {
-        let StoredRun { record, standing, leases, results, checkpoints } = stored;
+        let StoredRun { record, standing, progress, leases, results, checkpoints } = stored;
         let ended = standing.status.is_final();
         let sequences = if ended { Vec::new() } else { sequences(&record, standing.outer_step)? };
         let spec = &record.spec;
@@ -129,6 +133,7 @@ impl MetaRun {
             last: standing.last,
             inner_steps: standing.inner_steps,
             diverged_lanes: standing.diverged_lanes,
+            progress,
             sequences,
             slots: Vec::new(),
             leases: LeaseTable::restored(leases, standing.ledger, now, ttl),

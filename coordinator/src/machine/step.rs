@@ -11,6 +11,8 @@
 //! [`MetaRun::proceed`] alone decides what comes next. At most one checkpoint of a run is under way: a fold waits for
 //! it, so that checkpoints come in order and cannot pile up. Leases are given meanwhile.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use paceline_proto::model::{CheckpointInfo, RunStatus};
 
@@ -57,6 +59,10 @@ impl MetaRun {
                 self.end(RunStatus::Failed { reason }, out);
             }
             Ok(step) => {
+                let record = Arc::clone(&self.record);
+                let contributions = self.slots.iter().filter_map(|slot| slot.result.as_ref());
+                self.progress.add(&record.spec, self.outer_step, contributions);
+                out.store(self.order(), Record::Progress(self.order(), self.progress.clone()));
                 self.outer_step += 1; // CK-3
                 self.theta_hash = step.theta_hash;
                 self.last = Some(step.summary);

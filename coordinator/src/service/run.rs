@@ -2,7 +2,7 @@
 
 use paceline_proto::client::Created;
 use paceline_proto::fault::{Fault, FieldFault};
-use paceline_proto::model::{CreateRequest, RunState};
+use paceline_proto::model::RunState;
 use paceline_proto::pb;
 use paceline_proto::pb::run_service_server::RunService;
 use tokio_util::sync::CancellationToken;
@@ -44,8 +44,7 @@ impl RunService for Runs {
     type WatchRunStream = Messages<pb::WatchRunResponse>;
 
     async fn create_run(&self, request: Request<pb::CreateRunRequest>) -> Answer<pb::CreateRunResponse> {
-        let CreateRequest { spec, request_id, validate_only, resume_unfinished } = accept(request)?;
-        let created = self.handle.create(spec, request_id, validate_only, resume_unfinished).await;
+        let created = self.handle.create(accept(request)?).await;
         answer::<Created, _>(created.map_err(within_request))
     }
 

@@ -5,12 +5,12 @@ use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::estimator::PairReport;
 use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary, Variance};
 use paceline_optimizer_core::schedule::{Trajectory, Window};
-use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunStatus, Token};
+use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunStatus, TaskCost, Token};
 use prost::Message;
 
 use super::StoreError;
 use super::chunks::Pointer;
-use crate::machine::{LeaseRecord, LeaseState, RunOrder, RunRecord, Standing};
+use crate::machine::{Block, EntryCurve, LeaseRecord, LeaseState, MixtureProgress, RunOrder, RunRecord, Standing};
 
 #[derive(Clone, PartialEq, Message)]
 struct RunMessage {
@@ -22,6 +22,31 @@ struct RunMessage {
     request_id: String,
     #[prost(uint64, tag = "4")]
     theta_size: u64,
+    /// Bits of flop, bytes and seconds of each entry of the mixture; NaN where seconds are not known. Empty if nothing is.
+    #[prost(fixed64, repeated, tag = "5")]
+    costs: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ProgressMessage {
+    #[prost(message, repeated, tag = "1")]
+    entries: Vec<EntryMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EntryMessage {
+    #[prost(uint64, tag = "1")]
+    contributions: u64,
+    #[prost(uint64, tag = "2")]
+    inner_steps: u64,
+    #[prost(uint64, tag = "3")]
+    diverged_lanes: u64,
+    /// Index and contributions of each block, one after another.
+    #[prost(uint64, repeated, tag = "4")]
+    blocks: Vec<u64>,
+    /// Bits of the sum of losses of each block.
+    #[prost(fixed64, repeated, tag = "5")]
+    losses: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -120,14 +145,27 @@ pub(super) fn encode_run(record: &RunRecord) -> Vec<u8> {
         spec_json: serde_json::to_string(&record.spec).expect("a spec has text keys only, so JSON can hold it"),
         request_id: record.request_id.clone(),
         theta_size: record.theta_size as u64,
+        costs: record.costs.iter().flat_map(cost_bits).collect(),
     }
     .encode_to_vec()
+}
+
+fn cost_bits(cost: &TaskCost) -> [u64; 3] {
+    let TaskCost { flop, bytes, seconds } = *cost;
+    // A measured time is a number, so NaN is free to mean that there is none.
+    [flop, bytes, seconds.unwrap_or(f64::NAN)].map(f64::to_bits)
 }
 
 pub(super) fn decode_run(order: RunOrder, bytes: &[u8]) -> Result<RunRecord, StoreError> {
     let damaged = |reason: String| StoreError::damaged(format!("run {order}"), reason);
     let message = RunMessage::decode(bytes).map_err(|error| damaged(error.to_string()))?;
+    let (costs, []) = message.costs.as_chunks::<3>() else { return Err(damaged("a cost is cut short".to_owned())) };
+    let cost = |bits: &[u64; 3]| {
+        let [flop, bytes, seconds] = bits.map(f64::from_bits);
+        TaskCost { flop, bytes, seconds: Some(seconds).filter(|seconds| !seconds.is_nan()) }
+    };
     Ok(RunRecord {
+        costs: costs.iter().map(cost).collect(),
         order,
         run: message.run.parse().map_err(|error| damaged(format!("{error}")))?,
         spec: serde_json::from_str(&message.spec_json).map_err(|error| damaged(error.to_string()))?,
@@ -212,6 +250,40 @@ pub(super) fn decode_standing(bytes: &[u8]) -> Result<Standing, StoreError> {
         ledger: Ledger { issued, accepted, superseded, expired, released, rejected, outstanding },
         journal_from: message.journal_from,
     })
+}
+
+pub(super) fn encode_progress(progress: &MixtureProgress) -> Vec<u8> {
+    let entry = |entry: &EntryCurve| EntryMessage {
+        contributions: entry.contributions,
+        inner_steps: entry.inner_steps,
+        diverged_lanes: entry.diverged_lanes,
+        blocks: entry.blocks.iter().flat_map(|block| [block.index, block.contributions]).collect(),
+        losses: entry.blocks.iter().map(|block| block.loss.to_bits()).collect(),
+    };
+    ProgressMessage { entries: progress.entries.iter().map(entry).collect() }.encode_to_vec()
+}
+
+pub(super) fn decode_progress(bytes: &[u8]) -> Result<MixtureProgress, StoreError> {
+    let damaged = |reason: &str| StoreError::damaged("progress of a run", reason);
+    let message = ProgressMessage::decode(bytes).map_err(|error| damaged(&error.to_string()))?;
+    let entry = |entry: EntryMessage| {
+        let (places, []) = entry.blocks.as_chunks::<2>() else { return Err(damaged("a block is cut short")) };
+        if places.len() != entry.losses.len() {
+            return Err(damaged("it does not have one loss a block"));
+        }
+        let block = |(&[index, contributions], &loss): (&[u64; 2], &u64)| Block {
+            index,
+            contributions,
+            loss: f64::from_bits(loss),
+        };
+        Ok(EntryCurve {
+            contributions: entry.contributions,
+            inner_steps: entry.inner_steps,
+            diverged_lanes: entry.diverged_lanes,
+            blocks: places.iter().zip(&entry.losses).map(block).collect(),
+        })
+    };
+    Ok(MixtureProgress { entries: message.entries.into_iter().map(entry).collect::<Result<_, _>>()? })
 }
 
 pub(super) fn encode_lease(lease: &LeaseRecord) -> Vec<u8> {
@@ -459,6 +531,16 @@ mod tests {
         };
         let last = decode_standing(&standing.encode_to_vec()).unwrap().last.unwrap();
         assert_eq!(last, StepSummary { meta_loss: 1.5, grad_norm: 2.5, variance: Variance::default() });
+    }
+
+    #[test]
+    fn damaged_progress_is_named() {
+        let entry = EntryMessage { contributions: 1, blocks: vec![0, 1, 2], losses: vec![0], ..Default::default() };
+        let unequal = EntryMessage { blocks: vec![0, 1], losses: vec![], ..entry.clone() };
+        for (entry, said) in [(entry, "a block is cut short"), (unequal, "one loss a block")] {
+            let error = decode_progress(&ProgressMessage { entries: vec![entry] }.encode_to_vec()).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
     }
 
     #[test]

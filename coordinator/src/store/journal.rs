@@ -120,6 +120,9 @@ impl Journal {
             Record::Standing(run, standing) => {
                 changes.push(Change::Put(keys::of_run(keys::STANDINGS, *run), codec::encode_standing(standing)));
             }
+            Record::Progress(run, progress) => {
+                changes.push(Change::Put(keys::of_run(keys::PROGRESS, *run), codec::encode_progress(progress)));
+            }
             Record::Lease(run, lease) => {
                 let key = keys::lease(*run, lease.outer_step, lease.slot, lease.attempt);
                 changes.push(Change::Put(key, codec::encode_lease(lease)));
@@ -177,6 +180,8 @@ fn read_runs(store: &dyn Store, used: &mut HashSet<u64>) -> Result<Vec<StoredRun
         let standing = store
             .get(&keys::of_run(keys::STANDINGS, order))?
             .ok_or_else(|| StoreError::damaged(format!("standing of run {}", record.run), "it is missing"))?;
+        let progress = store.get(&keys::of_run(keys::PROGRESS, order))?;
+        let progress = progress.map(|bytes| codec::decode_progress(&bytes)).transpose()?.unwrap_or_default();
         let leases = store
             .scan(&keys::of_run(keys::LEASES, order))?
             .iter()
@@ -206,7 +211,7 @@ fn read_runs(store: &dyn Store, used: &mut HashSet<u64>) -> Result<Vec<StoredRun
             checkpoints.push(info);
         }
         let standing = codec::decode_standing(&standing)?;
-        runs.push(StoredRun { record: Arc::new(record), standing, leases, results, checkpoints });
+        runs.push(StoredRun { record: Arc::new(record), standing, progress, leases, results, checkpoints });
     }
     Ok(runs)
 }

@@ -6,12 +6,13 @@ pub(super) const FORMAT: &[u8] = b"m/format";
 pub(super) const EPOCH: &[u8] = b"m/epoch";
 pub(super) const RUNS: &[u8] = b"r/";
 pub(super) const STANDINGS: &[u8] = b"s/";
+pub(super) const PROGRESS: &[u8] = b"f/";
 pub(super) const LEASES: &[u8] = b"l/";
 pub(super) const RESULTS: &[u8] = b"j/";
 pub(super) const CHECKPOINTS: &[u8] = b"c/";
 pub(super) const CHUNKS: &[u8] = b"b/";
 
-/// Prefix of everything of one kind in one run; the whole key for runs and standings.
+/// Prefix of everything of one kind in one run; the whole key for runs, standings and progress.
 pub(super) fn of_run(kind: &[u8], run: RunOrder) -> Vec<u8> {
     [kind, &run.to_be_bytes()].concat()
 }

@@ -4,9 +4,10 @@
 //!  machine ─Record─► Writer (one thread, group commit) ─► Journal (keys, encoding, chunks) ─► Store: sled or memory
 //! ```
 //!
-//! # Keys, format 2
+//! # Keys, format 3
 //!
-//! Format 1 differs in values only, and is read: its results know no offset, its standings no variance.
+//! Format 2 has no progress of entries, its runs no costs and no curricula; format 1 differs from it in values only: its
+//! results know no offset, its standings no variance. Both are read; what a run of format 2 did before is not counted.
 //!
 //! Numbers are big-endian, so that keys sort by number. `run` is the run's place in order of creation, 8 bytes.
 //!
@@ -17,6 +18,7 @@
 //! | `m/epoch` | how often a coordinator has started on this store, u64 |
 //! | `r/` run | what never changes in a run: id, recipe as JSON, request id |
 //! | `s/` run | where the run stands: status, step, ledger |
+//! | `f/` run | how far each entry of its mixture has come: counts, and sums of losses over at most 40 blocks of steps |
 //! | `l/` run, step, slot, attempt | a lease and what became of it |
 //! | `j/` run, step, slot | an accepted result, whole or as a pointer to chunks |
 //! | `c/` run, step | a checkpoint's manifest, with a pointer to chunks |
@@ -49,7 +51,7 @@ pub use sled::SledStore;
 pub use writer::{Committed, Writer};
 
 /// Newest format this program reads, and the one it writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Chunks written in one batch: 4 MiB, so that one checkpoint does not hold the log's buffers.
 const CHUNK_BATCH: usize = 64;

@@ -58,7 +58,7 @@ impl Cluster {
     /// Creates a run from [`spec`] under this name.
     pub(crate) async fn create(&self, name: &str) -> RunId {
         let request_id = format!("request-{name}");
-        self.runs.create(&spec(name), &request_id, false).await.expect("a sound spec is accepted").state.run
+        self.runs.create(&spec(name), &[], &request_id, false).await.expect("a sound spec is accepted").state.run
     }
 
     /// The next lease, which must be there.

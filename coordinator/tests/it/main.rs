@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic, in its helpers too")]
 
 mod cluster;
+mod order;
 mod program;
 mod recipes;
 mod recovery;

@@ -115,7 +115,7 @@ async fn a_restart_keeps_the_runs() {
         let channel = endpoint(&address).unwrap().connect_lazy();
         let runs = RunClient::new(channel.clone());
         // The same request both times: the second coordinator must remember what the first one answered.
-        kept.push(runs.create(&spec("kept"), "request-1", false).await.unwrap().state);
+        kept.push(runs.create(&spec("kept"), &[], "request-1", false).await.unwrap().state);
         assert_eq!(runs.list().await.unwrap().len(), 1);
         epochs.push(WorkerClient::new(channel).register(registration("w1")).await.unwrap().epoch);
         signal(&child, Signal::SIGTERM);

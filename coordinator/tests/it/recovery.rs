@@ -14,8 +14,8 @@ use paceline_optimizer_core::estimator::PairReport;
 use paceline_proto::PROTOCOL;
 use paceline_proto::fault::Fault;
 use paceline_proto::model::{
-    Directive, Holdings, Lease, Registration, ResultBody, RunId, RunState, RunStatus, SeedCoded, Submission, Verdict,
-    WorkerId,
+    CreateRequest, Directive, Holdings, Lease, Registration, ResultBody, RunId, RunState, RunStatus, SeedCoded,
+    Submission, Verdict, WorkerId,
 };
 use tokio::task::JoinHandle;
 
@@ -24,6 +24,16 @@ use crate::recipes;
 const SETTINGS: Settings = Settings { lease_ttl: Duration::from_secs(30), heartbeat: Duration::from_secs(5) };
 const STEPS: u64 = 9;
 pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+pub(crate) fn request(request_id: &str, steps: u64) -> CreateRequest {
+    CreateRequest {
+        spec: recipes::pes(steps),
+        costs: Vec::new(),
+        request_id: request_id.to_owned(),
+        validate_only: false,
+        resume_unfinished: false,
+    }
+}
 
 pub(crate) struct Life {
     pub(crate) handle: CoordinatorHandle,
@@ -57,7 +67,7 @@ impl Life {
     }
 
     pub(crate) async fn create(&self) -> RunId {
-        self.handle.create(recipes::pes(STEPS), "request".into(), false, false).await.unwrap().state.run
+        self.handle.create(request("request", STEPS)).await.unwrap().state.run
     }
 
     pub(crate) async fn lease(&self, worker: &WorkerId) -> Lease {
@@ -256,11 +266,11 @@ async fn creating_again_answers_the_same_run() {
     let life = Life::begin(Arc::new(MemoryStore::new())).await;
     let run = life.create().await;
     assert_eq!(life.create().await, run);
-    let other = life.handle.create(recipes::pes(STEPS + 1), "request".into(), false, false).await;
+    let other = life.handle.create(request("request", STEPS + 1)).await;
     assert_eq!(other, Err(Fault::RequestIdReused { request_id: "request".into() }));
-    let resumed = life.handle.create(recipes::pes(STEPS), "new".into(), false, true).await.unwrap();
+    let resumed = life.handle.create(CreateRequest { resume_unfinished: true, ..request("new", STEPS) }).await.unwrap();
     assert_eq!((resumed.state.run, resumed.resumed), (run, true));
-    let only_checked = life.handle.create(recipes::pes(STEPS), String::new(), true, false).await.unwrap();
+    let only_checked = life.handle.create(CreateRequest { validate_only: true, ..request("", STEPS) }).await.unwrap();
     assert_eq!(only_checked.state.run.as_str(), "pes-00000000");
     assert_eq!(life.handle.list().await.unwrap().len(), 1);
 }

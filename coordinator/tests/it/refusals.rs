@@ -49,8 +49,8 @@ async fn a_wrong_spec_is_refused_with_every_field() {
     let mut wrong = spec("fine");
     wrong.name = "Not Fine".into();
     wrong.outer.slots = 0;
-    wrong.tasks[0].weight = -1.0;
-    let status = refused(cluster.runs.create(&wrong, "r1", false).await, Code::InvalidArgument, "FIELD_INVALID");
+    wrong.tasks[0].weight = (-1.0).into();
+    let status = refused(cluster.runs.create(&wrong, &[], "r1", false).await, Code::InvalidArgument, "FIELD_INVALID");
     let violations = status.get_details_bad_request().unwrap().field_violations;
     let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(fields, ["spec.name", "spec.outer.slots", "spec.tasks[0].weight"]);
@@ -60,10 +60,10 @@ async fn a_wrong_spec_is_refused_with_every_field() {
 #[tokio::test]
 async fn a_request_id_belongs_to_one_request() {
     let cluster = Cluster::start().await;
-    cluster.runs.create(&spec("one"), "r1", false).await.unwrap();
-    let other = cluster.runs.create(&spec("two"), "r1", false).await;
+    cluster.runs.create(&spec("one"), &[], "r1", false).await.unwrap();
+    let other = cluster.runs.create(&spec("two"), &[], "r1", false).await;
     refused(other, Code::InvalidArgument, "REQUEST_ID_REUSED");
-    refused(cluster.runs.create(&spec("two"), "", false).await, Code::InvalidArgument, "FIELD_INVALID");
+    refused(cluster.runs.create(&spec("two"), &[], "", false).await, Code::InvalidArgument, "FIELD_INVALID");
 }
 
 #[tokio::test]

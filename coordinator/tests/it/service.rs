@@ -65,9 +65,9 @@ async fn creating_twice_makes_one_run() {
     let cluster = Cluster::start().await;
     let first = cluster.create("same").await;
     assert_eq!(cluster.create("same").await, first);
-    let resumed = cluster.runs.create(&spec("same"), "another-request", true).await.unwrap();
+    let resumed = cluster.runs.create(&spec("same"), &[], "another-request", true).await.unwrap();
     assert!(resumed.resumed && resumed.state.run == first);
-    let second = cluster.runs.create(&spec("same"), "a-third-request", false).await.unwrap();
+    let second = cluster.runs.create(&spec("same"), &[], "a-third-request", false).await.unwrap();
     assert!(!second.resumed && second.state.run != first);
     let listed: Vec<_> = cluster.runs.list().await.unwrap().into_iter().map(|state| state.run).collect();
     assert_eq!(listed, [second.state.run, first], "newest first");

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use paceline_coordinator::machine::{LeaseRecord, LeaseState, Record, RunRecord, Standing};
+use paceline_coordinator::machine::{
+    Block, EntryCurve, LeaseRecord, LeaseState, MixtureProgress, Record, RunRecord, Standing,
+};
 use paceline_coordinator::store::{
     Change, FORMAT, Journal, MemoryStore, SledStore, Store, StoreError, Stored, read_checkpoint,
 };
@@ -12,7 +14,7 @@ use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary, Variance};
 use paceline_optimizer_core::schedule::{Trajectory, Window};
 use paceline_proto::fault::Fault;
-use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunStatus, Token};
+use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunStatus, TaskCost, Token};
 use sha2::{Digest, Sha256};
 
 use crate::recipes;
@@ -48,8 +50,27 @@ fn run_id() -> RunId {
     "pes-00c0ffee".parse().unwrap()
 }
 
+fn costs() -> Vec<TaskCost> {
+    let cost = |seconds| TaskCost { flop: 1e6, bytes: 4096.0, seconds };
+    vec![cost(Some(1e-3)), cost(None)]
+}
+
+fn progress() -> MixtureProgress {
+    let block = |index, loss| Block { index, contributions: 3, loss };
+    let blocks = vec![block(0, -0.0), block(4, 0.1)];
+    let second = EntryCurve { contributions: 6, inner_steps: 60, diverged_lanes: 1, blocks };
+    MixtureProgress { entries: vec![EntryCurve::default(), second] }
+}
+
 fn run_record() -> RunRecord {
-    RunRecord { order: 0, run: run_id(), spec: recipes::pes(9), request_id: "again".into(), theta_size: 4 }
+    RunRecord {
+        order: 0,
+        run: run_id(),
+        spec: recipes::pes(9),
+        costs: costs(),
+        request_id: "again".into(),
+        theta_size: 4,
+    }
 }
 
 fn standing() -> Standing {
@@ -120,7 +141,7 @@ fn result(outer_step: u64) -> Record {
 }
 
 fn begin() -> Vec<Record> {
-    vec![Record::Run(Arc::new(run_record())), Record::Standing(0, standing())]
+    vec![Record::Run(Arc::new(run_record())), Record::Progress(0, progress()), Record::Standing(0, standing())]
 }
 
 fn open(store: Arc<dyn Store>) -> (Journal, Stored) {
@@ -147,6 +168,8 @@ fn everything_comes_back_after_reopening() {
         let [run] = &stored.runs[..] else { panic!("{:?}", stored.runs) };
         assert_eq!(*run.record, run_record());
         assert_eq!(run.standing, standing());
+        assert_eq!(run.progress, progress());
+        assert!(run.progress.entries[1].blocks[0].loss.is_sign_negative(), "bit by bit");
         assert!(run.standing.last.unwrap().meta_loss.is_sign_negative());
         assert_eq!(run.leases, [lease(6, LeaseState::Held), accepted]);
         assert_eq!(run.results, [(7, large_result())]);
@@ -228,6 +251,21 @@ fn damage_to_a_checkpoint_is_found_and_named() {
         let (first, other) = store.scan(b"b/").unwrap().remove(0);
         store.apply(vec![Change::Put(first, value), Change::Put(key, other)]).unwrap();
         assert!(matches!(read_checkpoint(&*store, 0, &run_id(), 2), Err(Fault::CheckpointCorrupt { .. })));
+    });
+}
+
+#[test]
+fn what_format_2_wrote_is_read() {
+    both(|place| {
+        let store = place.open();
+        let (mut journal, _) = open(Arc::clone(&store));
+        let record = RunRecord { costs: Vec::new(), ..run_record() };
+        journal.write(&[vec![Record::Run(Arc::new(record.clone())), Record::Standing(0, standing())]]).unwrap();
+        store.apply(vec![Change::Put(b"m/format".to_vec(), 2_u32.to_be_bytes().to_vec())]).unwrap();
+        drop(journal);
+        let (_, stored) = open(Arc::clone(&store));
+        assert_eq!((&*stored.runs[0].record, &stored.runs[0].progress), (&record, &MixtureProgress::default()));
+        assert_eq!(store.get(b"m/format").unwrap(), Some(FORMAT.to_be_bytes().to_vec()));
     });
 }
 

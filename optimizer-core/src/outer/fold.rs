@@ -54,6 +54,19 @@ pub enum SlotResult {
     },
 }
 
+impl SlotResult {
+    /// Mean normalised meta-loss over pairs and signs.
+    pub fn loss(&self) -> f64 {
+        match self {
+            Self::SeedCoded(pairs) => {
+                let losses: f64 = pairs.iter().map(|pair| pair.loss_plus + pair.loss_minus).sum();
+                losses / (2 * pairs.len()) as f64
+            }
+            Self::Dense { loss, .. } => *loss,
+        }
+    }
+}
+
 /// A whole outer step, folded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Folded {
@@ -184,16 +197,14 @@ pub fn fold_with<C: Borrow<Contribution>>(
             SlotResult::SeedCoded(pairs) => {
                 half.extend(slot_terms(outer_step, slot, &contribution.window, estimator, pairs), &summing);
                 pairs.iter().for_each(|pair| correlation.add(pair));
-                let losses: f64 = pairs.iter().map(|pair| pair.loss_plus + pair.loss_minus).sum();
-                loss += losses / (2 * pairs.len()) as f64;
             }
-            SlotResult::Dense { gradient, loss: mean } => {
+            SlotResult::Dense { gradient, loss: _ } => {
                 // Terms that came before are summed before.
                 half.flush(&summing);
                 half.sum.iter_mut().zip(gradient).for_each(|(sum, &value)| *sum += f64::from(value));
-                loss += mean;
             }
         }
+        loss += contribution.result.loss();
         inner_steps = inner_steps.saturating_add(contribution.inner_steps);
         diverged_lanes += u64::from(contribution.diverged_lanes);
     }

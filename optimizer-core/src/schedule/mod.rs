@@ -14,9 +14,11 @@
 //! Under Full ES every outer step is one whole trajectory.
 
 mod horizon;
+mod mixture;
 mod sequence;
 
 pub use horizon::HorizonSchedule;
+pub use mixture::{MOST_CURRICULUM_STEPS, Mixture};
 pub use sequence::SlotSequence;
 
 use crate::Seed;
@@ -57,6 +59,28 @@ impl Trajectory {
     }
 }
 
+impl Window {
+    /// Inner steps that this window of `width` places trains of each of its trajectories; of the whole current one if
+    /// `width` is `None` (Full ES). The place of the reset trains nothing.
+    pub fn trained(&self, width: Option<u32>) -> (u32, u32) {
+        let left = self.current.length().saturating_sub(self.current.inner_step);
+        match (width, self.next) {
+            (None, _) => (left, 0),
+            (Some(width), None) => (width.min(left), 0),
+            (Some(width), Some(_)) => (width.min(left), width.saturating_sub(left).saturating_sub(1)),
+        }
+    }
+
+    /// Place in the mixture of the family that this window trains: of the trajectory that has more of its places, of the
+    /// current one if both have as many.
+    pub fn family(&self, width: Option<u32>) -> usize {
+        match (self.trained(width), self.next) {
+            ((current, after), Some(next)) if after > current => next.family,
+            _ => self.current.family,
+        }
+    }
+}
+
 /// Seed of the perturbation of one pair in one outer step, all counted from 0.
 pub fn perturbation_seed(run: Seed, outer_step: u64, slot: u32, pair: u32) -> Seed {
     run.purpose(Purpose::Perturbation).fold_in(outer_step).fold_in(u64::from(slot)).fold_in(u64::from(pair))
@@ -72,4 +96,24 @@ pub fn task_seed(run: Seed, slot: u32, trajectory: u64, pair: u32) -> Seed {
 /// families ([`crate::task::TaskFamily::draw`]): lanes of one lease share shapes. Counted from 0.
 pub fn member_seed(run: Seed, slot: u32, trajectory: u64) -> Seed {
     run.purpose(Purpose::Member).fold_in(u64::from(slot)).fold_in(trajectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_belongs_to_the_family_that_has_more_of_its_places() {
+        let current = Trajectory { family: 1, horizon: 20, offset: 2, inner_step: 12, ..Trajectory::default() };
+        let next = Some(Trajectory { family: 4, horizon: 30, ..Trajectory::default() });
+        let whole = Window { current, next: None };
+        assert_eq!((whole.trained(Some(6)), whole.family(Some(6))), ((6, 0), 1));
+        for (width, trained, family) in [(7, (6, 0), 1), (13, (6, 6), 1), (14, (6, 7), 4)] {
+            let window = Window { current, next };
+            assert_eq!((window.trained(Some(width)), window.family(Some(width))), (trained, family), "{width}");
+        }
+        let reset_first = Window { current: Trajectory { inner_step: 18, ..current }, next };
+        assert_eq!((reset_first.trained(Some(6)), reset_first.family(Some(6))), ((0, 5), 4));
+        assert_eq!((whole.trained(None), whole.family(None)), ((6, 0), 1), "to its end");
+    }
 }

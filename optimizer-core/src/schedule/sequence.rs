@@ -1,10 +1,13 @@
 //! The windows of a slot, one after another.
 
-use super::{HorizonSchedule, Trajectory, Window};
+use std::sync::Arc;
+
+use super::{HorizonSchedule, Mixture, Trajectory, Window};
 use crate::estimator::EstimatorConfig;
 use crate::noise::Draws;
+use crate::optimizer::Schedule;
 use crate::seed::Purpose;
-use crate::{Error, Result, Seed};
+use crate::{Result, Seed};
 
 /// The windows of one slot, outer step by outer step.
 #[derive(Clone, Debug)]
@@ -15,24 +18,44 @@ pub struct SlotSequence {
     outer_steps: u64,
     /// Inner steps of a window; `None` when every outer step is a whole trajectory (Full ES).
     window: Option<u32>,
-    /// Cumulative weights of the mixture, ending at 1.
-    mixture: Vec<f64>,
+    mixture: Arc<Mixture>,
     current: Trajectory,
     outer_step: u64,
 }
 
 impl SlotSequence {
     /// The sequence of slot `slot` of the run seeded `run`, at outer step 0 of `outer_steps`. `weights` are the
-    /// mixture's, one a task family in order, on any scale.
+    /// mixture's, one a task family in order, on any scale: numbers, or schedules of the outer step in which a
+    /// trajectory begins.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the estimator's settings are out of range (at most one reset fits a window), or if the
-    /// weights are empty, negative, not finite or all zero.
-    pub fn new(run: Seed, slot: u32, estimator: &EstimatorConfig, outer_steps: u64, weights: &[f64]) -> Result<Self> {
+    /// [`crate::Error::Setting`] if the estimator's settings are out of range (at most one reset fits a window), or what
+    /// [`Mixture::new`] says of the weights.
+    pub fn new<W: Clone + Into<Schedule>>(
+        run: Seed,
+        slot: u32,
+        estimator: &EstimatorConfig,
+        outer_steps: u64,
+        weights: &[W],
+    ) -> Result<Self> {
+        let mixture = Mixture::new(weights.iter().cloned().map(Into::into).collect(), outer_steps)?;
+        Self::of_mixture(run, slot, estimator, outer_steps, &Arc::new(mixture))
+    }
+
+    /// [`SlotSequence::new`] for many slots of one mixture, which was checked once.
+    ///
+    /// # Errors
+    /// [`crate::Error::Setting`] if the estimator's settings are out of range.
+    pub fn of_mixture(
+        run: Seed,
+        slot: u32,
+        estimator: &EstimatorConfig,
+        outer_steps: u64,
+        mixture: &Arc<Mixture>,
+    ) -> Result<Self> {
         estimator.validate()?;
-        let mixture = cumulative(weights)?;
         let (seed, schedule, window) = (slot_seed(run, slot), estimator.horizon.clone(), estimator.window());
-        let current = Trajectory::default();
+        let (mixture, current) = (Arc::clone(mixture), Trajectory::default());
         let mut sequence = Self { seed, schedule, outer_steps, window, mixture, current, outer_step: 0 };
         sequence.current = sequence.trajectory(0, 0);
         sequence.current.offset = sequence.initial_offset(estimator.initial_offset);
@@ -101,7 +124,7 @@ impl SlotSequence {
     fn trajectory(&self, index: u64, began: u64) -> Trajectory {
         let seed = self.seed.fold_in(index);
         let u = Draws::new(seed.purpose(Purpose::Mixture)).uniform();
-        let family = self.mixture.iter().position(|&bound| u < bound).unwrap_or(self.mixture.len() - 1);
+        let family = self.mixture.family(u, began);
         let horizon = self.schedule.sample(seed, began, self.outer_steps);
         Trajectory { index, family, horizon, offset: 0, began, inner_step: 0 }
     }
@@ -112,28 +135,10 @@ fn slot_seed(run: Seed, slot: u32) -> Seed {
     run.purpose(Purpose::Horizon).fold_in(u64::from(slot))
 }
 
-fn cumulative(weights: &[f64]) -> Result<Vec<f64>> {
-    let total: f64 = weights.iter().sum();
-    if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || !(total > 0.0 && total.is_finite()) {
-        return Err(Error::setting(
-            "tasks.weight",
-            "weights are finite, none is negative and one is positive",
-            format!("{weights:?}"),
-        ));
-    }
-    let mut sum = 0.0;
-    Ok(weights
-        .iter()
-        .map(|weight| {
-            sum += weight;
-            sum / total
-        })
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
     use crate::estimator::{EstimatorKind, MetaLoss};
     use crate::schedule::Window;
 
@@ -299,6 +304,36 @@ mod tests {
     }
 
     #[test]
+    fn numbers_draw_what_they_always_drew() {
+        let schedule = HorizonSchedule::LogUniform { min: 6, max: 30 };
+        let mut sequence = try_new(11, 2, &estimator(schedule, Some(5)), &[1.0, 0.5, 2.0]).unwrap();
+        let families: String = (0..60)
+            .map(|_| {
+                sequence.advance();
+                sequence.window().current.family.to_string()
+            })
+            .collect();
+        // Recorded before weights could be schedules: a run that was begun must go on as it was planned.
+        assert_eq!(families, "200222222221111111122222222222222221122222220022000221111221");
+    }
+
+    #[test]
+    fn a_trajectory_is_drawn_by_the_weights_of_the_step_in_which_it_begins() {
+        let first_half = Schedule::PiecewiseConstant { init_value: 1.0, boundaries: vec![500], scales: vec![0.0] };
+        let then = Schedule::PiecewiseLinear { times: vec![499, 500], values: vec![0.0, 1.0] };
+        let schedule = HorizonSchedule::LogUniform { min: 6, max: 90 };
+        let pes = estimator(schedule, Some(5));
+        let mut sequence = SlotSequence::new(Seed::new(3), 1, &pes, 1000, &[first_half, then]).unwrap();
+        for _ in 0..1000 {
+            let Window { current, next } = sequence.window();
+            for trajectory in std::iter::once(current).chain(next) {
+                assert_eq!(trajectory.family, usize::from(trajectory.began >= 500), "{trajectory:?}");
+            }
+            sequence.advance();
+        }
+    }
+
+    #[test]
     fn what_cannot_be_planned_is_refused() {
         let new = |schedule, window, weights: &[f64]| try_new(0, 0, &estimator(schedule, window), weights);
         let constant = |steps| HorizonSchedule::Constant { steps };
@@ -310,8 +345,9 @@ mod tests {
         assert_eq!(field(new(HorizonSchedule::LogUniform { min: 9, max: 8 }, None, &[1.0])), "estimator.horizon.min");
         assert_eq!(field(new(constant(5), Some(0), &[1.0])), "estimator.window");
         assert_eq!(field(new(constant(5), Some(5), &[1.0])), "estimator.window");
-        for weights in [&[] as &[f64], &[0.0], &[-1.0, 2.0], &[f64::NAN], &[f64::INFINITY]] {
-            assert_eq!(field(new(constant(5), Some(4), weights)), "tasks.weight");
+        assert_eq!(field(new(constant(5), Some(4), &[])), "tasks");
+        for weights in [&[0.0] as &[f64], &[-1.0, 2.0], &[f64::NAN], &[f64::INFINITY]] {
+            assert_eq!(field(new(constant(5), Some(4), weights)), "tasks[0].weight");
         }
     }
 }

@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 
 use super::{CHANGE_DEADLINE, CallResult, PAGE, READ_DEADLINE, misunderstood, plain, retried, timed};
 use crate::convert::{Converted, nested};
-use crate::model::{CreateRequest, RunId, RunSpec, RunState};
+use crate::model::{CreateRequest, RunId, RunSpec, RunState, TaskCost};
 use crate::pb;
 use crate::pb::run_service_client::RunServiceClient;
 
@@ -57,13 +57,20 @@ impl RunClient {
         Self { service: RunServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER) }
     }
 
-    /// Creates a run; `request_id` makes it safe to repeat.
+    /// Creates a run; `request_id` makes it safe to repeat. `costs` are those of each entry of the mixture, if they are
+    /// known, else none.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT FIELD_INVALID` naming each field.
-    pub async fn create(&self, spec: &RunSpec, request_id: &str, resume_unfinished: bool) -> CallResult<Created> {
-        let request_id = request_id.to_owned();
-        let request = CreateRequest { spec: spec.clone(), request_id, validate_only: false, resume_unfinished };
+    pub async fn create(
+        &self,
+        spec: &RunSpec,
+        costs: &[TaskCost],
+        request_id: &str,
+        resume_unfinished: bool,
+    ) -> CallResult<Created> {
+        let (spec, costs, request_id) = (spec.clone(), costs.to_vec(), request_id.to_owned());
+        let request = CreateRequest { spec, costs, request_id, validate_only: false, resume_unfinished };
         let request = pb::CreateRunRequest::from(request);
         let response = retried(|| {
             let mut service = self.service.clone();

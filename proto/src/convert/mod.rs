@@ -11,6 +11,7 @@
 
 mod checkpoint;
 mod lease;
+mod mixture;
 mod run;
 mod spec;
 mod worker;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use paceline_optimizer_core::outer::Variance;
 
-use super::{Converted, ProtocolError, from_nan, nested, run_id, theta_hash, to_nan};
-use crate::model::{CreateRequest, Ledger, RunState, RunStatus};
+use super::{Converted, MAX_TASKS, ProtocolError, from_nan, list, nested, run_id, theta_hash, to_nan};
+use crate::model::{CreateRequest, Ledger, RunSpec, RunState, RunStatus};
 use crate::pb;
 
 impl TryFrom<pb::RunState> for RunState {
@@ -43,6 +43,8 @@ impl TryFrom<pb::RunState> for RunState {
             durable_checkpoint: state.durable_checkpoint,
             workers: state.workers,
             ledger: ledger.into(),
+            costs: list(state.costs, MAX_TASKS, "costs")?,
+            entries: list(state.entries, MAX_TASKS, "entries")?,
         })
     }
 }
@@ -72,6 +74,8 @@ impl From<RunState> for pb::RunState {
             ledger: Some(state.ledger.into()),
             signal_to_noise: state.variance.signal_to_noise,
             antithetic_correlation: state.variance.antithetic_correlation,
+            costs: state.costs.into_iter().map(Into::into).collect(),
+            entries: state.entries.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -107,8 +111,14 @@ impl TryFrom<pb::CreateRunRequest> for CreateRequest {
                 format!("is a UUID: at most {MAX_REQUEST_ID} characters of a-z, A-Z, 0-9 and '-', got {shown:?}");
             return Err(ProtocolError::invalid("request_id", reason));
         }
+        let spec: RunSpec = nested(request.spec, "spec")?;
+        let costs = list(request.costs, MAX_TASKS, "costs")?;
+        if !costs.is_empty() && costs.len() != spec.tasks.len() {
+            return Err(ProtocolError::Shape { field: "costs".into(), expected: spec.tasks.len(), got: costs.len() });
+        }
         Ok(Self {
-            spec: nested(request.spec, "spec")?,
+            spec,
+            costs,
             request_id: request.request_id,
             validate_only: request.validate_only,
             resume_unfinished: request.resume_unfinished,
@@ -120,6 +130,7 @@ impl From<CreateRequest> for pb::CreateRunRequest {
     fn from(request: CreateRequest) -> Self {
         Self {
             spec: Some(request.spec.into()),
+            costs: request.costs.into_iter().map(Into::into).collect(),
             request_id: request.request_id,
             validate_only: request.validate_only,
             resume_unfinished: request.resume_unfinished,

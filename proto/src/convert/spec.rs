@@ -10,7 +10,7 @@ use paceline_optimizer_core::schedule::HorizonSchedule;
 use serde::de::DeserializeOwned;
 
 use super::{Converted, MAX_TASKS, ProtocolError, list, nested, optional};
-use crate::model::{CheckpointPolicy, EvaluationSpec, RunSpec, TaskSpec};
+use crate::model::{CheckpointPolicy, EvaluationSpec, MixtureLimits, RunSpec, TaskSpec};
 use crate::pb;
 
 fn json<T: DeserializeOwned>(text: &str, field: &str) -> Converted<T> {
@@ -38,6 +38,9 @@ impl TryFrom<pb::RunSpec> for RunSpec {
             estimator: nested::<_, Wire<_>>(spec.estimator, "estimator")?.0,
             outer: nested::<_, Wire<_>>(spec.outer, "outer")?.0,
             tasks: list(spec.tasks, MAX_TASKS, "tasks")?,
+            mixture: spec.mixture.map_or(MixtureLimits::default(), |pb::MixtureLimits { max_flop, max_bytes }| {
+                MixtureLimits { max_flop, max_bytes }
+            }),
             checkpoint: optional(spec.checkpoint, "checkpoint")?.unwrap_or_default(),
             evaluation: optional(spec.evaluation, "evaluation")?.unwrap_or_default(),
         })
@@ -54,6 +57,10 @@ impl From<RunSpec> for pb::RunSpec {
             estimator: Some(Wire(spec.estimator).into()),
             outer: Some(Wire(spec.outer).into()),
             tasks: spec.tasks.into_iter().map(Into::into).collect(),
+            mixture: (!spec.mixture.is_none()).then(|| {
+                let MixtureLimits { max_flop, max_bytes } = spec.mixture;
+                pb::MixtureLimits { max_flop, max_bytes }
+            }),
             checkpoint: Some(spec.checkpoint.into()),
             evaluation: Some(spec.evaluation.into()),
         }
@@ -282,7 +289,11 @@ impl TryFrom<pb::TaskSpec> for TaskSpec {
             "" => serde_json::Map::new(),
             text => json(text, "settings_json")?,
         };
-        Ok(Self { family: task.family, weight: task.weight, settings })
+        let weight = match task.weight_json.as_str() {
+            "" => task.weight.into(),
+            text => json(text, "weight_json")?,
+        };
+        Ok(Self { family: task.family, weight, settings })
     }
 }
 
@@ -292,7 +303,12 @@ impl From<TaskSpec> for pb::TaskSpec {
             true => String::new(),
             false => serde_json::Value::Object(task.settings).to_string(),
         };
-        Self { family: task.family, weight: task.weight, settings_json }
+        let (weight, weight_json) = match task.weight {
+            Schedule::Constant { value } => (value, String::new()),
+            // A coordinator that does not know curricula refuses a weight that is no number, by name.
+            curriculum => (f64::NAN, serde_json::to_string(&curriculum).expect("a schedule is plain numbers")),
+        };
+        Self { family: task.family, weight, settings_json, weight_json }
     }
 }
 

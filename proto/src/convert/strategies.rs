@@ -158,7 +158,7 @@ fn task() -> impl Strategy<Value = TaskSpec> {
         vec(any::<u32>(), 0..4).prop_map(serde_json::Value::from),
     ];
     let settings = vec(("[a-z_]{1,8}", value), 0..4).prop_map(|entries| entries.into_iter().collect());
-    ("[a-z_]{1,12}", finite(), settings).prop_map(|(family, weight, settings)| TaskSpec { family, weight, settings })
+    ("[a-z_]{1,12}", schedule(), settings).prop_map(|(family, weight, settings)| TaskSpec { family, weight, settings })
 }
 
 pub(crate) fn spec() -> impl Strategy<Value = RunSpec> {
@@ -168,15 +168,18 @@ pub(crate) fn spec() -> impl Strategy<Value = RunSpec> {
         Just(LearnedOptimizerConfig::HyperV2(Default::default())),
     ];
     let policies = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
-    let tasks = vec(task(), 1..4);
+    let limits = (option::of(finite()), option::of(finite()))
+        .prop_map(|(max_flop, max_bytes)| MixtureLimits { max_flop, max_bytes });
+    let tasks = (vec(task(), 1..4), limits);
     ("[a-z0-9-]{1,40}", any::<u64>(), optimizer, estimator(), outer(), tasks, policies).prop_map(
-        |(name, seed, optimizer, estimator, outer, tasks, (every, keep, steps, seeds))| RunSpec {
+        |(name, seed, optimizer, estimator, outer, (tasks, mixture), (every, keep, steps, seeds))| RunSpec {
             name,
             seed: Seed::new(seed),
             optimizer,
             estimator,
             outer,
             tasks,
+            mixture,
             checkpoint: CheckpointPolicy { every, keep },
             evaluation: EvaluationSpec { steps, seeds },
         },
@@ -245,6 +248,31 @@ pub(crate) fn outcome() -> impl Strategy<Value = SubmissionOutcome> {
     (verdict, option::of(lease())).prop_map(|(verdict, next)| SubmissionOutcome { verdict, next })
 }
 
+pub(crate) fn cost() -> impl Strategy<Value = TaskCost> {
+    let positive = || finite().prop_map(f64::abs);
+    (positive(), positive(), option::of(positive())).prop_map(|(flop, bytes, seconds)| TaskCost {
+        flop,
+        bytes,
+        seconds,
+    })
+}
+
+fn entry() -> impl Strategy<Value = EntryProgress> {
+    let span = || {
+        let span = (any::<u64>(), any::<u64>(), any::<u64>(), finite());
+        span.prop_map(|(from, to, contributions, meta_loss)| SpanLoss { from, to, contributions, meta_loss })
+    };
+    (any::<[u64; 3]>(), option::of(span()), option::of(span())).prop_map(
+        |([contributions, inner_steps, diverged_lanes], first, latest)| EntryProgress {
+            contributions,
+            inner_steps,
+            diverged_lanes,
+            first,
+            latest,
+        },
+    )
+}
+
 pub(crate) fn run_state() -> impl Strategy<Value = RunState> {
     let status = prop_oneof![
         Just(RunStatus::Running),
@@ -265,8 +293,9 @@ pub(crate) fn run_state() -> impl Strategy<Value = RunState> {
         });
     let counts = (any::<[u64; 4]>(), any::<u32>());
     let numbers = (option::of(finite()), option::of(finite()), option::of(finite()), option::of(finite()));
-    (id::<RunId>(), spec(), status, ".{0,20}", counts, numbers, hash(), ledger).prop_map(
-        |(run, spec, status, reason, counts, numbers, theta_hash, ledger)| {
+    let mixture = (vec(cost(), 0..4), vec(entry(), 0..4));
+    (id::<RunId>(), spec(), status, ".{0,20}", counts, numbers, hash(), ledger, mixture).prop_map(
+        |(run, spec, status, reason, counts, numbers, theta_hash, ledger, (costs, entries))| {
             let (meta_loss, grad_norm, signal_to_noise, antithetic_correlation) = numbers;
             let ([outer_step, inner_steps, diverged_lanes, durable_checkpoint], workers) = counts;
             // A failed run does not wait: its reason is in its status.
@@ -286,6 +315,8 @@ pub(crate) fn run_state() -> impl Strategy<Value = RunState> {
                 durable_checkpoint,
                 workers,
                 ledger,
+                costs,
+                entries,
             }
         },
     )

@@ -120,6 +120,7 @@ fn every_wrong_field_is_named() {
     let asked = |change: fn(&mut pb::CreateRunRequest)| {
         let request = CreateRequest {
             spec: sample(spec()),
+            costs: Vec::new(),
             request_id: "0b6ab6b4-6a0e-4f5e-9d0e-2f6f0f0f0f0f".into(),
             validate_only: false,
             resume_unfinished: true,
@@ -134,7 +135,23 @@ fn every_wrong_field_is_named() {
     let mut bad_second = pb::HeartbeatRequest::from(sample(heartbeat()).0);
     bad_second.leases = vec![key(), pb::LeaseKey { token: Bytes::from_static(b"short"), ..key() }];
 
+    let cost = |flop, seconds| pb::TaskCost { flop, bytes: 0.0, seconds };
+    let costs = |costs: Vec<pb::TaskCost>| {
+        let mut request = pb::CreateRunRequest::from(CreateRequest {
+            spec: sample(spec()),
+            costs: Vec::new(),
+            request_id: "r".into(),
+            validate_only: false,
+            resume_unfinished: false,
+        });
+        request.costs = costs;
+        CreateRequest::try_from(request).unwrap_err()
+    };
+
     let table = [
+        (costs(vec![cost(1.0, None); 9]), "costs"),
+        (costs(vec![cost(-1.0, None)]), "costs[0].flop: is a finite number, at least 0, got -1"),
+        (costs(vec![cost(1.0, Some(f64::NAN))]), "costs[0].seconds: is a finite number, at least 0, got NaN"),
         (submitted(|r| r.worker.clear()), "worker: is required"),
         (submitted(|r| r.worker = "a b".into()), "worker: worker id \"a b\": must be 1 to 64 characters"),
         (submitted(|r| r.lease = None), "lease: is required"),

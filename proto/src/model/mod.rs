@@ -11,6 +11,7 @@
 mod checkpoint;
 mod ids;
 mod lease;
+mod mixture;
 mod run;
 mod spec;
 mod validate;
@@ -19,6 +20,7 @@ mod worker;
 pub use checkpoint::{CheckpointInfo, Piece};
 pub use ids::{InvalidId, RunId, Token, WorkerId};
 pub use lease::{Holdings, Lease, LeaseKey, ResultBody, SeedCoded, Submission, SubmissionOutcome, Verdict};
+pub use mixture::{EntryProgress, SpanLoss, TaskCost};
 pub use run::{CreateRequest, Ledger, RunState, RunStatus};
-pub use spec::{CheckpointPolicy, EvaluationSpec, RunSpec, TaskSpec};
+pub use spec::{CheckpointPolicy, EvaluationSpec, MixtureLimits, RunSpec, TaskSpec};
 pub use worker::{Directive, HeartbeatAnswer, HeartbeatReport, LeaseRequest, Registered, Registration, ReleaseRequest};

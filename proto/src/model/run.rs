@@ -3,7 +3,7 @@
 use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::outer::Variance;
 
-use super::{RunId, RunSpec};
+use super::{EntryProgress, RunId, RunSpec, TaskCost};
 
 /// Life of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,10 @@ pub struct RunState {
     pub workers: u32,
     /// What became of the leases.
     pub ledger: Ledger,
+    /// What each entry of the mixture costs, in order; empty if whoever submitted the run did not say.
+    pub costs: Vec<TaskCost>,
+    /// What each entry of the mixture has brought, in order; empty before the first folded step.
+    pub entries: Vec<EntryProgress>,
 }
 
 /// A person's wish for a run.
@@ -97,6 +101,8 @@ pub struct RunState {
 pub struct CreateRequest {
     /// What the run is.
     pub spec: RunSpec,
+    /// What each entry of the mixture costs, in order; empty if it is not known.
+    pub costs: Vec<TaskCost>,
     /// Makes the request safe to repeat: the same id and spec answer the run created first.
     pub request_id: String,
     /// Whether only the spec is checked and nothing is created.

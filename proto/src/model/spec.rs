@@ -3,6 +3,7 @@
 use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::estimator::EstimatorConfig;
 use paceline_optimizer_core::learned::LearnedOptimizerConfig;
+use paceline_optimizer_core::optimizer::Schedule;
 use paceline_optimizer_core::outer::{OuterConfig, ResultForm};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct RunSpec {
     pub outer: OuterConfig,
     /// The mixture of inner problems, in order.
     pub tasks: Vec<TaskSpec>,
+    /// What the entries of the mixture may cost. Applied once, where the run is submitted: `tasks` holds what is left.
+    #[serde(default, skip_serializing_if = "MixtureLimits::is_none")]
+    pub mixture: MixtureLimits,
     /// When checkpoints are written and how many are kept.
     #[serde(default)]
     pub checkpoint: CheckpointPolicy,
@@ -46,16 +50,36 @@ impl RunSpec {
 pub struct TaskSpec {
     /// Registered name, for example `image_mlp`.
     pub family: String,
-    /// Share in the mixture, relative to the other weights.
+    /// Share in the mixture, relative to the other weights: a number, or a schedule of the outer step in which a
+    /// trajectory begins.
     #[serde(default = "one")]
-    pub weight: f64,
+    pub weight: Schedule,
     /// The family's own settings, checked by whoever runs it.
     #[serde(default)]
     pub settings: serde_json::Map<String, serde_json::Value>,
 }
 
-fn one() -> f64 {
-    1.0
+/// What the entries of a mixture may cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MixtureLimits {
+    /// Most floating-point operations of an inner step of one lane.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_flop: Option<f64>,
+    /// Most memory of one lane, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<f64>,
+}
+
+impl MixtureLimits {
+    /// Whether nothing is limited.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn one() -> Schedule {
+    1.0.into()
 }
 
 /// When checkpoints are written and how many are kept.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use paceline_optimizer_core::Error;
 use paceline_optimizer_core::estimator::EstimatorConfig;
+use paceline_optimizer_core::optimizer::Schedule;
 use paceline_optimizer_core::outer::{MOST_DENSE_VALUES, OuterConfig, ResultForm};
+use paceline_optimizer_core::schedule::Mixture;
 
 use super::{RunSpec, TaskSpec};
 use crate::convert::{MAX_PAIRS, MAX_SLOTS, MAX_TASKS, MAX_VECTOR_BYTES};
@@ -89,7 +91,14 @@ impl RunSpec {
             faults.last_word("outer.pairs_per_slot", pairs);
             report(&mut faults, &ResultForm::of(&self.outer, &self.estimator, &layout), layout.size());
         }
-        tasks(&mut faults, &self.tasks);
+        tasks(&mut faults, &self.tasks, self.outer.steps);
+        for (limit, field) in
+            [(self.mixture.max_flop, "mixture.max_flop"), (self.mixture.max_bytes, "mixture.max_bytes")]
+        {
+            if let Some(limit) = limit {
+                faults.positive(limit, field);
+            }
+        }
         faults.at_least_one(self.checkpoint.every, "checkpoint.every");
         faults.at_least_one(self.checkpoint.keep, "checkpoint.keep");
         within(&mut faults, self.evaluation.steps, MAX_EVALUATION_STEPS, "evaluation.steps");
@@ -168,7 +177,7 @@ fn within(faults: &mut Faults, value: u32, max: usize, field: &str) {
     faults.check((1..=max).contains(&(value as usize)), field, &format!("1 to {max}"), value);
 }
 
-fn tasks(faults: &mut Faults, tasks: &[TaskSpec]) {
+fn tasks(faults: &mut Faults, tasks: &[TaskSpec], outer_steps: u64) {
     let must = format!("1 to {MAX_TASKS} task families");
     faults.check((1..=MAX_TASKS).contains(&tasks.len()), "tasks", &must, tasks.len());
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -181,9 +190,13 @@ fn tasks(faults: &mut Faults, tasks: &[TaskSpec]) {
             "the name of a task family: 1 to 64 characters of a-z, 0-9 and '_'",
             format!("{shown:?}"),
         );
-        faults.not_negative(task.weight, &format!("tasks[{index}].weight"));
+        if let Schedule::Constant { value } = task.weight {
+            faults.not_negative(value, &format!("tasks[{index}].weight"));
+        }
     }
-    if !tasks.is_empty() && tasks.iter().all(|task| task.weight == 0.0) {
+    if !tasks.is_empty() && tasks.iter().all(|task| task.weight == Schedule::Constant { value: 0.0 }) {
         faults.add("tasks", "must have at least one weight above 0, all are 0");
     }
+    let weights = tasks.iter().map(|task| task.weight.clone()).collect();
+    faults.last_word("tasks", Mixture::new(weights, outer_steps).map(|_| ()));
 }

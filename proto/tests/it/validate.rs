@@ -11,6 +11,7 @@ const VALID: &str = r#"{
     "estimator": {"kind": "pes", "window": 10, "sigma": 0.01, "horizon": {"kind": "log_uniform", "min": 20, "max": 200}},
     "outer": {"steps": 10, "slots": 2, "pairs_per_slot": 4, "optimizer": {"learning_rate": 0.001}},
     "tasks": [{"family": "image_mlp"}, {"family": "quadratic", "weight": 0.5}],
+    "mixture": {},
     "evaluation": {}
 }"#;
 
@@ -53,6 +54,8 @@ fn each_fault_is_named() {
             json(r#"{"steps": 2, "slots": 1, "pairs_per_slot": 1, "accumulation": 3, "optimizer": {}}"#),
             "outer.accumulation",
         ),
+        ("/mixture", json(r#"{"max_flop": 0}"#), "mixture.max_flop"),
+        ("/mixture", json(r#"{"max_bytes": -1}"#), "mixture.max_bytes"),
         ("/evaluation", json(r#"{"steps": 10000001}"#), "evaluation.steps"),
         ("/evaluation", json(r#"{"seeds": 10001}"#), "evaluation.seeds"),
         ("/estimator/sigma", json("0"), "estimator.sigma"),
@@ -70,12 +73,40 @@ fn each_fault_is_named() {
         ("/tasks", json("[]"), "tasks"),
         ("/tasks/0/family", json(r#""Image MLP""#), "tasks[0].family"),
         ("/tasks/1/weight", json("-1"), "tasks[1].weight"),
+        (
+            "/tasks/1/weight",
+            json(r#"{"kind": "linear", "init_value": 1, "end_value": -1, "steps": 9}"#),
+            "tasks[1].weight",
+        ),
+        (
+            "/tasks/1/weight",
+            json(r#"{"kind": "linear", "init_value": 1, "end_value": 2, "steps": 0}"#),
+            "tasks[1].weight.steps",
+        ),
+        (
+            "/tasks",
+            json(
+                r#"[{"family": "a", "weight": 0},
+                {"family": "b", "weight": {"kind": "linear", "init_value": 1, "end_value": 0, "steps": 5}}]"#,
+            ),
+            "tasks[1].weight",
+        ),
         ("/estimator/window", json("1"), "estimator.window"),
         ("/outer/optimizer", json(r#"{"eps": 0.0, "eps_root": 0.0}"#), "outer.optimizer.eps"),
         ("/tasks", json(r#"[{"family": "a", "weight": 0}]"#), "tasks"),
     ] {
         assert_eq!(fields(&spec(path, value.clone())), [field], "{path} = {value}");
     }
+}
+
+#[test]
+fn a_curriculum_is_refused_at_the_step_where_it_cannot_be_drawn_from() {
+    let linear = serde_json::json!({"kind": "linear", "init_value": 1, "end_value": -1, "steps": 8});
+    let faults = spec("/tasks/1/weight", linear).validate().unwrap_err();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].reason.contains("at step 5 it is not, got -0.25"), "{faults:?}");
+    let ends = serde_json::json!({"kind": "linear", "init_value": 1, "end_value": 0, "steps": 8});
+    assert_eq!(spec("/tasks/1/weight", ends).validate(), Ok(()), "the other family goes on");
 }
 
 #[test]
@@ -98,7 +129,7 @@ fn all_faults_are_told_at_once() {
     spec.outer.clip = Some(0.0);
     spec.checkpoint.keep = 0;
     spec.evaluation.seeds = 0;
-    spec.tasks[1].weight = f64::NAN;
+    spec.tasks[1].weight = f64::NAN.into();
     let named = fields(&spec);
     assert_eq!(
         named,

@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn data_left_to_each_worker_are_refused_where_they_would_differ() {
         let settings = serde_json::from_str(r#"{"data": "auto", "image_size": 4, "hidden": []}"#).unwrap();
-        let task = TaskSpec { family: "image_mlp".into(), weight: 1.0, settings };
+        let task = TaskSpec { family: "image_mlp".into(), weight: 1.0.into(), settings };
         assert!(build_family(&task, None).is_ok(), "without a folder auto can only be procedural");
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("mnist")).unwrap();

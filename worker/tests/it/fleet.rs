@@ -43,7 +43,8 @@ fn spec(kind: EstimatorKind, report: Report, steps: u64) -> RunSpec {
             accumulation: 1,
             report,
         },
-        tasks: vec![TaskSpec { family: "image_mlp".into(), weight: 1.0, settings }],
+        tasks: vec![TaskSpec { family: "image_mlp".into(), weight: 1.0.into(), settings }],
+        mixture: Default::default(),
         checkpoint: CheckpointPolicy { every: 2, keep: 5 },
         evaluation: EvaluationSpec::default(),
     }
@@ -114,7 +115,7 @@ async fn until(address: SocketAddr, run: &RunId, wanted: impl Fn(&RunState) -> b
 }
 
 async fn create(address: SocketAddr, spec: &RunSpec) -> RunId {
-    runs(address).create(spec, "0d8e5f0e-3f0a-4f6e-9d55-0c8a6a3a1c11", false).await.unwrap().state.run
+    runs(address).create(spec, &[], "0d8e5f0e-3f0a-4f6e-9d55-0c8a6a3a1c11", false).await.unwrap().state.run
 }
 
 async fn completed(address: SocketAddr, run: &RunId) -> RunState {

@@ -9,7 +9,7 @@ mod worker;
 mod world;
 
 use fake::FakeWeights;
-use paceline_proto::model::RunStatus;
+use paceline_proto::model::{EntryProgress, RunStatus};
 use seen::Seen;
 use worker::honest_step;
 use world::{STEPS, World};
@@ -33,6 +33,14 @@ fn simulate(seed: u64) -> World {
     world
 }
 
+/// What the entries of the mixture bring when nothing ever goes wrong.
+fn undisturbed_entries() -> Vec<EntryProgress> {
+    let mut world = World::new(0);
+    world.settle();
+    assert!(!world.seen.happened("refused") && !world.seen.happened("expired"), "{:?}", world.seen);
+    world.state().entries
+}
+
 /// Theta when every slot is filled in order by a worker that never fails.
 fn undisturbed() -> FakeWeights {
     (0..STEPS).fold(FakeWeights::initial(), |weights, _| weights.fold(&honest_step(weights.hash())))
@@ -40,7 +48,9 @@ fn undisturbed() -> FakeWeights {
 
 #[test]
 fn any_schedule_keeps_the_invariants_and_ends_with_the_same_theta() {
-    let expected = undisturbed().hash();
+    let (expected, entries) = (undisturbed().hash(), undisturbed_entries());
+    assert_eq!(entries.iter().map(|entry| entry.contributions).sum::<u64>(), STEPS * 4);
+    assert!(entries.iter().all(|entry| entry.latest.is_some()), "both families are seen to change: {entries:?}");
     let mut seen = Seen::default();
     for seed in 0..SEEDS {
         let outcome = std::panic::catch_unwind(|| {
@@ -49,6 +59,7 @@ fn any_schedule_keeps_the_invariants_and_ends_with_the_same_theta() {
             // numbers, to see that exactly the acknowledged ones are folded.
             if seed % 2 == 0 {
                 assert_eq!(world.state().theta_hash, expected, "RN-2");
+                assert_eq!(world.state().entries, entries, "RN-2: to the bit, whatever was lost or restarted");
             }
             world.seen
         });

@@ -11,6 +11,10 @@ impl Seen {
         *self.0.entry(what).or_default() += 1;
     }
 
+    pub(super) fn happened(&self, what: &str) -> bool {
+        self.0.contains_key(what)
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         other.0.iter().for_each(|(what, count)| *self.0.entry(what).or_default() += count);
     }

@@ -105,6 +105,7 @@ impl World {
         };
         let request = RunRequest {
             spec: recipes::pes(STEPS),
+            costs: Vec::new(),
             request_id: "request".into(),
             resume_unfinished: false,
             validate_only: false,

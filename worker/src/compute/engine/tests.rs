@@ -33,7 +33,7 @@ impl Run {
         let settings = serde_json::json!({"image_size": 4, "hidden": [3], "batch_size": 4});
         let task = TaskSpec {
             family: "image_mlp".into(),
-            weight: 1.0,
+            weight: 1.0.into(),
             settings: settings.as_object().expect("an object").clone(),
         };
         let spec = RunSpec {
@@ -52,6 +52,7 @@ impl Run {
                 report,
             },
             tasks: vec![task.clone(), task],
+            mixture: Default::default(),
             checkpoint: CheckpointPolicy::default(),
             evaluation: EvaluationSpec::default(),
         };
