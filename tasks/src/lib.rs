@@ -26,6 +26,7 @@ mod golden;
 #[cfg_attr(not(test), expect(dead_code, reason = "the families that train on graphs come next"))]
 mod graph;
 pub mod layers;
+mod log_uniform;
 mod models;
 mod problem;
 mod sample;

@@ -10,6 +10,8 @@
 use paceline_optimizer_core::noise::Draws;
 use serde::{Deserialize, Serialize};
 
+use crate::log_uniform::LogUniform;
+
 /// A value, or some to choose from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
@@ -105,10 +107,7 @@ impl Number {
             Self::Fixed(value) => *value,
             Self::OneOf { one_of } => one_of[0],
             Self::Uniform { uniform: [low, high] } => low + (high - low) * share,
-            Self::LogUniform { log_uniform: [low, high] } => {
-                // Rounding of the exponential must not leave the bounds.
-                (low.ln() + (high / low).ln() * share).exp().clamp(*low, *high)
-            }
+            Self::LogUniform { log_uniform: [low, high] } => LogUniform::new(*low, *high).at_share(share),
         }
     }
 

@@ -18,6 +18,7 @@ use paceline_optimizer_core::{Params, Result, Seed};
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, task_seed};
+use crate::log_uniform::LogUniform;
 
 /// What has a scale of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +60,7 @@ impl fmt::Debug for Reparam {
 
 impl Change for Reparam {
     fn cost(&self, inner: Cost, parameters: usize) -> Cost {
-        // A scale drawn anew for weights and gradients is two words of Philox and an exponential.
+        // A scale drawn anew, for weights and for gradients, is a word of Philox and a product of square roots.
         let operations = if self.level == Level::Parameter { 100.0 } else { 2.0 };
         let parameters = parameters as f64;
         Cost { flop: inner.flop + operations * parameters, bytes: inner.bytes + 4.0 * parameters }
@@ -67,49 +68,38 @@ impl Change for Reparam {
 
     fn apply<'a>(&self, inner: Box<dyn TaskLanes + 'a>, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>> {
         let seeds = seeds.iter().map(|&seed| task_seed(seed, self.place)).collect();
-        Ok(Box::new(ReparamLanes { inner, seeds, reparam: *self }))
+        let [low, high] = self.range;
+        Ok(Box::new(ReparamLanes { inner, seeds, level: self.level, law: LogUniform::new(low, high) }))
     }
 }
 
 struct ReparamLanes<'a> {
     inner: Box<dyn TaskLanes + 'a>,
     seeds: Vec<Seed>,
-    reparam: Reparam,
-}
-
-impl Reparam {
-    fn scale(&self, draws: &mut Draws) -> f64 {
-        let [low, high] = self.range.map(f64::ln);
-        (low + (high - low) * draws.uniform()).exp()
-    }
-
-    /// Applies `change(value, scale)` to one lane, of tensor `index`.
-    fn each(&self, seed: Seed, index: usize, values: &mut [f32], change: impl Fn(f32, f64) -> f32) {
-        let tensor = || Draws::new(seed.fold_in(1 + index as u64));
-        match self.level {
-            Level::None => {}
-            Level::Global => {
-                let scale = self.scale(&mut Draws::new(seed));
-                values.iter_mut().for_each(|value| *value = change(*value, scale));
-            }
-            Level::Tensor => {
-                let scale = self.scale(&mut tensor());
-                values.iter_mut().for_each(|value| *value = change(*value, scale));
-            }
-            Level::Parameter => {
-                let mut draws = tensor();
-                values.iter_mut().for_each(|value| *value = change(*value, self.scale(&mut draws)));
-            }
-        }
-    }
+    level: Level,
+    law: LogUniform,
 }
 
 impl ReparamLanes<'_> {
+    /// `change(value, scale)` of every value.
     fn changed(&self, mut params: Params, change: impl Fn(f32, f64) -> f32 + Copy) -> Params {
         let layout = Arc::clone(params.layout());
         for index in 0..layout.len() {
             for (lane, &seed) in self.seeds.iter().enumerate().take(params.lanes()) {
-                self.reparam.each(seed, index, params.lane_mut(index, lane), change);
+                let values = params.lane_mut(index, lane).iter_mut();
+                let mut of_task = Draws::new(seed);
+                let mut of_tensor = Draws::new(seed.fold_in(1 + index as u64));
+                match self.level {
+                    Level::None => {}
+                    Level::Global | Level::Tensor => {
+                        let draws = if self.level == Level::Global { &mut of_task } else { &mut of_tensor };
+                        let scale = self.law.at(draws.word());
+                        values.for_each(|value| *value = change(*value, scale));
+                    }
+                    Level::Parameter => {
+                        values.for_each(|value| *value = change(*value, self.law.at(of_tensor.word())));
+                    }
+                }
             }
         }
         params

@@ -8,7 +8,11 @@ mod image_mlp;
 mod image_resnet;
 mod image_vit;
 mod sampled;
+mod quadratic;
+mod rosenbrock;
+mod saddle;
 mod settings;
+mod surface;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +29,9 @@ use image_mlp::ImageMlp;
 use image_resnet::ImageResNet;
 use image_vit::ImageVit;
 use sampled::{SampledImageConv, SampledImageMlp, SampledImageResNet, SampledImageVit};
+use quadratic::Quadratic;
+use rosenbrock::Rosenbrock;
+use saddle::Saddle;
 use settings::{FamilySettings, defaults};
 
 /// A task family that can show its data.
@@ -176,4 +183,7 @@ const FAMILIES: &[Entry] = &[
     entry::<SampledImageConv>(),
     entry::<SampledImageResNet>(),
     entry::<SampledImageVit>(),
+    entry::<Quadratic>(),
+    entry::<Rosenbrock>(),
+    entry::<Saddle>(),
 ];

@@ -27,6 +27,17 @@ fn impossible_settings_are_refused_by_name() {
         ("image_conv", json!({"channels": [16_000, 16_000]}), "channels makes"),
         ("image_conv", json!({"channels": [4, 4, 4], "max_pool": true, "image_size": 3}), "image_size"),
         ("image_conv", json!({"hidden": [4]}), "hidden"),
+        ("quadratic", json!({"dim": 1}), "dim"),
+        ("quadratic", json!({"dim": 513}), "dim"),
+        ("quadratic", json!({"condition": 0.5}), "condition"),
+        ("quadratic", json!({"form": "cubic"}), "form: unknown variant `cubic`"),
+        ("quadratic", json!({"noise": -0.1}), "noise"),
+        ("quadratic", json!({"start": 1e9}), "start"),
+        ("quadratic", json!({"centre": "far"}), "centre: invalid type"),
+        ("rosenbrock", json!({"steepness": 0.0}), "steepness"),
+        ("rosenbrock", json!({"condition": 2.0}), "condition"),
+        ("saddle", json!({"dim": 3}), "dim must be even"),
+        ("saddle", json!({"form": "plateau", "dim": 0}), "dim"),
     ];
     for (family, value, expected) in cases {
         let error = paceline_tasks::build(family, &settings(value.clone()), None).unwrap_err();
