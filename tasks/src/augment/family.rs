@@ -20,8 +20,11 @@ pub(crate) struct Base {
     /// Its `batch_size`, where it has one.
     pub(crate) batch_size: Option<usize>,
     /// Builds it with another `batch_size`.
-    pub(crate) with_batch: Box<dyn Fn(usize) -> Result<Arc<dyn Family>, Error> + Send + Sync>,
+    pub(crate) with_batch: Box<WithBatch>,
 }
+
+/// From a `batch_size` to a family.
+type WithBatch = dyn Fn(usize) -> Result<Arc<dyn Family>, Error> + Send + Sync;
 
 /// The family `base` under `entries`, the first innermost.
 ///

@@ -8,6 +8,7 @@ mod image_mlp;
 mod image_resnet;
 mod image_vit;
 mod sampled;
+mod learned_optimizer;
 mod quadratic;
 mod rosenbrock;
 mod saddle;
@@ -29,6 +30,7 @@ use image_mlp::ImageMlp;
 use image_resnet::ImageResNet;
 use image_vit::ImageVit;
 use sampled::{SampledImageConv, SampledImageMlp, SampledImageResNet, SampledImageVit};
+use learned_optimizer::LearnedOptimizerSettings;
 use quadratic::Quadratic;
 use rosenbrock::Rosenbrock;
 use saddle::Saddle;
@@ -186,4 +188,5 @@ const FAMILIES: &[Entry] = &[
     entry::<Quadratic>(),
     entry::<Rosenbrock>(),
     entry::<Saddle>(),
+    entry::<LearnedOptimizerSettings>(),
 ];

@@ -38,6 +38,17 @@ fn impossible_settings_are_refused_by_name() {
         ("rosenbrock", json!({"condition": 2.0}), "condition"),
         ("saddle", json!({"dim": 3}), "dim must be even"),
         ("saddle", json!({"form": "plateau", "dim": 0}), "dim"),
+        ("learned_optimizer", json!({"task": "learned_optimizer"}), "task must be another family"),
+        ("learned_optimizer", json!({"task": "image_mpl"}), "task: no task family"),
+        ("learned_optimizer", json!({"task_settings": {"hidden": [0]}}), "task_settings of image_mlp: each of hidden"),
+        ("learned_optimizer", json!({"task_settings": 3}), "task_settings: invalid type"),
+        ("learned_optimizer", json!({"steps": 0}), "steps"),
+        ("learned_optimizer", json!({"tasks": 65}), "tasks"),
+        ("learned_optimizer", json!({"pairs": 0}), "pairs"),
+        ("learned_optimizer", json!({"sigma": 0.0}), "sigma"),
+        ("learned_optimizer", json!({"spread": -1.0}), "spread"),
+        ("learned_optimizer", json!({"optimizer": {"kind": "adam"}}), "optimizer: unknown variant `adam`"),
+        ("learned_optimizer", json!({"optimizer": {"kind": "mlp", "hidden_size": 0}}), "optimizer: hidden_size"),
     ];
     for (family, value, expected) in cases {
         let error = paceline_tasks::build(family, &settings(value.clone()), None).unwrap_err();
