@@ -35,7 +35,8 @@ impl fmt::Debug for Es {
 }
 
 impl Change for Es {
-    /// The forward pass is taken as a third of a step: a backward pass makes two products for each one of it.
+    /// The forward pass is taken as a third of a step: a backward pass makes two products for each one of it. A
+    /// task that keeps a state trains one step more, which is not counted.
     fn cost(&self, inner: Cost, parameters: usize) -> Cost {
         let (evaluations, parameters) = (f64::from(2 * self.pairs + 1), parameters as f64);
         let own = f64::from(self.pairs) * (NORMAL + 6.0) * parameters;

@@ -7,11 +7,11 @@ mod image_mixer;
 mod image_mlp;
 mod image_resnet;
 mod image_vit;
-mod sampled;
 mod learned_optimizer;
 mod quadratic;
 mod rosenbrock;
 mod saddle;
+mod sampled;
 mod settings;
 mod surface;
 
@@ -29,11 +29,11 @@ use image_mixer::ImageMixer;
 use image_mlp::ImageMlp;
 use image_resnet::ImageResNet;
 use image_vit::ImageVit;
-use sampled::{SampledImageConv, SampledImageMlp, SampledImageResNet, SampledImageVit};
 use learned_optimizer::LearnedOptimizerSettings;
 use quadratic::Quadratic;
 use rosenbrock::Rosenbrock;
 use saddle::Saddle;
+use sampled::{SampledImageConv, SampledImageMlp, SampledImageResNet, SampledImageVit};
 use settings::{FamilySettings, defaults};
 
 /// A task family that can show its data.

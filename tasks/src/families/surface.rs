@@ -142,8 +142,8 @@ impl<S: Surface> fmt::Debug for SurfaceProblem<S> {
 
 impl<S: Surface + 'static> Problem for SurfaceProblem<S> {
     type Instance = Arc<Frame>;
-    /// A tilt a task.
-    type Batch = Vec<Vec<f64>>;
+    /// A tilt a task, `[tasks, dim]`, f64.
+    type Batch = Tensor;
 
     fn name(&self) -> &'static str {
         self.name
@@ -165,30 +165,38 @@ impl<S: Surface + 'static> Problem for SurfaceProblem<S> {
         1
     }
 
-    fn batch(&self, tasks: &[(Seed, Arc<Frame>)], split: Split, number: u64, _: usize) -> TensorResult<Vec<Vec<f64>>> {
-        let tilt = |seed: Seed| {
-            let mut normals = vec![0.0; self.placing.dim];
+    fn batch(&self, tasks: &[(Seed, Arc<Frame>)], split: Split, number: u64, _: usize) -> TensorResult<Tensor> {
+        let dim = self.placing.dim;
+        let (mut tilts, mut normals) = (Vec::with_capacity(tasks.len() * dim), vec![0.0; dim]);
+        for (seed, _) in tasks {
             noise::normals(seed.purpose(Purpose::Batch).fold_in(split as u64).fold_in(number), 0, &mut normals);
-            normals.into_iter().map(|normal| self.placing.noise * f64::from(normal)).collect()
-        };
-        Ok(tasks.iter().map(|(seed, _)| tilt(*seed)).collect())
+            tilts.extend(normals.iter().map(|&normal| self.placing.noise * f64::from(normal)));
+        }
+        Tensor::from_vec(tilts, (tasks.len(), dim), &Device::Cpu)
     }
 
-    fn batch_bytes(batch: &Vec<Vec<f64>>) -> usize {
-        batch.iter().map(|tilt| 8 * tilt.len()).sum()
+    fn tensors(batch: &Tensor) -> Vec<&Tensor> {
+        vec![batch]
     }
 
-    fn losses(&self, pass: &mut Pass<'_>, tasks: &[(Seed, Arc<Frame>)], batch: &Vec<Vec<f64>>) -> TensorResult<Scores> {
+    fn losses(&self, pass: &mut Pass<'_>, tasks: &[(Seed, Arc<Frame>)], batch: &Tensor) -> TensorResult<Scores> {
         let (weight, dim) = (pass.weight()?, self.placing.dim);
         let x: Vec<f32> = weight.flatten_all()?.to_vec1()?;
+        let tilts: Vec<f64> = batch.flatten_all()?.to_vec1()?;
         let (mut losses, mut gradients) = (Vec::with_capacity(tasks.len()), Vec::with_capacity(x.len()));
         for (lane, ((_, frame), x)) in tasks.iter().zip(x.chunks_exact(dim)).enumerate() {
-            let (loss, gradient) = self.at(frame, x, &batch[if batch.len() == 1 { 0 } else { lane }]);
+            let first = if tilts.len() == dim { 0 } else { lane * dim };
+            let (loss, gradient) = self.at(frame, x, &tilts[first..first + dim]);
             losses.push(loss as f32);
             gradients.extend(gradient);
         }
         let products = if self.placing.rotate { 4.0 * (dim * dim) as f64 } else { 0.0 };
         cost::spend(tasks.len() as f64 * (products + 20.0 * dim as f64));
+        // The gradients are kept as they are until the way back.
+        let kept = (8 * gradients.len()) as f64;
+        if pass.tape.tracks(weight) {
+            cost::hold(kept);
+        }
         let losses = Tensor::from_vec(losses, tasks.len(), &Device::Cpu)?;
         let losses = pass.tape.record("surface", &[weight], losses, move |grad, _| {
             let grad: Vec<f32> = grad.to_vec1()?;
@@ -196,6 +204,7 @@ impl<S: Surface + 'static> Problem for SurfaceProblem<S> {
                 gradient.iter().map(|g| (g * f64::from(grad)) as f32).collect()
             };
             let values: Vec<f32> = gradients.chunks_exact(dim).zip(grad.iter().copied()).flat_map(of_lane).collect();
+            cost::hold(-kept);
             Ok(vec![Some(Tensor::from_vec(values, (grad.len(), dim), &Device::Cpu)?)])
         });
         Ok(Scores { losses, accuracy: None })
