@@ -16,6 +16,7 @@
 #[expect(dead_code, reason = "the families that hear are not written yet")]
 #[expect(unused_imports, reason = "the families that hear are not written yet")]
 mod audio;
+mod augment;
 mod cost;
 pub mod data;
 mod error;
@@ -25,12 +26,14 @@ mod golden;
 #[cfg_attr(not(test), expect(dead_code, reason = "the families that train on graphs come next"))]
 mod graph;
 pub mod layers;
+mod log_uniform;
 mod models;
 mod problem;
 mod sample;
 #[cfg_attr(not(test), expect(dead_code, reason = "the families that train on text come next"))]
 mod text;
 
+pub use augment::{AugmentationInfo, augmentations};
 pub use error::Error;
 pub use families::{Family, FamilyInfo, build, families, resolve};
 pub use sample::Panel;

@@ -7,8 +7,13 @@ mod image_mixer;
 mod image_mlp;
 mod image_resnet;
 mod image_vit;
+mod learned_optimizer;
+mod quadratic;
+mod rosenbrock;
+mod saddle;
 mod sampled;
 mod settings;
+mod surface;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,12 +22,17 @@ use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::task::TaskFamily;
 use serde_json::{Map, Value};
 
+use crate::augment::{self, Base, augmented, written};
 use crate::{Error, Panel};
 use image_conv::ImageConv;
 use image_mixer::ImageMixer;
 use image_mlp::ImageMlp;
 use image_resnet::ImageResNet;
 use image_vit::ImageVit;
+use learned_optimizer::LearnedOptimizerSettings;
+use quadratic::Quadratic;
+use rosenbrock::Rosenbrock;
+use saddle::Saddle;
 use sampled::{SampledImageConv, SampledImageMlp, SampledImageResNet, SampledImageVit};
 use settings::{FamilySettings, defaults};
 
@@ -64,7 +74,18 @@ pub fn families() -> Vec<FamilyInfo> {
 /// [`Error`] names the family, setting or file at fault.
 pub fn build(family: &str, settings: &Map<String, Value>, data_dir: Option<&Path>) -> Result<Arc<dyn Family>, Error> {
     check_folder(data_dir)?;
-    (find(family)?.build)(settings, data_dir)
+    let Split { entry, settings, batch_size, augment } = Split::of(family, settings, data_dir)?;
+    let built = (entry.build)(&settings, data_dir)?;
+    if augment.is_empty() {
+        return Ok(built);
+    }
+    let data_dir = data_dir.map(Path::to_owned);
+    let with_batch = move |batch: usize| {
+        let mut settings = settings.clone();
+        settings.insert(BATCH_SIZE.into(), batch.into());
+        (entry.build)(&settings, data_dir.as_deref())
+    };
+    augmented(Base { family: built, batch_size, with_batch: Box::new(with_batch) }, augment)
 }
 
 /// A recipe entry's settings with every default written out and every choice that they leave to the machine
@@ -79,7 +100,41 @@ pub fn resolve(
     data_dir: Option<&Path>,
 ) -> Result<Map<String, Value>, Error> {
     check_folder(data_dir)?;
-    (find(family)?.resolve)(settings, data_dir)
+    let Split { entry, settings, augment, .. } = Split::of(family, settings, data_dir)?;
+    let mut resolved = (entry.resolve)(&settings, data_dir)?;
+    if !augment.is_empty() {
+        resolved.insert(AUGMENT.into(), written(&augment));
+    }
+    Ok(resolved)
+}
+
+/// The setting that any family takes: how its tasks are made harder (see [`crate::augment`]).
+const AUGMENT: &str = "augment";
+
+/// The setting that a reduced batch changes.
+const BATCH_SIZE: &str = "batch_size";
+
+/// A recipe entry, its own settings apart from the augmentations.
+struct Split {
+    entry: &'static Entry,
+    settings: Map<String, Value>,
+    /// Its batch, where it has one.
+    batch_size: Option<usize>,
+    augment: Vec<augment::Entry>,
+}
+
+impl Split {
+    fn of(family: &str, settings: &Map<String, Value>, data_dir: Option<&Path>) -> Result<Self, Error> {
+        let entry = find(family)?;
+        let mut settings = settings.clone();
+        let Some(augment) = settings.remove(AUGMENT) else {
+            return Ok(Self { entry, settings, batch_size: None, augment: vec![] });
+        };
+        let batch_size = (entry.resolve)(&settings, data_dir)?.get(BATCH_SIZE).and_then(Value::as_u64);
+        let augment = augment::parse(&augment, batch_size.is_some())
+            .map_err(|reason| Error::Setting { family: family.into(), reason })?;
+        Ok(Self { entry, settings, batch_size: batch_size.map(|size| size as usize), augment })
+    }
 }
 
 /// Refuses a folder that is not there, even where no data would be read: whoever names one has mistyped it, and `auto`
@@ -130,4 +185,8 @@ const FAMILIES: &[Entry] = &[
     entry::<SampledImageConv>(),
     entry::<SampledImageResNet>(),
     entry::<SampledImageVit>(),
+    entry::<Quadratic>(),
+    entry::<Rosenbrock>(),
+    entry::<Saddle>(),
+    entry::<LearnedOptimizerSettings>(),
 ];

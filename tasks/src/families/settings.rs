@@ -13,7 +13,7 @@ use crate::models::Tokens;
 use crate::problem::{Problem, ProblemFamily};
 
 /// Most parameters of one lane: 64 MiB of f32.
-const MAX_PARAMETERS: usize = 1 << 24;
+pub(super) const MAX_PARAMETERS: usize = 1 << 24;
 /// Most layers of one kind.
 const MAX_LAYERS: usize = 16;
 /// Widest layer.

@@ -1,6 +1,7 @@
 //! Integration tests, one module a behaviour.
 
 mod allocator;
+mod augment;
 mod conformance;
 mod real_mnist;
 mod resolve;

@@ -13,14 +13,17 @@ fn settings(value: Value) -> Map<String, Value> {
 fn auto_becomes_what_the_folder_holds() {
     let folder = tempfile::tempdir().unwrap();
     let auto = settings(json!({"data": "auto", "batch_size": 16}));
-    for info in paceline_tasks::families() {
+    // A formula has no data to choose.
+    let families = || paceline_tasks::families().into_iter().filter(|info| info.settings.get("data").is_some());
+    assert!(families().count() >= 2);
+    for info in families() {
         let data = |folder| paceline_tasks::resolve(info.name, &auto, folder).unwrap()["data"].clone();
         assert_eq!(data(None), "procedural", "{}", info.name);
         assert_eq!(data(Some(folder.path())), "procedural", "{}: an empty folder", info.name);
     }
     std::fs::create_dir(folder.path().join("mnist")).unwrap();
     std::fs::write(folder.path().join("mnist/t10k-images-idx3-ubyte"), []).unwrap();
-    for info in paceline_tasks::families() {
+    for info in families() {
         let resolved = paceline_tasks::resolve(info.name, &auto, Some(folder.path())).unwrap();
         assert_eq!((&resolved["data"], &resolved["batch_size"]), (&json!("mnist"), &json!(16)), "{}", info.name);
         let again = paceline_tasks::resolve(info.name, &resolved, None).unwrap();

@@ -21,6 +21,10 @@ fn every_family() -> Vec<Arc<dyn Family>> {
     all.push(family("image_mlp", json!({"hidden": [7, 5, 3], "image_size": 4, "batch_size": 33, "data_seed": 2})));
     all.push(family("image_conv", json!({"channels": [3, 5], "max_pool": true, "image_size": 5, "batch_size": 7})));
     all.push(family("image_conv", json!({"channels": [4, 2, 3], "image_size": 7, "batch_size": 6})));
+    all.push(family("quadratic", json!({"form": "log", "condition": 1.0, "dim": 3, "rotate": false})));
+    all.push(family("rosenbrock", json!({"dim": 2, "rotate": true, "steepness": 10.0})));
+    all.push(family("saddle", json!({"form": "monkey", "dim": 2, "start": 0.5})));
+    all.push(family("saddle", json!({"form": "plateau", "dim": 3, "start": 3.0})));
     all
 }
 
