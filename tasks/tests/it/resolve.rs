@@ -12,9 +12,8 @@ fn settings(value: Value) -> Map<String, Value> {
 #[test]
 fn auto_becomes_what_the_folder_holds() {
     let folder = tempfile::tempdir().unwrap();
-    let auto = settings(json!({"data": "auto", "batch_size": 16}));
-    // A formula has no data to choose.
-    let families = || paceline_tasks::families().into_iter().filter(|info| info.settings.get("data").is_some());
+    let auto = settings(json!({"data": "auto"}));
+    let families = || paceline_tasks::families().into_iter().filter(|info| info.name.contains("image_"));
     assert!(families().count() >= 2);
     for info in families() {
         let data = |folder| paceline_tasks::resolve(info.name, &auto, folder).unwrap()["data"].clone();
@@ -25,7 +24,8 @@ fn auto_becomes_what_the_folder_holds() {
     std::fs::write(folder.path().join("mnist/t10k-images-idx3-ubyte"), []).unwrap();
     for info in families() {
         let resolved = paceline_tasks::resolve(info.name, &auto, Some(folder.path())).unwrap();
-        assert_eq!((&resolved["data"], &resolved["batch_size"]), (&json!("mnist"), &json!(16)), "{}", info.name);
+        assert_eq!(resolved["data"], "mnist", "{}", info.name);
+        assert!(resolved.len() > 1, "{}: every default is written out", info.name);
         let again = paceline_tasks::resolve(info.name, &resolved, None).unwrap();
         assert_eq!(again, resolved, "{}: what is resolved stays", info.name);
     }

@@ -2,7 +2,8 @@
 
 use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::noise::Draws;
-use paceline_optimizer_core::schedule::HorizonSchedule;
+
+use crate::log_uniform::LogUniform;
 
 /// Draws of settings from a seed: the `n`-th draw does not depend on what was asked before.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ impl Dice {
 
     /// `⌊exp(U[ln low, ln high])⌋`, the reference's `logint`.
     pub(crate) fn log_int(&mut self, [low, high]: [u32; 2]) -> usize {
-        HorizonSchedule::LogUniform { min: low, max: high }.sample(self.roll(), 0, 1) as usize
+        LogUniform::new(f64::from(low), f64::from(high)).at(Draws::new(self.roll()).word()) as usize
     }
 
     /// A whole number from `low` to `high`, each as likely.

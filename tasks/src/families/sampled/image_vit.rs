@@ -83,8 +83,9 @@ impl Sampler for SampledImageVit {
     fn draw(&self, dice: &mut Dice) -> ImageVit {
         let data = self.data.draw(dice);
         let (most, _) = data.most();
-        let patch = (*dice.pick(&self.patch) as usize).min(most);
-        let image_size = (dice.log_int(self.image_size).min(most) / patch).max(1) * patch;
+        // Two patches a side at least: where there is one token, attention has nothing to choose from.
+        let patch = (*dice.pick(&self.patch) as usize).min(most / 2);
+        let image_size = (dice.log_int(self.image_size).min(most) / patch).max(2) * patch;
         let heads = dice.log_int(self.heads);
         // In seven of ten members, as in the reference.
         let dropout = if dice.uniform([0.0, 1.0]) < 0.7 { dice.uniform([0.0, 0.8]) } else { 0.0 };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use paceline_optimizer_core::task::Split;
 use paceline_optimizer_core::{Params, Seed};
-use paceline_tasks::Family;
+use paceline_tasks::{Family, FamilyInfo};
 use serde_json::json;
 
 use super::allocator::peak;
@@ -14,8 +14,7 @@ const SPLITS: [Split; 4] = [Split::Train, Split::InnerValid, Split::OuterValid, 
 
 /// Every registered family with its defaults, then variants that use layers the defaults do not, all small.
 fn every_family() -> Vec<Arc<dyn Family>> {
-    let mut all: Vec<Arc<dyn Family>> =
-        paceline_tasks::families().iter().map(|info| family(info.name, info.settings.clone())).collect();
+    let mut all: Vec<Arc<dyn Family>> = paceline_tasks::families().iter().map(by_default).collect();
     assert!(all.len() >= 2);
     all.push(family("image_mlp", json!({"hidden": [], "image_size": 3, "batch_size": 5})));
     all.push(family("image_mlp", json!({"hidden": [7, 5, 3], "image_size": 4, "batch_size": 33, "data_seed": 2})));
@@ -26,6 +25,15 @@ fn every_family() -> Vec<Arc<dyn Family>> {
     all.push(family("saddle", json!({"form": "monkey", "dim": 2, "start": 0.5})));
     all.push(family("saddle", json!({"form": "plateau", "dim": 3, "start": 3.0})));
     all
+}
+
+/// A registered family with its defaults. Of a family that draws, a small typical member stands for all.
+fn by_default(info: &FamilyInfo) -> Arc<dyn Family> {
+    let mut settings = info.settings.clone();
+    if settings.get("max_flop").is_some() {
+        settings["max_flop"] = json!(5e6);
+    }
+    family(info.name, settings)
 }
 
 fn seeds(values: &[u64]) -> Vec<Seed> {
@@ -243,10 +251,13 @@ fn memory_per_lane_is_as_estimated() {
             peak(|| lanes.loss_and_grads(&params, 1).unwrap()).1 as f64
         };
         let parameters = (4 * family.layout().size()) as f64;
-        let measured = parameters + (peak(&[1, 2, 3]) - peak(&[1])) / 2.0;
-        let estimated = family.cost().bytes;
-        let ratio = estimated / measured;
-        assert!((0.8..1.2).contains(&ratio), "{family:?}: estimated {estimated}, measured {measured}: {ratio}");
+        // The inner trainings of a learned optimizer run one after another: a lane needs what one needs.
+        let one_by_one = family.name() == "learned_optimizer";
+        let of_a_lane = if one_by_one { peak(&[1]) } else { (peak(&[1, 2, 3]) - peak(&[1])) / 2.0 };
+        let (measured, estimated) = (parameters + of_a_lane, family.cost().bytes);
+        // What a few vectors and boxes take beside the numbers in them shows only where there are next to no numbers.
+        let (off, allowed) = ((estimated - measured).abs(), (0.2 * measured).max(512.0));
+        assert!(off <= allowed, "{family:?}: estimated {estimated}, measured {measured}");
         let (flop, quick) = (family.cost().flop, family.flop());
         assert!((flop / quick - 1.0).abs() < 1e-6, "{family:?}: {flop} operations, or {quick}");
         assert!(family.cost().flop >= family.layout().size() as f64, "{family:?}: {:?}", family.cost());
