@@ -2,11 +2,14 @@
 
 mod choices;
 mod classifier;
+mod graph_molecules;
+mod graph_nodes;
 mod image_conv;
 mod image_mixer;
 mod image_mlp;
 mod image_resnet;
 mod image_vit;
+mod node_classifier;
 mod settings;
 
 use std::path::Path;
@@ -17,6 +20,8 @@ use paceline_optimizer_core::task::TaskFamily;
 use serde_json::{Map, Value};
 
 use crate::{Error, Panel};
+use graph_molecules::GraphMolecules;
+use graph_nodes::{GraphGat, GraphGcn, GraphSage};
 use image_conv::ImageConv;
 use image_mixer::ImageMixer;
 use image_mlp::ImageMlp;
@@ -118,5 +123,14 @@ const fn entry<S: FamilySettings>() -> Entry {
     }
 }
 
-const FAMILIES: &[Entry] =
-    &[entry::<ImageMlp>(), entry::<ImageConv>(), entry::<ImageResNet>(), entry::<ImageVit>(), entry::<ImageMixer>()];
+const FAMILIES: &[Entry] = &[
+    entry::<ImageMlp>(),
+    entry::<ImageConv>(),
+    entry::<ImageResNet>(),
+    entry::<ImageVit>(),
+    entry::<ImageMixer>(),
+    entry::<GraphGcn>(),
+    entry::<GraphGat>(),
+    entry::<GraphSage>(),
+    entry::<GraphMolecules>(),
+];

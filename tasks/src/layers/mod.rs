@@ -38,6 +38,7 @@ mod layer_norm;
 mod loss;
 mod matmul;
 mod mean;
+mod penalty;
 mod quantised_normal;
 mod recurrent;
 mod sample;
@@ -45,7 +46,7 @@ mod slices;
 mod softmax;
 
 #[cfg(test)]
-mod gradcheck;
+pub(crate) mod gradcheck;
 
 pub use conv::{Conv2d, conv2d};
 pub use cross_entropy::{correct, correct_tokens, cross_entropy, token_cross_entropy};
@@ -64,6 +65,7 @@ pub use layer_norm::layer_norm;
 pub use loss::{binary_cross_entropy, log_mean_squared_error, mean_squared_error};
 pub use matmul::{Transpose, matmul};
 pub use mean::{mean, sum};
+pub use penalty::half_squares;
 pub use quantised_normal::quantised_normal;
 pub use recurrent::{Cell, RecurrentWeights, recurrent};
 pub use sample::{kl_to_standard_normal, reparametrise};

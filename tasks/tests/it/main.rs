@@ -3,6 +3,8 @@
 mod allocator;
 mod conformance;
 mod golden_complex;
+mod graphs;
+mod real_cora;
 mod real_mnist;
 mod resolve;
 mod settings;
