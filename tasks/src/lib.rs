@@ -23,7 +23,6 @@ mod error;
 mod families;
 #[cfg(test)]
 mod golden;
-#[cfg_attr(not(test), expect(dead_code, reason = "the families that train on graphs come next"))]
 mod graph;
 pub mod layers;
 mod log_uniform;

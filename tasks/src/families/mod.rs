@@ -2,12 +2,15 @@
 
 mod choices;
 mod classifier;
+mod graph_molecules;
+mod graph_nodes;
 mod image_conv;
 mod image_mixer;
 mod image_mlp;
 mod image_resnet;
 mod image_vit;
 mod learned_optimizer;
+mod node_classifier;
 mod quadratic;
 mod rosenbrock;
 mod saddle;
@@ -24,6 +27,8 @@ use serde_json::{Map, Value};
 
 use crate::augment::{self, Base, augmented, written};
 use crate::{Error, Panel};
+use graph_molecules::GraphMolecules;
+use graph_nodes::{GraphGat, GraphGcn, GraphSage};
 use image_conv::ImageConv;
 use image_mixer::ImageMixer;
 use image_mlp::ImageMlp;
@@ -189,4 +194,8 @@ const FAMILIES: &[Entry] = &[
     entry::<Rosenbrock>(),
     entry::<Saddle>(),
     entry::<LearnedOptimizerSettings>(),
+    entry::<GraphGcn>(),
+    entry::<GraphGat>(),
+    entry::<GraphSage>(),
+    entry::<GraphMolecules>(),
 ];

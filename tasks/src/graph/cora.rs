@@ -14,6 +14,7 @@
 
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::features::Features;
 use super::nodes::NodeData;
@@ -46,7 +47,7 @@ pub(super) fn read(folder: &Path, normalise: bool) -> Result<NodeData, Error> {
     Ok(NodeData {
         origin: format!("cora from {}", folder.display()),
         graph,
-        features,
+        features: Arc::new(features),
         labels,
         classes: CLASSES,
         splits,

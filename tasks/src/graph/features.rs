@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use paceline_optimizer_core::Seed;
+use paceline_optimizer_core::noise::Draws;
+
 /// Features `[nodes, columns]`; a row's columns ascend. Rows of procedural graphs are full.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Features {
@@ -50,7 +53,43 @@ impl Features {
         (&self.indices[entries.clone()], &self.values[entries])
     }
 
+    /// Dropout: entries are left out with probability `rate` in `[0, 1)`, by `seed`, and the others grow by `1 / (1 −
+    /// rate)`. One word a stored entry is drawn: what is zero stays zero either way (as Kipf and Welling's code does).
+    #[must_use]
+    pub(crate) fn dropped(&self, rate: f64, seed: Seed) -> Self {
+        let limit = rate * (1_u64 << 32) as f64;
+        let grown = (1.0 / (1.0 - rate)) as f32;
+        let mut draws = Draws::new(seed);
+        let mut kept = Self {
+            columns: self.columns,
+            offsets: Vec::with_capacity(self.offsets.len()),
+            indices: Vec::with_capacity(self.indices.len()),
+            values: Vec::with_capacity(self.values.len()),
+        };
+        kept.offsets.push(0);
+        for row in 0..self.rows() {
+            let (indices, values) = self.row(row);
+            for (&index, &value) in indices.iter().zip(values) {
+                if f64::from(draws.word()) >= limit {
+                    kept.indices.push(index);
+                    kept.values.push(grown * value);
+                }
+            }
+            kept.offsets.push(kept.indices.len());
+        }
+        // They live as long as a step, when memory is scarce.
+        kept.indices.shrink_to_fit();
+        kept.values.shrink_to_fit();
+        kept
+    }
+
+    /// Bytes of its lists.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.offsets) + size_of_val(&*self.indices) + size_of_val(&*self.values)
+    }
+
     /// All `[nodes, columns]` values.
+    #[cfg(test)]
     pub(crate) fn to_dense(&self) -> Vec<f32> {
         let mut dense = vec![0.0; self.rows() * self.columns];
         for (row, values) in dense.chunks_exact_mut(self.columns).enumerate() {
@@ -78,5 +117,25 @@ mod tests {
         let full = Features::full(3, values.clone());
         assert_eq!(full.row(1), (&[0, 1, 2][..], &[3.0, 4.0, 5.0][..]));
         assert_eq!(full.to_dense(), values);
+    }
+    #[test]
+    fn dropout_leaves_entries_out_and_keeps_the_mean() {
+        let full = Features::full(50, vec![0.5; 200 * 50]);
+        let dropped = full.dropped(0.25, Seed::new(1));
+        assert_eq!(dropped, full.dropped(0.25, Seed::new(1)));
+        assert_ne!(dropped, full.dropped(0.25, Seed::new(2)));
+        assert_eq!((dropped.rows(), dropped.columns()), (200, 50));
+        // Binomial of mean 7500 and deviation 43: five deviations.
+        assert!(dropped.values.len().abs_diff(7_500) < 217, "{}", dropped.values.len());
+        assert!(dropped.values.iter().all(|&value| value == 0.5 * (4.0_f64 / 3.0) as f32));
+        for row in 0..200 {
+            let (indices, values) = dropped.row(row);
+            assert!(indices.len() == values.len() && indices.is_sorted_by(|a, b| a < b));
+        }
+        assert_eq!(full.dropped(0.0, Seed::new(1)), full);
+        let mut sparse = Features::empty(4);
+        sparse.push_constant(&[], 1.0);
+        sparse.push_constant(&[2], 1.0);
+        assert!((0..20).all(|seed| matches!(sparse.dropped(0.5, Seed::new(seed)).row(1).0, [] | [2])));
     }
 }

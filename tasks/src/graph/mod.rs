@@ -19,6 +19,7 @@
 mod cora;
 pub(crate) mod features;
 pub(crate) mod molecules;
+pub(crate) mod neighbourhood;
 pub(crate) mod nodes;
 pub(crate) mod sbm;
 pub(crate) mod sparse;

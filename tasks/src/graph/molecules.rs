@@ -130,6 +130,11 @@ impl MoleculeData {
         self.nodes
     }
 
+    /// Most directed edges of a graph: a tree and the rings, both ways.
+    pub(crate) fn max_edges(&self) -> usize {
+        2 * (self.nodes - 1 + MAX_RINGS as usize)
+    }
+
     /// The molecules of a split at `indices`, as one graph. Lanes with batches of their own give all their indices, one
     /// lane after the other.
     pub(crate) fn batch(&self, split: Split, indices: &[usize], target: Target) -> MoleculeBatch {

@@ -23,7 +23,7 @@ pub(crate) struct NodeData {
     pub(crate) origin: String,
     /// Both directions of each edge, unweighted, no self loops.
     pub(crate) graph: Graph,
-    pub(crate) features: Features,
+    pub(crate) features: Arc<Features>,
     /// The class of each node.
     pub(crate) labels: Vec<u32>,
     pub(crate) classes: usize,

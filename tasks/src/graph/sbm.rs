@@ -12,6 +12,8 @@
 //!
 //! Only sums, products, square roots and [`noise`] take part, so the bits are the same on every host.
 
+use std::sync::Arc;
+
 use paceline_optimizer_core::noise::{self, Draws};
 use paceline_optimizer_core::{Purpose, Seed};
 
@@ -53,7 +55,7 @@ impl Default for SbmSettings {
 
 impl SbmSettings {
     /// Refuses what has no meaning or no end.
-    pub(super) fn check(self, family: &str) -> Result<(), Error> {
+    pub(crate) fn check(self, family: &str) -> Result<(), Error> {
         let Self { nodes, classes, p_in, p_out, features, noise } = self;
         let least = TURNS.len() * classes;
         let reason = if !(2..=MAX_CLASSES).contains(&classes) {
@@ -76,7 +78,7 @@ impl SbmSettings {
 }
 
 /// The graph of a seed. The settings are checked.
-pub(super) fn generate(seed: Seed, settings: SbmSettings) -> NodeData {
+pub(crate) fn generate(seed: Seed, settings: SbmSettings) -> NodeData {
     let SbmSettings { nodes, classes, .. } = settings;
     let seed = seed.purpose(Purpose::Data);
     let mut labels = vec![0; nodes];
@@ -89,7 +91,7 @@ pub(super) fn generate(seed: Seed, settings: SbmSettings) -> NodeData {
     NodeData {
         origin: "procedural block model".into(),
         graph: draw_graph(seed.fold_in(1), settings, &labels),
-        features: draw_features(seed.fold_in(2), settings, &labels),
+        features: Arc::new(draw_features(seed.fold_in(2), settings, &labels)),
         labels,
         classes,
         splits,

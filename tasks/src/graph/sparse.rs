@@ -161,6 +161,13 @@ impl Graph {
         &self.by_source[self.outgoing[node]..self.outgoing[node + 1]]
     }
 
+    /// Bytes of its lists.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_edges = size_of_val(&*self.sources) + size_of_val(&*self.targets) + size_of_val(&*self.by_source);
+        let of_nodes = size_of_val(&*self.incoming) + size_of_val(&*self.outgoing);
+        of_edges + of_nodes + self.weights.as_ref().map_or(0, |weights| size_of_val(&**weights))
+    }
+
     /// `A + I`: a self loop of weight 1 on each node, added to the weight of one that is there.
     #[must_use]
     pub(crate) fn with_self_loops(&self) -> Self {

@@ -88,7 +88,8 @@ impl Sizes {
         if batch == 0 || (labels.len() != batch && labels.len() != lanes * batch) {
             bail!("cross entropy: {} labels do not fit logits {:?}", labels.len(), logits.shape());
         }
-        if let Some(label) = labels.iter().find(|&&label| label as usize >= classes) {
+        // A padding label may be one that no class has.
+        if let Some(label) = labels.iter().find(|&&label| label as usize >= classes && Some(label) != padding) {
             bail!("cross entropy: label {label} of {classes} classes");
         }
         Ok(Self { lanes, batch, classes, shared: labels.len() == batch, padding })

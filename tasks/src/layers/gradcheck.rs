@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::*;
 
 /// Reproducible values that are nowhere near a kink or a tie: multiples of 1/64, all distinct within 1009 entries.
-pub(super) fn values(shape: &[usize], salt: usize) -> Tensor {
+pub(crate) fn values(shape: &[usize], salt: usize) -> Tensor {
     let count: usize = shape.iter().product();
     assert!(count <= 1009);
     let data: Vec<f64> = (0..count).map(|i| ((i * 517 + salt * 131 + 7) % 1009) as f64 / 256.0 - 1.97).collect();

@@ -41,6 +41,7 @@ mod layer_norm;
 mod loss;
 mod matmul;
 mod mean;
+mod penalty;
 mod quantised_normal;
 mod recurrent;
 mod sample;
@@ -48,7 +49,7 @@ mod slices;
 mod softmax;
 
 #[cfg(test)]
-mod gradcheck;
+pub(crate) mod gradcheck;
 
 pub use conv::{Conv2d, conv2d};
 pub use cross_entropy::{correct, correct_tokens, cross_entropy, token_cross_entropy};
@@ -68,6 +69,7 @@ pub use layer_norm::layer_norm;
 pub use loss::{binary_cross_entropy, log_mean_squared_error, mean_squared_error};
 pub use matmul::{Transpose, matmul};
 pub use mean::{mean, sum};
+pub use penalty::half_squares;
 pub use quantised_normal::quantised_normal;
 pub use recurrent::{Cell, RecurrentWeights, recurrent};
 pub use sample::{kl_to_standard_normal, reparametrise};

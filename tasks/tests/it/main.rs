@@ -3,6 +3,8 @@
 mod allocator;
 mod augment;
 mod conformance;
+mod graphs;
+mod real_cora;
 mod real_mnist;
 mod resolve;
 mod settings;

@@ -38,7 +38,7 @@ pub(crate) fn aggregate(
     let op = Aggregate { graphs: graphs.to_vec(), lanes, batch, count, features, heads };
     let output = by_type!(LAYER, nodes.dtype(), forward::<_>(&op, nodes, weights))?;
     let (x, w) = (nodes.clone(), weights.cloned());
-    Ok(tape.record(LAYER, &operands, output, move |grad, wanted| {
+    Ok(tape.record_keeping(LAYER, &operands, output, &operands, move |grad, wanted| {
         by_type!(LAYER, x.dtype(), backward::<_>(&op, &x, w.as_ref(), grad, wanted))
     }))
 }

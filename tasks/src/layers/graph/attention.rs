@@ -92,7 +92,7 @@ pub(crate) fn edge_scores(
     let op = EdgeOp { graphs: graphs.to_vec(), lanes, batch, edges, heads };
     let output = by_type!(LAYER, from.dtype(), edge_forward::<_>(&op, from, to, slope))?;
     let (a, b) = (from.clone(), to.clone());
-    Ok(tape.record(LAYER, &[from, to], output, move |grad, _| {
+    Ok(tape.record_keeping(LAYER, &[from, to], output, &[from, to], move |grad, _| {
         by_type!(LAYER, a.dtype(), edge_backward::<_>(&op, &a, &b, slope, grad))
     }))
 }

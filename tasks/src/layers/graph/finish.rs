@@ -21,7 +21,7 @@ pub(crate) fn finish(tape: &mut Tape, input: &Tensor, bias: &Tensor, activation:
     }
     let output = by_type!(LAYER, input.dtype(), forward::<_>(input, bias, activation))?;
     let (y, b) = (output.clone(), bias.clone());
-    Ok(tape.record(LAYER, &[input, bias], output, move |grad, _| {
+    Ok(tape.record_keeping(LAYER, &[input, bias], output, &[&y.clone(), bias], move |grad, _| {
         by_type!(LAYER, y.dtype(), backward::<_>(&y, &b, activation, grad))
     }))
 }

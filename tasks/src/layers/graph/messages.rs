@@ -16,8 +16,8 @@ use super::{Blocks, Graph, Nodes, check_graphs, common_axes, finish, of_lane, pr
 use crate::cost::spend;
 
 /// `out[target] = Σ max(nodes[source] + edges[e], 0)` over the edges `e` into `target`: `nodes` is `[lanes | 1, batch | 1,
-/// nodes, features]`, `edges` `[lanes | 1, batch | 1, edges, features]`, the result `[lanes, batch, nodes, features]`. A
-/// NaN in a message stays one.
+/// nodes, features]`, `edges` `[lanes | 1, batch | 1, edges, features]`, the result `[lanes, batch, nodes, features]`. There
+/// may be room for more edges than a graph has; it is not read and gets a gradient of 0. A NaN in a message stays one.
 ///
 /// # Errors
 /// If shapes, types or graphs do not fit, or lanes share something that has a gradient.
@@ -26,10 +26,13 @@ pub(crate) fn edge_messages(tape: &mut Tape, nodes: &Tensor, edges: &Tensor, gra
     let (_, _, count, features) = nodes.dims4()?;
     let longest = check_graphs(LAYER, graphs, count)?;
     let (lanes, batch) = common_axes(LAYER, tape, &[nodes, edges], &[graphs.len()])?;
-    if edges.dims()[2..] != [longest, features] {
+    let (_, _, room, width) = edges.dims4()?;
+    if room < longest || width != features {
         bail!("{LAYER}: expected {longest} edges of {features} features, got {:?}", edges.shape());
     }
     let op = Messages { graphs: graphs.to_vec(), lanes, batch, count, features };
+    // By the room for edges, as every layer: what a batch costs does not depend on which graphs it has.
+    spend(2.0 * (lanes * batch * room * features) as f64);
     let output = by_type!(LAYER, nodes.dtype(), forward::<_>(&op, nodes, edges))?;
     let (x, e) = (nodes.clone(), edges.clone());
     Ok(tape.record(LAYER, &[nodes, edges], output, move |grad, _| {
@@ -60,7 +63,6 @@ fn forward<T: Real>(op: &Messages, nodes: &Tensor, edges: &Tensor) -> Result<Ten
         for example in 0..op.batch {
             let (x, e) = (&x[Blocks::of(nodes).at(lane, example)], &e[Blocks::of(edges).at(lane, example)]);
             let output = &mut output[op.block().at(lane, example)];
-            spend(2.0 * (graph.edges() * op.features) as f64);
             for (edge, (&source, &target)) in graph.sources().iter().zip(graph.targets()).enumerate() {
                 let parts = row(x, source as usize, op.features).iter().zip(row(e, edge, op.features));
                 for (sum, (&x, &e)) in row_mut(output, target as usize, op.features).iter_mut().zip(parts) {
@@ -86,7 +88,7 @@ fn backward<T: Real>(op: &Messages, nodes: &Tensor, edges: &Tensor, grad: &Tenso
             let (x, e) = (&x[of_nodes.clone()], &e[of_edges.clone()]);
             let (grad_x, grad_e) = (&mut grad_x[of_nodes], &mut grad_e[of_edges]);
             let grads = &grads[op.block().at(lane, example)];
-            spend(2.0 * (graph.edges() * op.features) as f64);
+            spend(2.0 * (Blocks::of(edges).size) as f64);
             for (edge, (&source, &target)) in graph.sources().iter().zip(graph.targets()).enumerate() {
                 let (source, target) = (source as usize * op.features, target as usize * op.features);
                 for feature in 0..op.features {

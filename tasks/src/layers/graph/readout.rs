@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
+use serde::{Deserialize, Serialize};
 
 use super::super::real::Real;
 use super::super::{Tape, by_type, host, tensor};
@@ -50,7 +51,8 @@ impl Membership {
 }
 
 /// What a graph gets of its nodes, a feature at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Readout {
     /// Their sum.
     Sum,

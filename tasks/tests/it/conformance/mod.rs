@@ -24,6 +24,24 @@ fn every_family() -> Vec<Arc<dyn Family>> {
     all.push(family("rosenbrock", json!({"dim": 2, "rotate": true, "steepness": 10.0})));
     all.push(family("saddle", json!({"form": "monkey", "dim": 2, "start": 0.5})));
     all.push(family("saddle", json!({"form": "plateau", "dim": 3, "start": 3.0})));
+    let small = |more: serde_json::Value| {
+        let common = json!({"nodes": 90, "classes": 3, "p_in": 0.2, "p_out": 0.05, "batch_size": 7});
+        serde_json::Value::Object(crate::settings(common).into_iter().chain(crate::settings(more)).collect())
+    };
+    // Wider after narrower: neighbours are summed before the product.
+    all.push(family("graph_gcn", small(json!({"hidden": [3, 6], "activation": ["tanh", "relu"], "l2": 0.0}))));
+    all.push(family("graph_gcn", small(json!({"hidden": [], "dropout": 0.0, "l2": 0.1}))));
+    all.push(family("graph_gcn", small(json!({"graph": "task", "dropout": 0.2}))));
+    all.push(family("graph_gat", small(json!({"graph": "task", "heads": 2, "output_heads": 3, "hidden": [5, 3]}))));
+    all.push(family(
+        "graph_sage",
+        small(json!({"graph": "task", "activation": "silu", "hidden": [4], "dropout": 0.0})),
+    ));
+    all.push(family("graph_molecules", json!({"target": "amide", "readout": "mean", "rounds": 1, "batch_size": 9})));
+    all.push(family(
+        "graph_molecules",
+        json!({"target": "score", "readout": "max", "activation": ["tanh", "silu"], "atoms": 9, "width": 7}),
+    ));
     all
 }
 
