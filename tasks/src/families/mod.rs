@@ -2,11 +2,15 @@
 
 mod choices;
 mod classifier;
+mod image_ae;
 mod image_conv;
 mod image_mixer;
 mod image_mlp;
 mod image_resnet;
+mod image_vae;
 mod image_vit;
+mod images;
+mod language;
 mod learned_optimizer;
 mod quadratic;
 mod rosenbrock;
@@ -14,6 +18,8 @@ mod saddle;
 mod sampled;
 mod settings;
 mod surface;
+mod text_rnn;
+mod text_transformer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,10 +30,12 @@ use serde_json::{Map, Value};
 
 use crate::augment::{self, Base, augmented, written};
 use crate::{Error, Panel};
+use image_ae::ImageAe;
 use image_conv::ImageConv;
 use image_mixer::ImageMixer;
 use image_mlp::ImageMlp;
 use image_resnet::ImageResNet;
+use image_vae::ImageVae;
 use image_vit::ImageVit;
 use learned_optimizer::LearnedOptimizerSettings;
 use quadratic::Quadratic;
@@ -35,6 +43,8 @@ use rosenbrock::Rosenbrock;
 use saddle::Saddle;
 use sampled::{SampledImageConv, SampledImageMlp, SampledImageResNet, SampledImageVit};
 use settings::{FamilySettings, defaults};
+use text_rnn::TextRnn;
+use text_transformer::TextTransformer;
 
 /// A task family that can show its data.
 pub trait Family: TaskFamily {
@@ -181,6 +191,10 @@ const FAMILIES: &[Entry] = &[
     entry::<ImageResNet>(),
     entry::<ImageVit>(),
     entry::<ImageMixer>(),
+    entry::<ImageAe>(),
+    entry::<ImageVae>(),
+    entry::<TextRnn>(),
+    entry::<TextTransformer>(),
     entry::<SampledImageMlp>(),
     entry::<SampledImageConv>(),
     entry::<SampledImageResNet>(),

@@ -2,16 +2,20 @@
 
 mod blocks;
 mod conv_net;
+mod language;
 mod mixer;
 mod mlp;
 mod res_net;
+mod vae;
 mod vit;
 
 pub(crate) use blocks::{Norm, Tokens};
 pub(crate) use conv_net::{ConvNet, Downsampling};
+pub(crate) use language::{DecoderModel, RnnModel, RnnSizes, TokenModel};
 pub(crate) use mixer::{Mixer, MixerSizes};
 pub(crate) use mlp::Mlp;
 pub(crate) use res_net::{ResNet, Stem};
+pub(crate) use vae::Vae;
 pub(crate) use vit::Vit;
 
 use std::fmt::Debug;

@@ -5,6 +5,7 @@ mod augment;
 mod conformance;
 mod real_mnist;
 mod resolve;
+mod sequences_and_codes;
 mod settings;
 
 use std::sync::Arc;
