@@ -11,9 +11,9 @@ use super::{family, settings};
 
 /// Descends with gradients of length up to 1, on new batches.
 fn descend(lanes: &mut dyn TaskLanes, steps: u64, rate: f32) -> Params {
-    let mut params = lanes.init_params().unwrap();
+    let mut params = lanes.init_params().expect("begin");
     for step in 0..steps {
-        let (_, grads) = lanes.loss_and_grads(&params, step).unwrap();
+        let (_, grads) = lanes.loss_and_grads(&params, step).expect("a step");
         let tensors = 0..params.layout().len();
         let square: f32 = tensors.clone().flat_map(|index| grads.tensor(index)).map(|grad| grad * grad).sum();
         let rate = rate / square.sqrt().max(1.0);
@@ -27,15 +27,16 @@ fn descend(lanes: &mut dyn TaskLanes, steps: u64, rate: f32) -> Params {
 
 /// Mean over the first test batches: loss and accuracy.
 fn test_scores(lanes: &mut dyn TaskLanes, params: &Params) -> (f32, Option<f32>) {
-    let scores: Vec<Evaluation> = (0..8).map(|batch| lanes.evaluate(params, Split::Test, batch).unwrap()[0]).collect();
+    let scores: Vec<Evaluation> =
+        (0..8).map(|batch| lanes.evaluate(params, Split::Test, batch).expect("a score")[0]).collect();
     let accuracy = scores.iter().map(|score| score.accuracy).sum::<Option<f32>>();
     (scores.iter().map(|score| score.loss).sum::<f32>() / 8.0, accuracy.map(|sum| sum / 8.0))
 }
 
 /// Scores before and after learning.
 fn learn(family: &dyn Family, steps: u64, rate: f32) -> [(f32, Option<f32>); 2] {
-    let mut lanes = family.bind(&[Seed::new(1)]).unwrap();
-    let start = lanes.init_params().unwrap();
+    let mut lanes = family.bind(&[Seed::new(1)]).expect("bind a lane");
+    let start = lanes.init_params().expect("begin");
     let before = test_scores(&mut *lanes, &start);
     let params = descend(&mut *lanes, steps, rate);
     [before, test_scores(&mut *lanes, &params)]
