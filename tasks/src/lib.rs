@@ -29,7 +29,6 @@ mod log_uniform;
 mod models;
 mod problem;
 mod sample;
-#[cfg_attr(not(test), expect(dead_code, reason = "the families that train on text come next"))]
 mod text;
 
 pub use augment::{AugmentationInfo, augmentations};

@@ -1,12 +1,12 @@
-//! Image classification: a model and a data set.
+//! Image classification: a model, a data set, and a loss.
 //!
 //! ```text
 //!  task seed ─┬─ init  ─► initial weights
-//!             └─ batch ─► examples of (split, batch number), drawn with replacement ─► model ─► cross-entropy
+//!             └─ batch ─► examples of (split, batch number), drawn with replacement ─► model ─► loss
 //! ```
 //!
-//! Instances of a family differ by these two, and by what [`super::choices`] lets them draw. Labels are not permuted: initial heads are exchangeable, so that would
-//! change nothing.
+//! Instances of a family differ by these two, and by what [`super::choices`] lets them draw. Labels are not permuted:
+//! initial heads are exchangeable, so that would change nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,25 +14,50 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor};
 use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::task::Split;
+use serde::{Deserialize, Serialize};
 
 use super::choices::{Choice, Choices};
+use super::images::{Which, gather, pictures};
 use crate::data::ImageData;
-use crate::layers::{Nonlinearity, correct, cross_entropy};
+use crate::layers::{Nonlinearity, correct, cross_entropy, mean_squared_error};
 use crate::models::Model;
-use crate::problem::{Initial, Parameters, Pass, Problem, Scores, indices};
+use crate::problem::{Initial, Normaliser, Parameters, Pass, Problem, Scores};
 use crate::sample::Panel;
 
-/// Softmax cross-entropy of a model on images.
+/// What a classifier minimises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ClassLoss {
+    /// Softmax cross-entropy.
+    #[default]
+    CrossEntropy,
+    /// Mean over examples and classes of the squared difference between the outputs and 1 for the class, 0 elsewhere.
+    Mse,
+}
+
+impl ClassLoss {
+    /// The rule of the reference's fixed tasks with this loss.
+    pub(crate) fn normaliser(self) -> Normaliser {
+        match self {
+            Self::CrossEntropy => Normaliser::FixedCrossEntropy,
+            Self::Mse => Normaliser::FixedMse,
+        }
+    }
+}
+
+/// The loss of a model on images.
 pub(crate) struct Classifier {
     name: &'static str,
     model: Box<dyn Model>,
     data: Arc<ImageData>,
     choices: Choices,
     batch_size: usize,
+    loss: ClassLoss,
+    normaliser: Normaliser,
 }
 
 impl Classifier {
-    /// A problem of this name. The batch is not larger than the training set, and the model fits the data.
+    /// A problem of this name, with a cross-entropy. The batch is not larger than the training set, and the model fits the data.
     pub(crate) fn new(
         name: &'static str,
         model: Box<dyn Model>,
@@ -40,14 +65,23 @@ impl Classifier {
         choices: Choices,
         batch_size: usize,
     ) -> Self {
-        Self { name, model, data, choices, batch_size }
+        let loss = ClassLoss::default();
+        Self { name, model, data, choices, batch_size, loss, normaliser: loss.normaliser() }
+    }
+
+    /// The same problem with this loss, normalised by this rule, or by that of the loss.
+    #[must_use]
+    pub(crate) fn scored(self, loss: ClassLoss, normaliser: Option<Normaliser>) -> Self {
+        Self { loss, normaliser: normaliser.unwrap_or(loss.normaliser()), ..self }
     }
 }
 
 impl fmt::Debug for Classifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (model, parameters) = (self.model.describe(), self.parameters().layout().size());
-        write!(f, "{model}, {}, {parameters} parameters, batch {}, data {:?}", self.choices, self.batch_size, self.data)
+        let Self { choices, batch_size, data, .. } = self;
+        let loss = if self.loss == ClassLoss::Mse { ", mean squared error" } else { "" };
+        write!(f, "{model}, {choices}{loss}, {parameters} parameters, batch {batch_size}, data {data:?}")
     }
 }
 
@@ -86,17 +120,7 @@ impl Problem for Classifier {
     }
 
     fn batch(&self, tasks: &[(Seed, Choice)], split: Split, number: u64, size: usize) -> Result<Labelled> {
-        let [height, width, channels] = self.data.shape();
-        let (examples, pixels) = (self.data.split(split), height * width * channels);
-        let mut images = Vec::with_capacity(tasks.len() * size * pixels);
-        let mut labels = Vec::with_capacity(tasks.len() * size);
-        for &(seed, _) in tasks {
-            for index in indices(seed, split, number, examples.len(), self.batch_size, size) {
-                images.extend_from_slice(&examples.images[index * pixels..(index + 1) * pixels]);
-                labels.push(examples.labels[index]);
-            }
-        }
-        let images = Tensor::from_vec(images, (tasks.len(), size, height, width, channels), &Device::Cpu)?;
+        let (images, labels) = gather(&self.data, tasks, Which { split, number, size, batch_size: self.batch_size })?;
         Ok(Labelled { images, labels: Arc::new(labels) })
     }
 
@@ -107,31 +131,35 @@ impl Problem for Classifier {
     fn losses(&self, pass: &mut Pass<'_>, tasks: &[(Seed, Choice)], batch: &Labelled) -> Result<Scores> {
         let activations: Vec<Nonlinearity> = tasks.iter().map(|(_, choice)| choice.activation).collect();
         let logits = self.model.logits(pass, &activations, &batch.images)?;
-        let losses = cross_entropy(&mut pass.tape, &logits, &batch.labels)?;
+        let losses = match self.loss {
+            ClassLoss::CrossEntropy => cross_entropy(&mut pass.tape, &logits, &batch.labels)?,
+            ClassLoss::Mse => {
+                let targets = one_hot(&batch.labels, batch.images.dim(0)?, self.data.classes())?;
+                pass.tape.constant(&targets);
+                mean_squared_error(&mut pass.tape, &logits, &targets)?
+            }
+        };
         let size = batch.images.dim(1)? as f32;
         let accuracy = correct(&logits, &batch.labels)?.into_iter().map(|right| right as f32 / size).collect();
         Ok(Scores { losses, accuracy: Some(accuracy) })
     }
 
-    /// `clip(loss, 0, 1.5 ln classes)`, the reference's rule for fixed image tasks; not a number is the ceiling.
     fn normalise(&self, loss: f64) -> f64 {
-        let ceiling = 1.5 * (self.data.classes() as f64).ln();
-        if loss.is_finite() { loss.clamp(0.0, ceiling) } else { ceiling }
+        self.normaliser.apply(loss, self.data.classes())
     }
 
     fn panels(&self, seed: Seed) -> Vec<Panel> {
-        let [height, width, channels] = self.data.shape();
-        let (examples, pixels) = (&self.data.train, height * width * channels);
-        let picked = indices(seed, Split::Train, 0, examples.len(), 12, 12);
-        let picture = |index: usize| Panel::Picture {
-            title: format!("class {}", examples.labels[index]),
-            height,
-            width,
-            channels,
-            values: examples.images[index * pixels..(index + 1) * pixels].to_vec(),
-        };
-        picked.into_iter().map(picture).collect()
+        pictures(&self.data, seed)
     }
+}
+
+/// Labels below `classes` of `tasks` batches as `[tasks, batch, classes]`: 1 at the label, 0 elsewhere.
+fn one_hot(labels: &[u32], tasks: usize, classes: usize) -> Result<Tensor> {
+    let mut values = vec![0.0_f32; labels.len() * classes];
+    for (row, &label) in values.chunks_exact_mut(classes).zip(labels) {
+        row[label as usize] = 1.0;
+    }
+    Tensor::from_vec(values, (tasks, labels.len() / tasks, classes), &Device::Cpu)
 }
 
 #[cfg(test)]

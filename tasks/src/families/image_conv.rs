@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Family;
 use super::choices::{Choices, Initialiser, OneOf, Scale};
-use super::classifier::Classifier;
+use super::classifier::{ClassLoss, Classifier};
 use super::settings::{FamilySettings, check_batch, check_choices, check_widths, family, refuse};
 use crate::Error;
 use crate::data::{DataSettings, ImageSource};
 use crate::layers::Nonlinearity;
 use crate::models::{ConvNet, Downsampling, Norm};
+use crate::problem::Normaliser;
 
 /// Settings of `image_conv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,11 @@ pub(super) struct ImageConv {
     pub(super) initial_scale: Scale,
     /// Examples in a batch.
     pub(super) batch_size: usize,
+    /// What is minimised: `cross_entropy`, or `mse` against one-hot targets.
+    pub(super) loss: ClassLoss,
+    /// How losses are normalised; if not given, as the reference's fixed tasks with this loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) normaliser: Option<Normaliser>,
 }
 
 impl Default for ImageConv {
@@ -60,6 +66,8 @@ impl Default for ImageConv {
             initialiser: OneOf::One(Initialiser::Default),
             initial_scale: Scale::Fixed(1.0),
             batch_size: 64,
+            loss: ClassLoss::default(),
+            normaliser: None,
         }
     }
 }
@@ -98,6 +106,7 @@ impl FamilySettings for ImageConv {
         let model = ConvNet::new(image_channels, &self.channels, data.classes(), downsampling, self.norm);
         let choices = Choices { activation: self.activation, initialiser: self.initialiser, scale: self.initial_scale };
         check_choices::<Self>(&choices)?;
-        family::<Self>("channels", Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size))
+        let problem = Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size);
+        family::<Self>("channels", problem.scored(self.loss, self.normaliser))
     }
 }

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Family;
 use super::choices::{Choices, Initialiser, OneOf, Scale};
-use super::classifier::Classifier;
+use super::classifier::{ClassLoss, Classifier};
 use super::settings::{FamilySettings, check_batch, check_choices, check_patch, check_widths, family};
 use crate::Error;
 use crate::data::{DataSettings, ImageSource};
 use crate::layers::Nonlinearity;
 use crate::models::{Mixer, MixerSizes};
+use crate::problem::Normaliser;
 
 /// Settings of `image_mixer`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,11 @@ pub(super) struct ImageMixer {
     initial_scale: Scale,
     /// Examples in a batch.
     batch_size: usize,
+    /// What is minimised: `cross_entropy`, or `mse` against one-hot targets.
+    loss: ClassLoss,
+    /// How losses are normalised; if not given, as the reference's fixed tasks with this loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    normaliser: Option<Normaliser>,
 }
 
 impl Default for ImageMixer {
@@ -62,6 +68,8 @@ impl Default for ImageMixer {
             initialiser: OneOf::One(Initialiser::Default),
             initial_scale: Scale::Fixed(1.0),
             batch_size: 64,
+            loss: ClassLoss::default(),
+            normaliser: None,
         }
     }
 }
@@ -91,6 +99,7 @@ impl FamilySettings for ImageMixer {
         let model = Mixer::new(data.shape(), sizes, data.classes());
         let choices = Choices { activation: self.activation, initialiser: self.initialiser, scale: self.initial_scale };
         check_choices::<Self>(&choices)?;
-        family::<Self>("width", Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size))
+        let problem = Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size);
+        family::<Self>("width", problem.scored(self.loss, self.normaliser))
     }
 }

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Family;
 use super::choices::{Choices, Initialiser, OneOf, Scale};
-use super::classifier::Classifier;
+use super::classifier::{ClassLoss, Classifier};
 use super::settings::{FamilySettings, check_batch, check_choices, check_dropout, check_widths, family};
 use crate::Error;
 use crate::data::{DataSettings, ImageSource};
 use crate::layers::Nonlinearity;
 use crate::models::{Mlp, Norm};
+use crate::problem::Normaliser;
 
 /// Settings of `image_mlp`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,11 @@ pub(super) struct ImageMlp {
     pub(super) initial_scale: Scale,
     /// Examples in a batch.
     pub(super) batch_size: usize,
+    /// What is minimised: `cross_entropy`, or `mse` against one-hot targets.
+    pub(super) loss: ClassLoss,
+    /// How losses are normalised; if not given, as the reference's fixed tasks with this loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) normaliser: Option<Normaliser>,
 }
 
 impl Default for ImageMlp {
@@ -56,6 +62,8 @@ impl Default for ImageMlp {
             initialiser: OneOf::One(Initialiser::Default),
             initial_scale: Scale::Fixed(1.0),
             batch_size: 128,
+            loss: ClassLoss::default(),
+            normaliser: None,
         }
     }
 }
@@ -80,6 +88,7 @@ impl FamilySettings for ImageMlp {
         let model = Mlp::new(widths, self.norm, self.dropout);
         let choices = Choices { activation: self.activation, initialiser: self.initialiser, scale: self.initial_scale };
         check_choices::<Self>(&choices)?;
-        family::<Self>("hidden", Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size))
+        let problem = Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size);
+        family::<Self>("hidden", problem.scored(self.loss, self.normaliser))
     }
 }

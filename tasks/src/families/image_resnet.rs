@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Family;
 use super::choices::{Choices, Initialiser, OneOf, Scale};
-use super::classifier::Classifier;
+use super::classifier::{ClassLoss, Classifier};
 use super::settings::{FamilySettings, check_batch, check_choices, check_widths, family, refuse};
 use crate::Error;
 use crate::data::{DataSettings, ImageSource};
 use crate::layers::Nonlinearity;
 use crate::models::{ResNet, Stem};
+use crate::problem::Normaliser;
 
 /// Settings of `image_resnet`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,11 @@ pub(super) struct ImageResNet {
     pub(super) initial_scale: Scale,
     /// Examples in a batch.
     pub(super) batch_size: usize,
+    /// What is minimised: `cross_entropy`, or `mse` against one-hot targets.
+    pub(super) loss: ClassLoss,
+    /// How losses are normalised; if not given, as the reference's fixed tasks with this loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) normaliser: Option<Normaliser>,
 }
 
 impl Default for ImageResNet {
@@ -59,6 +65,8 @@ impl Default for ImageResNet {
             initialiser: OneOf::One(Initialiser::Default),
             initial_scale: Scale::Fixed(1.0),
             batch_size: 32,
+            loss: ClassLoss::default(),
+            normaliser: None,
         }
     }
 }
@@ -97,6 +105,7 @@ impl FamilySettings for ImageResNet {
         let model = ResNet::new(image_channels, stem, &self.blocks, &self.channels, data.classes());
         let choices = Choices { activation: self.activation, initialiser: self.initialiser, scale: self.initial_scale };
         check_choices::<Self>(&choices)?;
-        family::<Self>("channels", Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size))
+        let problem = Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size);
+        family::<Self>("channels", problem.scored(self.loss, self.normaliser))
     }
 }

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Family;
 use super::choices::{Choices, Initialiser, OneOf, Scale};
-use super::classifier::Classifier;
+use super::classifier::{ClassLoss, Classifier};
 use super::settings::{FamilySettings, check_batch, check_choices, check_dropout, check_patch, check_tokens, family};
 use crate::Error;
 use crate::data::{DataSettings, ImageSource};
 use crate::layers::{Mask, Nonlinearity};
 use crate::models::{Tokens, Vit};
+use crate::problem::Normaliser;
 
 /// Settings of `image_vit`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,11 @@ pub(super) struct ImageVit {
     pub(super) initial_scale: Scale,
     /// Examples in a batch.
     pub(super) batch_size: usize,
+    /// What is minimised: `cross_entropy`, or `mse` against one-hot targets.
+    pub(super) loss: ClassLoss,
+    /// How losses are normalised; if not given, as the reference's fixed tasks with this loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) normaliser: Option<Normaliser>,
 }
 
 impl Default for ImageVit {
@@ -65,6 +71,8 @@ impl Default for ImageVit {
             initialiser: OneOf::One(Initialiser::Default),
             initial_scale: Scale::Fixed(1.0),
             batch_size: 64,
+            loss: ClassLoss::default(),
+            normaliser: None,
         }
     }
 }
@@ -89,6 +97,7 @@ impl FamilySettings for ImageVit {
         let model = Vit::new(data.shape(), self.patch, self.layers, tokens, data.classes());
         let choices = Choices { activation: self.activation, initialiser: self.initialiser, scale: self.initial_scale };
         check_choices::<Self>(&choices)?;
-        family::<Self>("width", Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size))
+        let problem = Classifier::new(Self::NAME, Box::new(model), data, choices, self.batch_size);
+        family::<Self>("width", problem.scored(self.loss, self.normaliser))
     }
 }

@@ -4,11 +4,15 @@ mod choices;
 mod classifier;
 mod graph_molecules;
 mod graph_nodes;
+mod image_ae;
 mod image_conv;
 mod image_mixer;
 mod image_mlp;
 mod image_resnet;
+mod image_vae;
 mod image_vit;
+mod images;
+mod language;
 mod learned_optimizer;
 mod node_classifier;
 mod quadratic;
@@ -17,6 +21,8 @@ mod saddle;
 mod sampled;
 mod settings;
 mod surface;
+mod text_rnn;
+mod text_transformer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,17 +35,24 @@ use crate::augment::{self, Base, augmented, written};
 use crate::{Error, Panel};
 use graph_molecules::GraphMolecules;
 use graph_nodes::{GraphGat, GraphGcn, GraphSage};
+use image_ae::ImageAe;
 use image_conv::ImageConv;
 use image_mixer::ImageMixer;
 use image_mlp::ImageMlp;
 use image_resnet::ImageResNet;
+use image_vae::ImageVae;
 use image_vit::ImageVit;
 use learned_optimizer::LearnedOptimizerSettings;
 use quadratic::Quadratic;
 use rosenbrock::Rosenbrock;
 use saddle::Saddle;
-use sampled::{SampledImageConv, SampledImageMlp, SampledImageResNet, SampledImageVit};
+use sampled::{
+    SampledImageAe, SampledImageConv, SampledImageMlp, SampledImageResNet, SampledImageVae, SampledImageVit,
+    SampledLearnedOptimizer, SampledTextRnn, SampledTextTransformer,
+};
 use settings::{FamilySettings, defaults};
+use text_rnn::TextRnn;
+use text_transformer::TextTransformer;
 
 /// A task family that can show its data.
 pub trait Family: TaskFamily {
@@ -186,10 +199,19 @@ const FAMILIES: &[Entry] = &[
     entry::<ImageResNet>(),
     entry::<ImageVit>(),
     entry::<ImageMixer>(),
+    entry::<ImageAe>(),
+    entry::<ImageVae>(),
+    entry::<TextRnn>(),
+    entry::<TextTransformer>(),
     entry::<SampledImageMlp>(),
     entry::<SampledImageConv>(),
     entry::<SampledImageResNet>(),
     entry::<SampledImageVit>(),
+    entry::<SampledImageAe>(),
+    entry::<SampledImageVae>(),
+    entry::<SampledTextRnn>(),
+    entry::<SampledTextTransformer>(),
+    entry::<SampledLearnedOptimizer>(),
     entry::<Quadratic>(),
     entry::<Rosenbrock>(),
     entry::<Saddle>(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use paceline_optimizer_core::task::Split;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -11,6 +12,8 @@ use crate::families::Family;
 use crate::families::choices::Choices;
 use crate::models::Tokens;
 use crate::problem::{Problem, ProblemFamily};
+use crate::text::corpus::TextSettings;
+use crate::text::windows::Windows;
 
 /// Most parameters of one lane: 64 MiB of f32.
 pub(super) const MAX_PARAMETERS: usize = 1 << 24;
@@ -139,4 +142,16 @@ pub(super) fn check_tokens<S: FamilySettings>(layers: usize, tokens: &Tokens) ->
         return Err(refuse::<S>(reason));
     }
     Ok(())
+}
+
+/// The windows of a text, of `sequence` tokens each, for batches of `batch_size`.
+pub(super) fn text<S: FamilySettings>(
+    settings: &TextSettings,
+    sequence: usize,
+    batch_size: usize,
+    data_dir: Option<&Path>,
+) -> Result<Windows, Error> {
+    let windows = Windows::new(S::NAME, settings.load(S::NAME, data_dir)?, sequence)?;
+    check_batch::<S>(batch_size, windows.corpus().block(Split::Train).len() - sequence)?;
+    Ok(windows)
 }

@@ -122,7 +122,7 @@ pub(crate) fn affine(pass: &mut Pass<'_>, activations: &[Nonlinearity], norm: No
 }
 
 /// An affine map of the last axis of tokens.
-fn map(pass: &mut Pass<'_>, input: &Tensor) -> Result<Tensor> {
+pub(crate) fn map(pass: &mut Pass<'_>, input: &Tensor) -> Result<Tensor> {
     let (weight, bias) = (pass.weight()?, pass.weight()?);
     dense(&mut pass.tape, input, weight, bias, Activation::Identity)
 }

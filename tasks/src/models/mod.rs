@@ -3,21 +3,25 @@
 mod blocks;
 mod conv_net;
 mod graph_net;
+mod language;
 mod message_net;
 mod mixer;
 mod mlp;
 #[cfg_attr(not(test), expect(dead_code, reason = "the family of audio graphs comes next"))]
 mod phase_graph;
 mod res_net;
+mod vae;
 mod vit;
 
 pub(crate) use blocks::{Norm, Tokens};
 pub(crate) use conv_net::{ConvNet, Downsampling};
 pub(crate) use graph_net::{GraphLayer, GraphNet};
+pub(crate) use language::{DecoderModel, RnnModel, RnnSizes, TokenModel};
 pub(crate) use message_net::{MessageNet, Unions};
 pub(crate) use mixer::{Mixer, MixerSizes};
 pub(crate) use mlp::Mlp;
 pub(crate) use res_net::{ResNet, Stem};
+pub(crate) use vae::Vae;
 pub(crate) use vit::Vit;
 
 use std::fmt::Debug;

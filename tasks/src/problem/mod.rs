@@ -12,12 +12,14 @@
 mod batches;
 mod family;
 mod initial;
+mod normalise;
 mod parameters;
 mod pass;
 
 pub(crate) use batches::indices;
 pub(crate) use family::ProblemFamily;
 pub(crate) use initial::Initial;
+pub(crate) use normalise::Normaliser;
 pub(crate) use parameters::{Parameters, ParametersBuilder};
 pub(crate) use pass::{Mode, Pass, Scores};
 

@@ -43,7 +43,7 @@ impl Windows {
     pub(crate) fn new(family: &str, corpus: Arc<Corpus>, length: usize) -> Result<Self, Error> {
         let refuse = |reason| Err(Error::Setting { family: family.into(), reason });
         if length == 0 {
-            return refuse("a window must have at least 1 token (got 0)".into());
+            return refuse("sequence: a window must have at least 1 token (got 0)".into());
         }
         let (tokens, name) =
             ALL.map(|(split, name)| (corpus.block(split).len(), name)).into_iter().min().expect("four");
@@ -52,7 +52,7 @@ impl Windows {
         }
         let cure = match tokens.saturating_sub(1) {
             0 => "use a longer text".into(),
-            most => format!("use a longer text, or windows of up to {most}"),
+            most => format!("use a longer text, or a sequence of up to {most}"),
         };
         let reason = format!("{name} has {tokens} tokens, a window of {length} needs one more than that: {cure}");
         match &corpus.path {

@@ -7,6 +7,7 @@ mod graphs;
 mod real_cora;
 mod real_mnist;
 mod resolve;
+mod sequences_and_codes;
 mod settings;
 
 use std::sync::Arc;

@@ -41,21 +41,21 @@ const MAX_DIFFERENCES: usize = 8;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct LearnedOptimizerSettings {
     /// The small optimizer, as a recipe's `[optimizer]`.
-    optimizer: LearnedOptimizerConfig,
+    pub(super) optimizer: LearnedOptimizerConfig,
     /// The family it trains on.
-    task: String,
+    pub(super) task: String,
     /// That family's settings.
-    task_settings: Map<String, Value>,
+    pub(super) task_settings: Map<String, Value>,
     /// Inner steps of an unroll.
-    steps: u32,
+    pub(super) steps: u32,
     /// Inner tasks of a batch.
-    tasks: u32,
+    pub(super) tasks: u32,
     /// Deviation of the perturbations of evolution strategies.
-    sigma: f64,
+    pub(super) sigma: f64,
     /// Their antithetic pairs.
-    pairs: u32,
+    pub(super) pairs: u32,
     /// Deviation from the optimizer's initial theta, which for some is the same for every seed.
-    spread: f64,
+    pub(super) spread: f64,
 }
 
 impl Default for LearnedOptimizerSettings {
@@ -128,11 +128,11 @@ impl FamilySettings for LearnedOptimizerSettings {
 struct Unroll {
     optimizer: Arc<dyn LearnedOptimizer>,
     inner: Arc<dyn Family>,
-    steps: u32,
-    tasks: u32,
-    sigma: f64,
-    pairs: u32,
-    spread: f64,
+    pub(super) steps: u32,
+    pub(super) tasks: u32,
+    pub(super) sigma: f64,
+    pub(super) pairs: u32,
+    pub(super) spread: f64,
 }
 
 impl Unroll {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Caps, DATA_SEEDS, Dice, SCALES, Sampler, Sources, activations, initialisers, range_fault};
 use crate::data::ImageSource;
 use crate::families::image_conv::ImageConv;
+use crate::problem::Normaliser;
 
 /// Settings of `sampled_image_conv`. Ranges are inclusive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +86,7 @@ impl Sampler for SampledImageConv {
             batch_size: dice.log_int(self.batch_size),
             channels: vec![width; layers],
             leading_strides: Some(dice.int(self.strides)),
+            normaliser: Some(Normaliser::Parametric),
             ..ImageConv::default()
         }
     }

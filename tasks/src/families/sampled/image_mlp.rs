@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Caps, DATA_SEEDS, Dice, SCALES, Sampler, Sources, activations, initialisers, range_fault};
 use crate::data::ImageSource;
 use crate::families::image_mlp::ImageMlp;
+use crate::problem::Normaliser;
 
 /// Settings of `sampled_image_mlp`. Ranges are inclusive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +81,7 @@ impl Sampler for SampledImageMlp {
             initial_scale: SCALES,
             batch_size: dice.log_int(self.batch_size),
             hidden: vec![width; layers],
+            normaliser: Some(Normaliser::Parametric),
             ..ImageMlp::default()
         }
     }

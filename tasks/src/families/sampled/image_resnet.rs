@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Caps, DATA_SEEDS, Dice, SCALES, Sampler, Sources, activations, initialisers, range_fault};
 use crate::data::ImageSource;
 use crate::families::image_resnet::ImageResNet;
+use crate::problem::Normaliser;
 
 /// How channels grow over the groups: not at all, doubling each time, doubling every other time. The first two shapes
 /// are those of residual networks in use; the reference's own list is not in its public documents.
@@ -90,6 +91,7 @@ impl Sampler for SampledImageResNet {
             channels: pattern.iter().map(|factor| factor * width).collect(),
             stem_kernel: *dice.pick(&[3, 5, 7]),
             stem_stride: *dice.pick(&[1, 2]),
+            normaliser: Some(Normaliser::ParametricDeep),
             ..ImageResNet::default()
         }
     }

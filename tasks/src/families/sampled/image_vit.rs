@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Caps, DATA_SEEDS, Dice, SCALES, Sampler, Sources, activations, initialisers, range_fault};
 use crate::data::ImageSource;
 use crate::families::image_vit::ImageVit;
+use crate::problem::Normaliser;
 
 /// Settings of `sampled_image_vit`. Ranges are inclusive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +104,7 @@ impl Sampler for SampledImageVit {
             width: heads * dice.log_int(self.head_width),
             mlp: dice.log_int(self.mlp),
             dropout,
+            normaliser: Some(Normaliser::ParametricDeep),
             ..ImageVit::default()
         }
     }

@@ -10,15 +10,25 @@
 //! What a member would cost is found without its data, so refusing one is cheap.
 
 mod dice;
+mod image_ae;
 mod image_conv;
 mod image_mlp;
 mod image_resnet;
+mod image_vae;
 mod image_vit;
+mod learned_optimizer;
+mod text_rnn;
+mod text_transformer;
 
+pub(super) use image_ae::SampledImageAe;
 pub(super) use image_conv::SampledImageConv;
 pub(super) use image_mlp::SampledImageMlp;
 pub(super) use image_resnet::SampledImageResNet;
+pub(super) use image_vae::SampledImageVae;
 pub(super) use image_vit::SampledImageVit;
+pub(super) use learned_optimizer::SampledLearnedOptimizer;
+pub(super) use text_rnn::SampledTextRnn;
+pub(super) use text_transformer::SampledTextTransformer;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -67,6 +77,12 @@ pub(super) trait Sampler:
 
     /// Examples in a batch of the member, if each of its parameters acts on each of them; else 1.
     fn examples(base: &Self::Base) -> usize;
+
+    /// Operations that a member takes at least, from its settings alone.
+    fn least_flop(base: &Self::Base) -> f64 {
+        let _ = base;
+        0.0
+    }
 
     /// The same member on no data, of equal shapes.
     fn blank(base: Self::Base) -> Self::Base;
@@ -118,6 +134,11 @@ fn member<S: Sampler>(settings: &S, seed: Seed, data_dir: Option<&Path>) -> Resu
     let (mut cheapest, mut fault) = (f64::INFINITY, None);
     for attempt in 0..ATTEMPTS {
         let base = settings.draw(&mut Dice::new(seed.fold_in(attempt)));
+        let least = S::least_flop(&base);
+        if least > max_flop {
+            cheapest = cheapest.min(least);
+            continue;
+        }
         // Beyond the bounds of the base family, for example with too many parameters, is too dear as well.
         let blank = match S::blank(base.clone()).build(None) {
             Ok(blank) => blank,

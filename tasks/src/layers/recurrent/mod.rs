@@ -23,6 +23,7 @@ use super::matrix::{Into, Matrix, multiply};
 use super::real::Real;
 use super::slices::{block, block_mut, swap_axes};
 use super::{Tape, by_type, check_lanes, host, tensor};
+use crate::cost;
 
 /// What happens at one time; `σ` is the sigmoid, `∘` the product entry by entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +85,9 @@ pub fn recurrent(tape: &mut Tape, input: &Tensor, weights: RecurrentWeights<'_>,
     let sizes = Sizes { cell, input_lanes, lanes, batch, time, inputs, hidden };
     let (output, kept) = by_type!("recurrent", input.dtype(), forward::<_>(sizes, input, w, u, bias))?;
     let (x, w_kept, u_kept) = (input.clone(), w.clone(), u.clone());
-    Ok(tape.record("recurrent", &[input, w, u, bias], output, move |grad, wanted| {
+    let Kept { gates, states, memory } = kept.clone();
+    let held = [input, w, u, &gates, &states, &memory];
+    Ok(tape.record_keeping("recurrent", &[input, w, u, bias], output, &held, move |grad, wanted| {
         by_type!("recurrent", x.dtype(), backward::<_>(sizes, (&x, &w_kept, &u_kept), &kept, grad, wanted[0]))
     }))
 }
@@ -129,7 +132,7 @@ impl Sizes {
 }
 
 /// What the backward pass needs, time-major: gates after their nonlinearities, hidden states, memory cells.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Kept {
     gates: Tensor,
     states: Tensor,
@@ -214,6 +217,8 @@ fn backward<T: Real>(
     let (inputs, ws, us) = (host::<T>(&input_guard)?, host::<T>(&w_guard)?, host::<T>(&u_guard)?);
     let (mut gates, states) = (host::<T>(&gates_guard)?.to_vec(), host::<T>(&states_guard)?);
     let (memory, grads) = (host::<T>(&memory_guard)?, host::<T>(&grad_guard)?);
+    let copied = size_of_val(gates.as_slice()) as f64;
+    cost::hold(copied);
     let Sizes { lanes, batch, time, hidden, .. } = sizes;
     let (columns, rows) = (sizes.columns(), time * batch);
     let (w_size, u_size) = (sizes.inputs * columns, hidden * columns);
@@ -250,6 +255,7 @@ fn backward<T: Real>(
             swap_axes(block_mut(input_grad, lane, rows * sizes.inputs), &x, [time, batch, sizes.inputs]);
         }
     }
+    cost::hold(-copied);
     let input_grad = input_grad.map(|values| tensor(values, input.dims())).transpose()?;
     let bias_grad = tensor(bias_grad, &[lanes, columns])?;
     Ok(vec![input_grad, Some(tensor(w_grad, w.dims())?), Some(tensor(u_grad, u.dims())?), Some(bias_grad)])
