@@ -12,7 +12,12 @@ fn settings(value: Value) -> Map<String, Value> {
 /// The data that a family's `auto` takes from the folder of [`auto_becomes_what_the_folder_holds`], if it has `auto`.
 fn real_data(family: &paceline_tasks::FamilyInfo) -> Option<&'static str> {
     family.settings.get("data")?;
-    Some(if family.name.starts_with("graph_") { "cora" } else { "mnist" })
+    Some(match family.name {
+        name if name.starts_with("graph_") => "cora",
+        name if name.contains("text_") => "file",
+        name if name.starts_with("audio_") => "fsdd",
+        _ => "mnist",
+    })
 }
 
 #[test]
@@ -27,9 +32,10 @@ fn auto_becomes_what_the_folder_holds() {
         assert_eq!(data(None), "procedural", "{name}");
         assert_eq!(data(Some(folder.path())), "procedural", "{name}: an empty folder");
     }
-    for (real, file) in [("mnist", "t10k-images-idx3-ubyte"), ("cora", "nodes.csv")] {
-        std::fs::create_dir(folder.path().join(real)).unwrap();
-        std::fs::write(folder.path().join(real).join(file), []).unwrap();
+    for file in ["mnist/t10k-images-idx3-ubyte", "cora/nodes.csv", "text/tinyshakespeare.txt", "fsdd/0/0_a_0.wav"] {
+        let file = folder.path().join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, []).unwrap();
     }
     for (name, real) in families() {
         let resolved = paceline_tasks::resolve(name, &auto, Some(folder.path())).unwrap();
