@@ -47,8 +47,27 @@ pub(crate) struct Case {
     seen: BTreeSet<String>,
 }
 
-/// Runs `check` on each case whose name begins with `prefix`, at both precisions, and sees that it compared everything.
+/// The groups of cases, each of one test.
+const GROUPS: [&str; 13] = [
+    "act_",
+    "avgpool_",
+    "bn_",
+    "conv2d_",
+    "gcn_",
+    "head_",
+    "init_moments",
+    "linear_",
+    "maxpool_mag_",
+    "mfcc_librosa_",
+    "mfcc_paper_",
+    "net_complex_tiny",
+    "net_graph_tiny",
+];
+
+/// Runs `check` on each case of a group, whose names begin with it, at both precisions, and sees that it compared
+/// everything.
 pub(crate) fn each(prefix: &str, mut check: impl FnMut(&mut Case)) {
+    assert!(GROUPS.contains(&prefix), "{prefix} is not a listed group");
     let folder = folder();
     let (path, cases) = cases(&folder);
     let cases: Vec<Value> = cases.into_iter().filter(|case| name_of(case).starts_with(prefix)).collect();
@@ -60,11 +79,6 @@ pub(crate) fn each(prefix: &str, mut check: impl FnMut(&mut Case)) {
             case.finish();
         }
     }
-}
-
-/// The names of all cases.
-pub(crate) fn names() -> Vec<String> {
-    cases(&folder()).1.iter().map(|case| name_of(case).to_owned()).collect()
 }
 
 fn name_of(case: &Value) -> &str {
@@ -115,6 +129,11 @@ impl Case {
     /// The case's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the case is a case of.
+    pub(crate) fn layer(&self) -> &str {
+        self.manifest["layer"].as_str().unwrap_or_else(|| panic!("{}: no layer", self.name))
     }
 
     pub(crate) fn precision(&self) -> Precision {
@@ -215,4 +234,28 @@ impl Case {
 
 fn words<const N: usize, T>(data: &[u8], word: impl Fn([u8; N]) -> T) -> Vec<T> {
     data.as_chunks::<N>().0.iter().map(|&bytes| word(bytes)).collect()
+}
+
+/// The text of every source file below a folder.
+fn sources(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let text = |path: PathBuf| match path.extension() {
+        None if path.is_dir() => sources(&path),
+        Some(extension) if extension == "rs" => std::fs::read_to_string(&path).unwrap(),
+        _ => String::new(),
+    };
+    entries.map(text).collect()
+}
+
+#[test]
+fn every_case_of_the_manifest_is_run_by_a_test() {
+    let cases = cases(&folder()).1;
+    for case in &cases {
+        let of: Vec<_> = GROUPS.into_iter().filter(|group| name_of(case).starts_with(group)).collect();
+        assert_eq!(of.len(), 1, "golden complex/{}: groups {of:?}, not one", name_of(case));
+    }
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    for group in GROUPS {
+        assert_eq!(sources.matches(&format!("each(\"{group}\"")).count(), 1, "one test runs {group}");
+    }
 }

@@ -13,8 +13,6 @@
 //! Calls compute on the calling thread only and use no global pool, so lanes run side by side on as many threads as the
 //! caller has, and give the same bits on any number of them.
 
-#[expect(dead_code, reason = "the families that hear are not written yet")]
-#[expect(unused_imports, reason = "the families that hear are not written yet")]
 mod audio;
 mod augment;
 mod cost;
@@ -27,6 +25,7 @@ mod graph;
 pub mod layers;
 mod log_uniform;
 mod models;
+mod phasor;
 mod problem;
 mod sample;
 mod text;

@@ -35,11 +35,13 @@ pub(crate) struct Cache(Option<PathBuf>);
 
 impl Cache {
     /// Keeps nothing.
+    #[cfg(test)]
     pub(crate) fn none() -> Self {
         Self(None)
     }
 
     /// Keeps files in this folder, which is made when first needed.
+    #[cfg(test)]
     pub(crate) fn within(folder: impl Into<PathBuf>) -> Self {
         Self(Some(folder.into()))
     }

@@ -250,7 +250,8 @@ mod tests {
     use paceline_optimizer_core::task::Split;
 
     use super::*;
-    use crate::audio::{FeatureKind, FeatureSettings, SplitBy};
+    use crate::audio::settings::FeatureSettings;
+    use crate::audio::{FeatureKind, SplitBy};
 
     const SPLITS: [Split; 4] = [Split::Train, Split::InnerValid, Split::OuterValid, Split::Test];
 

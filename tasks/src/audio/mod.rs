@@ -54,9 +54,9 @@ mod stft;
 mod wav;
 
 pub(crate) use cache::Cache;
-pub(crate) use data::{AudioData, AudioExamples};
+pub(crate) use data::AudioData;
 pub(crate) use folder::SplitBy;
 pub(crate) use load::load;
-pub(crate) use settings::{AudioSettings, AudioSource, FeatureKind, FeatureSettings};
+pub(crate) use settings::{AudioSettings, AudioSource, FeatureKind};
 
 use crate::data::data_error;

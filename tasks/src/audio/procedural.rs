@@ -13,9 +13,10 @@
 //! Only additions, multiplications, divisions, square roots and [`noise`] take part, so a waveform has the same bits on
 //! every host. Features of it go through the system's sine, logarithm and arc tangent: those agree to rounding.
 
-use num_complex::Complex;
 use paceline_optimizer_core::noise::{self, Draws};
 use paceline_optimizer_core::{Purpose, Seed};
+
+use crate::phasor::cis;
 
 /// Classes of either kind.
 pub(crate) const CLASSES: u32 = 8;
@@ -106,39 +107,12 @@ fn delayed(sound: &mut [f64], class: u32, draws: &mut Draws) {
     sound.iter_mut().zip(period.iter().cycle()).for_each(|(value, sample)| *value = *sample);
 }
 
-/// exp(2πj · turns) by series of nine terms on an eighth of a turn: to 1e-15 for a few turns, without libm.
-fn cis(turns: f64) -> Complex<f64> {
-    let quarter = (turns * 4.0).round();
-    let x = (turns * 4.0 - quarter) * std::f64::consts::FRAC_PI_2;
-    let square = x * x;
-    let series = |first: f64| {
-        (0..9).rev().fold(1.0, |sum, term| {
-            let n = first + 2.0 * f64::from(term);
-            1.0 - square / (n * (n + 1.0)) * sum
-        })
-    };
-    let (cosine, sine) = (series(1.0), x * series(2.0));
-    match (quarter as i64).rem_euclid(4) {
-        0 => Complex::new(cosine, sine),
-        1 => Complex::new(-sine, cosine),
-        2 => Complex::new(-cosine, -sine),
-        _ => Complex::new(sine, -cosine),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use num_complex::Complex;
+
     use super::*;
     use crate::audio::stft::{Padding, Stft};
-
-    #[test]
-    fn the_series_is_the_exponential() {
-        for step in -2000..2000 {
-            let turns = f64::from(step) / 997.0;
-            let exact = Complex::cis(std::f64::consts::TAU * turns);
-            assert!((cis(turns) - exact).norm() < 2e-15, "{turns}");
-        }
-    }
 
     #[test]
     fn a_seed_and_a_place_are_an_example() {

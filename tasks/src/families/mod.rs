@@ -2,6 +2,7 @@
 
 mod choices;
 mod classifier;
+mod complex;
 mod graph_molecules;
 mod graph_nodes;
 mod image_ae;
@@ -33,6 +34,7 @@ use serde_json::{Map, Value};
 
 use crate::augment::{self, Base, augmented, written};
 use crate::{Error, Panel};
+use complex::{Audio, AudioComplex, AudioGraph, AudioReal, BnStress, Delay, ImageComplex, Mobius, PhaseSum};
 use graph_molecules::GraphMolecules;
 use graph_nodes::{GraphGat, GraphGcn, GraphSage};
 use image_ae::ImageAe;
@@ -220,4 +222,12 @@ const FAMILIES: &[Entry] = &[
     entry::<GraphGat>(),
     entry::<GraphSage>(),
     entry::<GraphMolecules>(),
+    entry::<ImageComplex>(),
+    entry::<Audio<AudioReal>>(),
+    entry::<Audio<AudioComplex>>(),
+    entry::<Audio<AudioGraph>>(),
+    entry::<PhaseSum>(),
+    entry::<Delay>(),
+    entry::<Mobius>(),
+    entry::<BnStress>(),
 ];

@@ -1,26 +1,34 @@
 //! Networks: their parameters and how they turn images into logits.
 
 mod blocks;
+mod complex_mlp;
+mod complex_net;
+mod complex_parts;
 mod conv_net;
 mod graph_net;
 mod language;
 mod message_net;
 mod mixer;
 mod mlp;
-#[cfg_attr(not(test), expect(dead_code, reason = "the family of audio graphs comes next"))]
 mod phase_graph;
 mod res_net;
+mod signals;
 mod vae;
 mod vit;
 
 pub(crate) use blocks::{Norm, Tokens};
+pub(crate) use complex_mlp::{ComplexMlp, DelayNet};
+pub(crate) use complex_net::{ComplexNet, NetSizes, RealNet};
+pub(crate) use complex_parts::Hidden;
 pub(crate) use conv_net::{ConvNet, Downsampling};
 pub(crate) use graph_net::{GraphLayer, GraphNet};
 pub(crate) use language::{DecoderModel, RnnModel, RnnSizes, TokenModel};
 pub(crate) use message_net::{MessageNet, Unions};
 pub(crate) use mixer::{Mixer, MixerSizes};
 pub(crate) use mlp::Mlp;
+pub(crate) use phase_graph::{EdgeWeights, PhaseGraph, WeightMoments};
 pub(crate) use res_net::{ResNet, Stem};
+pub(crate) use signals::{PhaseGraphNet, SignalNet, Signals};
 pub(crate) use vae::Vae;
 pub(crate) use vit::Vit;
 

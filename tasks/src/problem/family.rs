@@ -58,12 +58,13 @@ impl<P: Problem> Family for ProblemFamily<P> {
         self.problem.panels(seed)
     }
 
-    /// Counted on one and on two examples, and extended to the batch: what an example costs is the same for all.
+    /// Counted on one and on two examples, and extended to the batch: what an example costs is the same for all. Where one
+    /// example is too few, as for a covariance, the whole step is counted.
     fn flop(&self) -> f64 {
         let batch = self.problem.batch_size();
         match (self.spent(1), self.spent(batch.min(2))) {
             (Ok(one), Ok(two)) => one.flop + (two.flop - one.flop) * (batch as f64 - 1.0),
-            _ => 0.0,
+            _ => self.cost().flop,
         }
     }
 }

@@ -29,6 +29,11 @@ pub(crate) enum Initial {
         /// Largest absolute value.
         limit: f32,
     },
+    /// The mean of two that are uniform in `[−limit, limit)`.
+    Triangular {
+        /// Largest absolute value.
+        limit: f32,
+    },
     /// Orthonormal rows or columns (whichever are fewer) of the matrix `[fan-in, outputs]`, times a gain: Saxe,
     /// McClelland, Ganguli, arXiv 1312.6120. By Gram-Schmidt of normals.
     Orthogonal {
@@ -59,6 +64,7 @@ impl Initial {
             Self::Normal { deviation } => Self::Normal { deviation: factor * deviation },
             Self::TruncatedNormal { deviation } => Self::TruncatedNormal { deviation: factor * deviation },
             Self::Uniform { limit } => Self::Uniform { limit: factor * limit },
+            Self::Triangular { limit } => Self::Triangular { limit: factor * limit },
             Self::Orthogonal { gain } => Self::Orthogonal { gain: factor * gain },
             Self::Identity { gain } => Self::Identity { gain: factor * gain },
             Self::Values(values) => Self::Values(values.iter().map(|value| factor * value).collect()),
@@ -81,6 +87,13 @@ impl Initial {
             Self::Uniform { limit } => {
                 let mut draws = draws();
                 values.iter_mut().for_each(|value| *value = limit * (2.0 * draws.uniform() - 1.0) as f32);
+            }
+            Self::Triangular { limit } => {
+                let mut draws = draws();
+                values.iter_mut().for_each(|value| {
+                    let sum = draws.uniform() + draws.uniform();
+                    *value = limit * (sum - 1.0) as f32;
+                });
             }
             Self::Orthogonal { gain } => orthogonal(draws(), gain, fan_in, outputs, values),
             Self::Identity { gain } => {
@@ -148,6 +161,7 @@ mod tests {
             (Initial::TruncatedNormal { deviation: 0.1 }, 0.08796),
             (Initial::Normal { deviation: 0.1 }, 0.1),
             (Initial::Uniform { limit: 0.3 }, 0.3 / 3.0_f64.sqrt()),
+            (Initial::Triangular { limit: 0.3 }, 0.3 / 6.0_f64.sqrt()),
         ] {
             let values = values(&initial, &[4, 100, 50]);
             let got = deviation(&values);

@@ -58,12 +58,12 @@ impl ParametersBuilder {
         self.tensor(format!("{name}/b"), vec![outputs], Initial::ZEROS);
     }
 
-    /// The complex form of [`ParametersBuilder::affine`]: `<name>/w` begins as told, `<name>/b` with zeros.
-    pub(crate) fn complex_affine(&mut self, name: &str, shape: impl Into<Vec<usize>>, weight: Initial) {
+    /// A complex weight `<name>/w`, whose last axis counts outputs, and a complex bias `<name>/b`, which begin as told.
+    pub(crate) fn complex_affine(&mut self, name: &str, shape: impl Into<Vec<usize>>, [weight, bias]: [Initial; 2]) {
         let shape = shape.into();
         let outputs = shape.last().copied().unwrap_or(1);
         self.complex(&format!("{name}/w"), shape, weight);
-        self.complex(&format!("{name}/b"), vec![outputs], Initial::ZEROS);
+        self.complex(&format!("{name}/b"), [outputs], bias);
     }
 
     /// Scale `<name>/scale` of ones and shift `<name>/shift` of zeros of a norm over `channels`.

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use num_complex::Complex64;
 
 use super::*;
-use crate::golden::{Case, Precision, each, names};
+use crate::golden::{Case, Precision, each};
 use crate::layers::{Border, Tape, Window, concat, cross_entropy, permute, reshape};
 
 mod initial;
@@ -149,22 +149,6 @@ fn window(case: &Case) -> Window {
 
 /// `[out, in, height, width]` to ours.
 const KERNEL: [usize; 4] = [2, 3, 1, 0];
-
-#[test]
-fn every_case_of_the_manifest_has_a_home() {
-    let here =
-        ["conv2d_", "linear_", "act_", "head_", "bn_", "avgpool_", "maxpool_mag_", "init_moments", "net_complex_tiny"];
-    // Audio features and graphs have tests of their own.
-    let elsewhere = ["mfcc_", "gcn_", "net_graph_tiny"];
-    for name in names() {
-        let is_of = |groups: &[&str]| groups.iter().any(|group| name.starts_with(group));
-        if is_of(&elsewhere) {
-            eprintln!("SKIPPED golden complex/{name} here: not a complex layer");
-        } else {
-            assert!(is_of(&here), "golden complex/{name}: no test knows this group");
-        }
-    }
-}
 
 #[test]
 fn convolutions() {
