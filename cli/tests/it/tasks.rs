@@ -109,7 +109,7 @@ fn what_is_wrong_is_refused_with_family_and_key() {
         (&["sample", "image_mlp", "--set", "imge_size=3"], 64, "task family image_mlp: unknown field `imge_size`"),
         (&["sample", "image_mlp", "--set", "image_size=true"], 64, "task family image_mlp: image_size: invalid type"),
         (&["sample", "image_mlp", "--set", "batch_size=1", "--set", "batch_size=2"], 64, "is given twice"),
-        (&["sample", "image_mlp", "--seed", "-1"], 2, "--seed"),
+        (&["sample", "image_mlp", "--seed", "-1"], 2, "'-1'"),
         (&["sample", "image_mlp", "-o", "/dev/null/x.svg"], 73, "cannot write /dev/null/x.svg"),
     ] {
         let output = paceline(&[&["tasks"], arguments].concat());

@@ -3,7 +3,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use paceline_optimizer_core::task::Cost;
-use paceline_tasks::FamilyInfo;
+use paceline_tasks::{AugmentationInfo, FamilyInfo};
 use serde_json::{Map, json};
 
 use super::{COLUMNS, wrapped};
@@ -24,6 +24,13 @@ pub(super) fn list(arguments: &ListFamilies, console: Console) -> Result<(), Fai
     let note = "FLOP and memory are of one inner step of one lane, at the default settings. `paceline tasks show FAMILY` tells \
                 the settings, the parameters and what is drawn.";
     console.say(format!("\n{}", wrapped(note, COLUMNS).join("\n")));
+    let augmentations = paceline_tasks::augmentations();
+    let kinds: Vec<&str> = augmentations.iter().map(|info| info.kind).collect();
+    let note = format!(
+        "Every family takes `augment`, a list of tables with one of these kinds, or \"velo\" for VeLO's whole set: {}.",
+        kinds.join(", ")
+    );
+    console.say(format!("\n{}", wrapped(&note, COLUMNS).join("\n")));
     let object = |row: &Row| {
         let Row { info, parameters, cost } = row;
         json!({
@@ -31,7 +38,11 @@ pub(super) fn list(arguments: &ListFamilies, console: Console) -> Result<(), Fai
             "flop": cost.flop, "bytes": cost.bytes,
         })
     };
-    console.emit(&json!({"families": rows.iter().map(object).collect::<Vec<_>>()}));
+    let kind = |info: &AugmentationInfo| json!({"kind": info.kind, "summary": info.summary, "settings": info.settings});
+    console.emit(&json!({
+        "families": rows.iter().map(object).collect::<Vec<_>>(),
+        "augmentations": augmentations.iter().map(kind).collect::<Vec<_>>(),
+    }));
     Ok(())
 }
 

@@ -62,6 +62,10 @@ fn by_default(info: &FamilyInfo) -> Arc<dyn Family> {
     if settings.get("max_flop").is_some() {
         settings["max_flop"] = json!(2e7);
     }
+    if info.name == "sampled_learned_optimizer" {
+        // In fewer inner steps theta moves the loss by less than f32 can tell.
+        settings["steps"] = json!([10, 20]);
+    }
     family(info.name, settings)
 }
 
@@ -318,7 +322,7 @@ fn gradient_descent_lowers_the_loss() {
             let (after, _) = lanes.loss_and_grads(&params, 0).unwrap();
             (before.iter().zip(&after).all(|(before, after)| after < before), before, after)
         };
-        let mut runs = [0.05, 0.005, 0.0005, 0.5, 5.0, 50.0].into_iter().map(descend);
+        let mut runs = [0.05, 0.005, 0.0005, 0.5, 5.0].into_iter().map(descend);
         assert!(runs.clone().any(|run| run.0), "{family:?}: {:?}", runs.next());
     }
 }
