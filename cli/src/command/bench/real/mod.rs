@@ -59,7 +59,7 @@ pub(super) fn real(arguments: &BenchReal, console: Console) -> Result<(), Failur
         "groups": groups.iter().map(GroupReport::json).collect::<Vec<_>>()}));
     if let Some(out) = &arguments.out {
         for group in &groups {
-            page = group.write_into(&page, &format!("`{}` on {}", command(arguments, &group.name), machine()));
+            page = group.write_into(&page, &made_by(arguments, &group.name));
         }
         write_atomically(out, page.as_bytes())?;
         console.say(format!("recorded in {}", out.display()));
@@ -73,12 +73,23 @@ mean ± standard deviation over seeds, on the whole test split after the last st
 Student's 95 % interval; one that seeds cannot tell from none is in brackets. The test split is the same for all seeds, so
 this is what initial weights and the order of the data do, not what another test set would.";
 
-/// The command that gives the results of a group again.
-fn command(arguments: &BenchReal, group: &str) -> String {
+/// The command that gives the results of a group again, and where it gave these. How fast the build is changes no figure, so
+/// what the machine says about that is left out.
+fn made_by(arguments: &BenchReal, group: &str) -> String {
     let mut words = vec![format!("paceline bench real {group} --data-dir DIR")];
     words.extend(arguments.seeds.map(|seeds| format!("--seeds {seeds}")));
     words.extend(arguments.quick.then(|| "--quick".to_owned()));
-    words.join(" ")
+    let machine = machine();
+    format!("`{}` on {}", words.join(" "), machine.split(';').next().unwrap_or_default())
+}
+
+/// A family in words, with the data folder as `DIR`: whose it is matters to nobody else.
+fn described(family: &dyn Family, data_dir: Option<&Path>) -> String {
+    let text = format!("{family:?}");
+    match data_dir {
+        Some(folder) => text.replace(&*folder.to_string_lossy(), "DIR"),
+        None => text,
+    }
 }
 
 /// What could be run, and what could not.
@@ -136,7 +147,7 @@ fn run(suite: &Suite, data_dir: Option<&Path>, threads: usize, console: Console)
             says: entry.says.clone(),
             family: group.family(entry).to_owned(),
             settings: group.settings(entry),
-            built: format!("{family:?}"),
+            built: described(&**family, data_dir),
             parameters: family.layout().size(),
             flop: family.flop(),
             test_examples: family.test_split().map_or(0, |test| test.examples()),
