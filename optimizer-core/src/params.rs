@@ -260,3 +260,21 @@ impl Params {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complex_tensors_are_pairs_of_neighbours() {
+        let [re, im] = TensorSpec::complex("conv/w", [2, 3]);
+        assert_eq!((re.name(), im.name(), re.part(), im.part()), ("conv/w.re", "conv/w.im", Part::Re, Part::Im));
+        let tensors = vec![TensorSpec::new("scale", [3]), re.clone(), im.clone(), TensorSpec::new("shift", [])];
+        let layout = Layout::new(tensors).unwrap();
+        assert_eq!(layout.pairs().collect::<Vec<_>>(), [(1, 2)]);
+        let [_, other] = TensorSpec::complex("other", [3, 2]);
+        for broken in [vec![re.clone()], vec![im.clone()], vec![im, re.clone()], vec![re, other]] {
+            assert!(matches!(Layout::new(broken), Err(Error::HalfPair { .. })));
+        }
+    }
+}

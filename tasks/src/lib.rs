@@ -1,13 +1,14 @@
 //! Inner problems: what a learned optimizer is trained on.
 //!
-//! A *family* fixes shapes and data; a *task* is one instance of it, drawn by seed: initial weights and the order of
-//! the data. Everything runs on lanes (see [`paceline_optimizer_core::task`]).
+//! A *family* fixes shapes and data; a *task* is one instance of it, drawn by seed: initial weights, the order of the
+//! data, and what its settings let it draw. Everything runs on lanes (see [`paceline_optimizer_core::task`]).
 //!
 //! ```text
-//!   recipe entry ─► families::build ─► TaskFamily (Sync, shared by threads)
-//!                        │                  │ bind(seeds)
+//!   recipe entry ─► families::build ─► Family (Sync, shared by threads) ─ draw(seed) ─► a member of static shapes,
+//!                        │                  │ bind(seeds)                               for families of families
 //!                   data: files or          ▼
-//!                   procedural         TaskLanes ─► models ─► layers (custom ops, own backward) ─► gemm
+//!                   procedural         TaskLanes ─► Problem ─► models ─► layers (on a Tape) ─► gemm
+//!                                          └─ augmentations wrap any of it
 //! ```
 //!
 //! Calls compute on the calling thread only and use no global pool, so lanes run side by side on as many threads as the
