@@ -409,6 +409,8 @@ pub(crate) enum BenchCommand {
     Estimators(BenchEstimators),
     /// The coordinator's fold: many pairs' reports into one meta-gradient of VeLO's size
     Fold(BenchFold),
+    /// Networks on real data under Adam, beside published figures: Cora, spoken digits, MNIST
+    Real(BenchReal),
 }
 
 /// `paceline bench estimators`.
@@ -466,6 +468,45 @@ pub(crate) struct BenchFold {
     /// Dense pairs to fold, their time scaled to all; 256 if left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) dense_pairs: Option<u32>,
+}
+
+/// `paceline bench real`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Every experiment trains from several seeds and is scored on its whole test split. Experiments whose data are not in the data
+folder are skipped by name; if none has its data, the exit code is 64.
+
+Examples:
+  paceline bench real --data-dir ./data                       all of them
+  paceline bench real cora fsdd/real fsdd/complex --data-dir ./data
+  paceline bench real --data-dir ./data --quick               a tenth of the steps, two seeds: does it run?
+  paceline bench real --data-dir ./data --out docs/results.md record whole groups in a page of Markdown")]
+pub(crate) struct BenchReal {
+    /// Groups of experiments, or single ones as GROUP/NAME; all if left out. A wrong name lists those there are
+    #[arg(value_name = "EXPERIMENT")]
+    pub(crate) experiments: Vec<String>,
+    /// Folder with real data sets
+    #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Trainings of each experiment; as the experiments say if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) seeds: Option<u16>,
+    /// A tenth of the steps, and two seeds unless told otherwise
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Page of Markdown whose sections of these groups are written anew
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Threads that compute; all processors if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl BenchReal {
+    /// Threads that compute.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into)
+    }
 }
 
 /// `paceline doctor`.

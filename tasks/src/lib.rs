@@ -34,4 +34,5 @@ mod text;
 pub use augment::{AugmentationInfo, augmentations};
 pub use error::Error;
 pub use families::{Family, FamilyInfo, build, families, resolve};
+pub use problem::TestSplit;
 pub use sample::Panel;

@@ -128,7 +128,7 @@ pub(crate) fn run(
 }
 
 /// `work(0), work(1), …` in order, computed by threads that each take the next piece. The first failure by index wins.
-fn in_parallel<T: Send>(
+pub(crate) fn in_parallel<T: Send>(
     total: usize,
     threads: usize,
     work: &(dyn Fn(usize) -> Result<T, Failure> + Sync),

@@ -10,6 +10,7 @@ use paceline_optimizer_core::{Layout, Result, Seed};
 
 use super::change::{Changed, member_seed};
 use super::settings::{Drawn, Entry, Numbers};
+use crate::problem::TestSplit;
 use crate::sample::Panel;
 use crate::{Error, Family};
 
@@ -112,6 +113,11 @@ impl fmt::Debug for Augmented {
 impl Family for Augmented {
     fn panels(&self, seed: Seed) -> Vec<Panel> {
         self.inner.panels(seed)
+    }
+
+    /// That of the family inside, unless members differ.
+    fn test_split(&self) -> Option<TestSplit> {
+        if self.drawn { None } else { self.inner.test_split() }
     }
 }
 

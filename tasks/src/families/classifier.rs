@@ -21,7 +21,7 @@ use super::images::{Which, gather, pictures};
 use crate::data::ImageData;
 use crate::layers::{Nonlinearity, correct, cross_entropy, mean_squared_error};
 use crate::models::Model;
-use crate::problem::{Initial, Normaliser, Parameters, Pass, Problem, Scores};
+use crate::problem::{Initial, Normaliser, Parameters, Pass, Problem, Scores, TestSplit};
 use crate::sample::Panel;
 
 /// What a classifier minimises.
@@ -117,6 +117,10 @@ impl Problem for Classifier {
 
     fn batch_size(&self) -> usize {
         self.batch_size
+    }
+
+    fn test_split(&self) -> Option<TestSplit> {
+        TestSplit::new(self.data.test.len(), self.batch_size)
     }
 
     fn batch(&self, tasks: &[(Seed, Choice)], split: Split, number: u64, size: usize) -> Result<Labelled> {

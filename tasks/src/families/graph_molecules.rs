@@ -26,7 +26,7 @@ use crate::graph::neighbourhood::edges_among;
 use crate::layers::graph::{Membership, Readout};
 use crate::layers::{Nonlinearity, correct, cross_entropy, mean_squared_error};
 use crate::models::{MessageNet, Unions};
-use crate::problem::{Initial, Parameters, Pass, Problem, Scores, indices};
+use crate::problem::{Initial, Parameters, Pass, Problem, Scores, TestSplit, indices};
 use crate::sample::Panel;
 
 /// Most rounds of messages.
@@ -176,6 +176,10 @@ impl Problem for Molecules {
 
     fn batch_size(&self) -> usize {
         self.batch_size
+    }
+
+    fn test_split(&self) -> Option<TestSplit> {
+        TestSplit::new(self.data.len(Split::Test), self.batch_size)
     }
 
     fn batch(&self, tasks: &[(Seed, Choice)], split: Split, number: u64, size: usize) -> Result<Batch> {

@@ -33,6 +33,7 @@ use paceline_optimizer_core::task::TaskFamily;
 use serde_json::{Map, Value};
 
 use crate::augment::{self, Base, augmented, written};
+use crate::problem::TestSplit;
 use crate::{Error, Panel};
 use complex::{Audio, AudioComplex, AudioGraph, AudioReal, BnStress, Delay, ImageComplex, Mobius, PhaseSum};
 use graph_molecules::GraphMolecules;
@@ -60,6 +61,11 @@ use text_transformer::TextTransformer;
 pub trait Family: TaskFamily {
     /// A few examples of the task of this seed, to look at.
     fn panels(&self, seed: Seed) -> Vec<Panel>;
+
+    /// How test batches walk through the test split; `None` where the family does not tell.
+    fn test_split(&self) -> Option<TestSplit> {
+        None
+    }
 
     /// Floating-point operations of an inner step, as in [`TaskFamily::cost`], found without running a whole one.
     fn flop(&self) -> f64 {

@@ -29,7 +29,7 @@ use crate::graph::sbm::{SbmSettings, generate};
 use crate::graph::sparse::Graph;
 use crate::layers::{Nonlinearity, add, correct_tokens, half_squares, token_cross_entropy};
 use crate::models::GraphNet;
-use crate::problem::{Initial, Mode, Parameters, Pass, Problem, Scores};
+use crate::problem::{Initial, Mode, Parameters, Pass, Problem, Scores, TestSplit};
 use crate::sample::Panel;
 
 /// The label of nodes that a batch does not score.
@@ -128,6 +128,12 @@ impl Problem for NodeClassifier {
 
     fn batch_size(&self) -> usize {
         self.batch_size
+    }
+
+    /// Every test batch scores all.
+    fn test_split(&self) -> Option<TestSplit> {
+        let nodes = self.shared.data.nodes(Split::Test).len();
+        TestSplit::new(nodes, nodes)
     }
 
     fn batch(

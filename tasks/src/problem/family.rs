@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use paceline_optimizer_core::task::{Cost, Evaluation, Split, TaskFamily, TaskLanes};
 use paceline_optimizer_core::{Error, Layout, Params, Purpose, Result, Seed};
 
-use super::{Mode, Parameters, Pass, Problem, Scores};
+use super::{Mode, Parameters, Pass, Problem, Scores, TestSplit};
 use crate::Family;
 use crate::cost::{self, Spent};
 use crate::sample::Panel;
@@ -56,6 +56,10 @@ impl<P: Problem> fmt::Debug for ProblemFamily<P> {
 impl<P: Problem> Family for ProblemFamily<P> {
     fn panels(&self, seed: Seed) -> Vec<Panel> {
         self.problem.panels(seed)
+    }
+
+    fn test_split(&self) -> Option<TestSplit> {
+        self.problem.test_split()
     }
 
     /// Counted on one and on two examples, and extended to the batch: what an example costs is the same for all. Where one
@@ -230,7 +234,11 @@ impl<P: Problem> TaskLanes for ProblemLanes<'_, P> {
     fn evaluate(&mut self, params: &Params, split: Split, batch: u64) -> Result<Vec<Evaluation>> {
         let problem = &self.family.problem;
         self.check("parameters", params, problem.parameters())?;
-        let step = Step { split, number: batch, size: problem.batch_size() };
+        let (number, size) = match problem.test_split().filter(|_| split == Split::Test) {
+            Some(test) => (test.place(batch), test.size(batch)),
+            None => (batch, problem.batch_size()),
+        };
+        let step = Step { split, number, size };
         self.score(params, step).map_err(|error| self.family.error(error))
     }
 

@@ -15,6 +15,7 @@ mod initial;
 mod normalise;
 mod parameters;
 mod pass;
+mod test_split;
 
 pub(crate) use batches::indices;
 pub(crate) use family::ProblemFamily;
@@ -22,6 +23,7 @@ pub(crate) use initial::Initial;
 pub(crate) use normalise::Normaliser;
 pub(crate) use parameters::{Parameters, ParametersBuilder};
 pub(crate) use pass::{Mode, Pass, Scores};
+pub use test_split::TestSplit;
 
 use std::fmt;
 
@@ -63,6 +65,12 @@ pub(crate) trait Problem: fmt::Debug + Send + Sync {
 
     /// Examples in a batch; 1 where there are none.
     fn batch_size(&self) -> usize;
+
+    /// How many examples the test split has, and how many of them a test batch scores; `None` where nobody needs to score
+    /// the whole of it. Test batches then hold what [`TestSplit`] says.
+    fn test_split(&self) -> Option<TestSplit> {
+        None
+    }
 
     /// Batch `number` of a split, of `size` examples a lane: for the tasks given, each with its seed. Where all lanes are
     /// the same task it is called with one, and the result has a lane axis of 1. Equal numbers are equal batches, and

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 mod estimators;
 mod fold;
 mod rates;
+mod real;
 mod regression;
 
 /// `paceline bench …`.
@@ -14,5 +15,6 @@ pub(super) fn bench(command: &BenchCommand, console: Console) -> Result<(), Fail
     match command {
         BenchCommand::Estimators(arguments) => estimators::estimators(arguments, console),
         BenchCommand::Fold(arguments) => fold::fold(arguments, console),
+        BenchCommand::Real(arguments) => real::real(arguments, console),
     }
 }

@@ -306,6 +306,10 @@ impl Source for Sounds {
         Goal::Class(self.data.classes.len())
     }
 
+    fn test_examples(&self) -> Option<usize> {
+        Some(self.data.split(Split::Test).len())
+    }
+
     fn append(&self, wanted: Wanted, examples: &mut Examples) {
         let Wanted { seed, split, number, batch_size, size } = wanted;
         let data = self.data.split(split);

@@ -170,6 +170,10 @@ impl Source for Images {
         Goal::Class(self.data.classes())
     }
 
+    fn test_examples(&self) -> Option<usize> {
+        Some(self.data.test.len())
+    }
+
     fn append(&self, wanted: Wanted, examples: &mut Examples) {
         let Wanted { seed, split, number, batch_size, size } = wanted;
         let (data, channels) = (self.data.split(split), self.data.shape()[2]);

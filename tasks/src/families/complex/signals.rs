@@ -12,7 +12,7 @@ use crate::layers::complex::{ComplexTensor, mean_squared_distance, modulus};
 use crate::layers::{correct, cross_entropy};
 use crate::models::{SignalNet, Signals};
 use crate::phasor::cis;
-use crate::problem::{Parameters, Pass, Problem, Scores};
+use crate::problem::{Parameters, Pass, Problem, Scores, TestSplit};
 use crate::sample::Panel;
 
 /// Which examples of a task.
@@ -59,6 +59,11 @@ pub(super) trait Source: fmt::Debug + Send + Sync {
 
     /// What is to be found out.
     fn goal(&self) -> Goal;
+
+    /// How many examples there are to test on, if they have an end.
+    fn test_examples(&self) -> Option<usize> {
+        None
+    }
 
     /// Adds the examples wanted. Fewer are the first of more.
     fn append(&self, wanted: Wanted, examples: &mut Examples);
@@ -119,6 +124,10 @@ impl Problem for SignalProblem {
 
     fn batch_size(&self) -> usize {
         self.batch_size
+    }
+
+    fn test_split(&self) -> Option<TestSplit> {
+        TestSplit::new(self.source.test_examples()?, self.batch_size)
     }
 
     fn batch(&self, tasks: &[(Seed, ())], split: Split, number: u64, size: usize) -> Result<Batch> {
