@@ -123,7 +123,7 @@ Ctrl-C stops gracefully: the same command continues the run where it stood. A se
 Examples:
   paceline train                              the quick start
   paceline train --data-dir ./data            with real images, if there are any in ./data
-  paceline train conv --workers 4 --threads 2 another built-in recipe (quickstart, full-es, nres, conv, hyper-v2)
+  paceline train conv --workers 4 --threads 2 another built-in recipe (quickstart, full-es, nres, conv, hyper-v2, ten-families)
   paceline train my.toml --steps 50 --no-eval --store /tmp/try")]
 pub(crate) struct TrainArguments {
     /// A recipe: a TOML file, or a built-in name; the quick start if left out

@@ -22,12 +22,13 @@ mod limits;
 mod locate;
 
 /// The recipes inside this binary, by name.
-pub(crate) const BUILT_IN: [(&str, &str); 5] = [
+pub(crate) const BUILT_IN: [(&str, &str); 6] = [
     ("quickstart", include_str!("../../../deploy/recipes/quickstart.toml")),
     ("full-es", include_str!("../../../deploy/recipes/full-es.toml")),
     ("nres", include_str!("../../../deploy/recipes/nres.toml")),
     ("conv", include_str!("../../../deploy/recipes/conv.toml")),
     ("hyper-v2", include_str!("../../../deploy/recipes/hyper-v2.toml")),
+    ("ten-families", include_str!("../../../deploy/recipes/ten-families.toml")),
 ];
 
 /// A recipe that parsed.
@@ -271,6 +272,10 @@ pub(crate) mod tests {
     fn an_unknown_recipe_lists_the_built_in_ones() {
         let failure = Recipe::load(Some(Path::new("no-such-recipe"))).expect_err("there is none");
         assert_eq!(failure.exit, Exit::BadInput);
-        assert!(failure.text().contains("quickstart, full-es, nres, conv, hyper-v2"), "{}", failure.text());
+        assert!(
+            failure.text().contains("quickstart, full-es, nres, conv, hyper-v2, ten-families"),
+            "{}",
+            failure.text()
+        );
     }
 }

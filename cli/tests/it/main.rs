@@ -12,6 +12,7 @@ mod pulled_checkpoint;
 mod recipes;
 mod remote;
 mod tasks;
+mod ten_families;
 mod train;
 
 use std::path::Path;
