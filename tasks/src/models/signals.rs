@@ -67,6 +67,6 @@ impl SignalNet for PhaseGraphNet {
     }
 
     fn describe(&self) -> String {
-        format!("graph of phases, {}", self.net.describe())
+        format!("graph of feature rows, {}", self.net.describe())
     }
 }
