@@ -4,6 +4,8 @@ use paceline_optimizer_core::noise::Draws;
 use paceline_optimizer_core::task::Split;
 use paceline_optimizer_core::{Purpose, Seed};
 
+use crate::data::position;
+
 /// The examples, of `count`, in batch `number` of a split, where a batch has `batch_size`; the first `size` of them.
 ///
 /// Test batches walk through the split in order, so that batches 0, 1, … cover it, and begin again at its end; the other
@@ -16,16 +18,11 @@ pub(crate) fn indices(
     batch_size: usize,
     size: usize,
 ) -> Vec<usize> {
-    let key = match split {
-        Split::Train => 0,
-        Split::InnerValid => 1,
-        Split::OuterValid => 2,
-        Split::Test => {
-            let start = u128::from(number) * batch_size as u128;
-            return (0..size).map(|i| ((start + i as u128) % count as u128) as usize).collect();
-        }
-    };
-    let mut draws = Draws::new(seed.purpose(Purpose::Batch).fold_in(key).fold_in(number));
+    if split == Split::Test {
+        let start = u128::from(number) * batch_size as u128;
+        return (0..size).map(|i| ((start + i as u128) % count as u128) as usize).collect();
+    }
+    let mut draws = Draws::new(seed.purpose(Purpose::Batch).fold_in(position(split)).fold_in(number));
     let count = u32::try_from(count).expect("readers bound the number of examples");
     (0..size).map(|_| draws.below(count) as usize).collect()
 }

@@ -1,96 +1,46 @@
 //! `sampled_image_mlp`: multilayer perceptrons of random shapes on images (the reference's `sample_image_mlp`).
 
-use std::path::Path;
-
-use serde::{Deserialize, Serialize};
-
-use super::{Caps, DATA_SEEDS, Dice, SCALES, Sampler, Sources, activations, initialisers, range_fault};
+use super::{DATA_SEEDS, Dice, SCALES, Sources, activations, initialisers, listed, within};
 use crate::data::ImageSource;
 use crate::families::image_mlp::ImageMlp;
 use crate::problem::Normaliser;
 
-/// Settings of `sampled_image_mlp`. Ranges are inclusive.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct SampledImageMlp {
-    /// Where images come from: one source, or several of which each member draws one.
-    data: Sources,
-    /// Width of the hidden layers, log-uniform.
-    width: [u32; 2],
-    /// Hidden layers, uniform.
-    layers: [u32; 2],
-    /// Height and width of an image, log-uniform.
-    image_size: [u32; 2],
-    /// Examples in a batch, log-uniform.
-    batch_size: [u32; 2],
-    /// Most operations of a member, a lane and inner step; dearer ones are drawn again.
-    max_flop: f64,
-    /// Most bytes of a member, a lane.
-    max_bytes: f64,
-}
-
-impl Default for SampledImageMlp {
-    fn default() -> Self {
-        let Caps { max_flop, max_bytes } = Caps::default();
-        Self {
-            data: Sources::One(ImageSource::Procedural),
-            width: [8, 128],
-            layers: [0, 4],
-            image_size: [4, 32],
-            batch_size: [4, 512],
-            max_flop,
-            max_bytes,
+sampler! {
+    /// Settings of `sampled_image_mlp`. Ranges are inclusive.
+    SampledImageMlp draws ImageMlp as "sampled_image_mlp",
+        "multilayer perceptrons on images, of random width, depth, data and batch";
+    settings {
+        /// Where images come from: one source, or several of which each member draws one.
+        data: Sources = Sources::One(ImageSource::Procedural), listed;
+        /// Width of the hidden layers, log-uniform.
+        width: [u32; 2] = [8, 128], within([1, 4096]);
+        /// Hidden layers, uniform.
+        layers: [u32; 2] = [0, 4], within([0, 16]);
+        /// Height and width of an image, log-uniform.
+        image_size: [u32; 2] = [4, 32], within([1, 64]);
+        /// Examples in a batch, log-uniform.
+        batch_size: [u32; 2] = [4, 512], within([1, 512]);
+    }
+    impl {
+        fn draw(&self, dice: &mut Dice) -> ImageMlp {
+            let data = self.data.draw(dice);
+            let (most, _) = data.most();
+            let image_size = dice.log_int(self.image_size).min(most);
+            let (width, layers) = (dice.log_int(self.width), dice.int(self.layers));
+            ImageMlp {
+                data,
+                data_seed: dice.int([0, DATA_SEEDS - 1]) as u64,
+                image_size,
+                activation: activations(),
+                initialiser: initialisers(),
+                initial_scale: SCALES,
+                batch_size: dice.log_int(self.batch_size),
+                hidden: vec![width; layers],
+                normaliser: Some(Normaliser::Parametric),
+                ..ImageMlp::default()
+            }
         }
-    }
-}
 
-impl Sampler for SampledImageMlp {
-    type Base = ImageMlp;
-    const NAME: &'static str = "sampled_image_mlp";
-    const SUMMARY: &'static str = "multilayer perceptrons on images, of random width, depth, data and batch";
-
-    fn resolve(self, data_dir: Option<&Path>) -> Self {
-        Self { data: self.data.resolve(data_dir), ..self }
-    }
-
-    fn fault(&self) -> Option<String> {
-        let ranges = [
-            range_fault("width", self.width, [1, 4096]),
-            range_fault("layers", self.layers, [0, 16]),
-            range_fault("image_size", self.image_size, [1, 64]),
-            range_fault("batch_size", self.batch_size, [1, 512]),
-        ];
-        self.data.fault().or(ranges.into_iter().flatten().next())
-    }
-
-    fn caps(&self) -> Caps {
-        Caps { max_flop: self.max_flop, max_bytes: self.max_bytes }
-    }
-
-    fn draw(&self, dice: &mut Dice) -> ImageMlp {
-        let data = self.data.draw(dice);
-        let (most, _) = data.most();
-        let image_size = dice.log_int(self.image_size).min(most);
-        let (width, layers) = (dice.log_int(self.width), dice.int(self.layers));
-        ImageMlp {
-            data,
-            data_seed: dice.int([0, DATA_SEEDS - 1]) as u64,
-            image_size,
-            activation: activations(),
-            initialiser: initialisers(),
-            initial_scale: SCALES,
-            batch_size: dice.log_int(self.batch_size),
-            hidden: vec![width; layers],
-            normaliser: Some(Normaliser::Parametric),
-            ..ImageMlp::default()
-        }
-    }
-
-    fn examples(base: &ImageMlp) -> usize {
-        base.batch_size
-    }
-
-    fn blank(base: ImageMlp) -> ImageMlp {
-        ImageMlp { data: ImageSource::Blank(base.data.most().1), ..base }
+        image_base!(ImageMlp);
     }
 }

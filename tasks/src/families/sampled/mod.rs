@@ -9,6 +9,68 @@
 //! The upper level is the same for all lanes of a lease, so that they share shapes; the lower level is each task's own.
 //! What a member would cost is found without its data, so refusing one is cheap.
 
+/// Defines the settings of a sampler, one line a setting with its default and its check, and what all samplers do alike;
+/// the caps of cost come last in each.
+macro_rules! sampler {
+    (
+        $(#[$doc:meta])*
+        $sampler:ident draws $base:ident as $name:literal, $summary:literal;
+        settings { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr, $check:expr;)* }
+        impl { $($item:tt)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub(crate) struct $sampler {
+            $($(#[$field_doc])* $field: $type,)*
+            /// Most operations of a member, a lane and inner step; dearer ones are drawn again.
+            max_flop: f64,
+            /// Most bytes of a member, a lane.
+            max_bytes: f64,
+        }
+
+        impl Default for $sampler {
+            fn default() -> Self {
+                let super::Caps { max_flop, max_bytes } = super::Caps::default();
+                Self { $($field: $default,)* max_flop, max_bytes }
+            }
+        }
+
+        impl super::Sampler for $sampler {
+            type Base = $base;
+            const NAME: &'static str = $name;
+            const SUMMARY: &'static str = $summary;
+
+            fn fault(&self) -> Option<String> {
+                [$($check(stringify!($field), &self.$field)),*].into_iter().flatten().next()
+            }
+
+            fn caps(&self) -> super::Caps {
+                super::Caps { max_flop: self.max_flop, max_bytes: self.max_bytes }
+            }
+
+            $($item)*
+        }
+    };
+}
+
+/// What samplers of problems on images do alike.
+macro_rules! image_base {
+    ($base:ident) => {
+        fn resolve(self, data_dir: Option<&std::path::Path>) -> Self {
+            Self { data: self.data.resolve(data_dir), ..self }
+        }
+
+        fn examples(base: &$base) -> usize {
+            base.batch_size
+        }
+
+        fn blank(base: $base) -> $base {
+            $base { data: crate::data::ImageSource::Blank(base.data.most().1), ..base }
+        }
+    };
+}
+
 mod dice;
 mod image_ae;
 mod image_conv;
@@ -260,10 +322,6 @@ impl Sources {
         }
     }
 
-    fn fault(&self) -> Option<String> {
-        matches!(self, Self::Any(sources) if sources.is_empty()).then(|| "data must list at least one".into())
-    }
-
     fn draw(&self, dice: &mut Dice) -> ImageSource {
         match self {
             Self::One(source) => *source,
@@ -290,11 +348,30 @@ fn initialisers() -> OneOf<Initialiser> {
 /// The reference's range of weight scales.
 const SCALES: Scale = Scale::Between([0.5, 2.0]);
 
-/// What is wrong with a range of whole numbers.
-fn range_fault(key: &str, [low, high]: [u32; 2], bounds: [u32; 2]) -> Option<String> {
-    let fine = low <= high && low >= bounds[0] && high <= bounds[1];
-    let [least, most] = bounds;
-    (!fine).then(|| format!("{key} must be a range in order within {least} to {most} (got [{low}, {high}])"))
+/// A check of a range of whole numbers: in order and within bounds.
+fn within([least, most]: [u32; 2]) -> impl Fn(&str, &[u32; 2]) -> Option<String> {
+    move |key, &[low, high]| {
+        let fine = low <= high && low >= least && high <= most;
+        (!fine).then(|| format!("{key} must be a range in order within {least} to {most} (got [{low}, {high}])"))
+    }
+}
+
+/// A check of a list of whole numbers: not empty, each within bounds.
+fn each_within(bounds: [u32; 2]) -> impl Fn(&str, &Vec<u32>) -> Option<String> {
+    move |key, values| match values.as_slice() {
+        [] => Some(format!("{key} must list at least one")),
+        values => values.iter().find_map(|&value| within(bounds)(key, &[value, value])),
+    }
+}
+
+/// A check of sources: one at least.
+fn listed(key: &str, sources: &Sources) -> Option<String> {
+    matches!(sources, Sources::Any(sources) if sources.is_empty()).then(|| format!("{key} must list at least one"))
+}
+
+/// For what is checked where it is used.
+fn unchecked<T>(_: &str, _: &T) -> Option<String> {
+    None
 }
 
 #[cfg(test)]
