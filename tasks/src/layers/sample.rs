@@ -30,7 +30,8 @@ pub fn reparametrise(tape: &mut Tape, mean: &Tensor, log_variance: &Tensor, epsi
         bail!("reparametrise: epsilon must be data, not something with a gradient");
     }
     let (output, noise) = by_type!("reparametrise", mean.dtype(), sampled::<_>(mean, log_variance, epsilon))?;
-    Ok(tape.record("reparametrise", &[mean, log_variance], output, move |grad, _| {
+    let kept = noise.clone();
+    Ok(tape.record_keeping("reparametrise", &[mean, log_variance], output, &[&kept], move |grad, _| {
         // ∂z/∂ ln σ² = σ ε / 2.
         Ok(vec![Some(grad.clone()), Some(((grad * &noise)? * 0.5)?)])
     }))
@@ -62,7 +63,7 @@ pub fn kl_to_standard_normal(tape: &mut Tape, mean: &Tensor, log_variance: &Tens
     check_pair("kl", mean, log_variance)?;
     let output = by_type!("kl", mean.dtype(), divergence::<_>(mean, log_variance))?;
     let (mean_kept, variance) = (mean.clone(), log_variance.clone());
-    Ok(tape.record("kl", &[mean, log_variance], output, move |grad, _| {
+    Ok(tape.record_keeping("kl", &[mean, log_variance], output, &[mean, log_variance], move |grad, _| {
         by_type!("kl", mean_kept.dtype(), divergence_backward::<_>(&mean_kept, &variance, grad))
     }))
 }

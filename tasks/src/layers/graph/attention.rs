@@ -31,7 +31,7 @@ pub(crate) fn head_scores(tape: &mut Tape, nodes: &Tensor, attention: &Tensor) -
     }
     let output = by_type!(LAYER, nodes.dtype(), scores::<_>(nodes, attention))?;
     let (x, a) = (nodes.clone(), attention.clone());
-    Ok(tape.record(LAYER, &[nodes, attention], output, move |grad, _| {
+    Ok(tape.record_keeping(LAYER, &[nodes, attention], output, &[nodes, attention], move |grad, _| {
         by_type!(LAYER, x.dtype(), scores_backward::<_>(&x, &a, grad))
     }))
 }
@@ -183,8 +183,8 @@ pub(crate) fn segment_softmax(tape: &mut Tape, scores: &Tensor, graphs: &[Arc<Gr
     }
     let op = EdgeOp { graphs: graphs.to_vec(), lanes, batch, edges, heads };
     let output = by_type!(LAYER, scores.dtype(), softmax::<_>(&op, scores))?;
-    let shares = output.clone();
-    Ok(tape.record(LAYER, &[scores], output, move |grad, _| {
+    let (shares, kept) = (output.clone(), output.clone());
+    Ok(tape.record_keeping(LAYER, &[scores], output, &[&kept], move |grad, _| {
         Ok(vec![Some(by_type!(LAYER, shares.dtype(), softmax_backward::<_>(&op, &shares, grad))?)])
     }))
 }
@@ -253,7 +253,7 @@ pub(crate) fn mean_heads(tape: &mut Tape, nodes: &Tensor, heads: usize) -> Resul
     }
     let output = by_type!(LAYER, nodes.dtype(), mean::<_>(nodes, heads))?;
     let x = nodes.clone();
-    Ok(tape.record(LAYER, &[nodes], output, move |grad, _| {
+    Ok(tape.record_keeping(LAYER, &[nodes], output, &[nodes], move |grad, _| {
         Ok(vec![Some(by_type!(LAYER, x.dtype(), mean_backward::<_>(&x, heads, grad))?)])
     }))
 }

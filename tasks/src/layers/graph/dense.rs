@@ -37,7 +37,7 @@ pub(crate) fn phase_distances(tape: &mut Tape, phases: &Tensor, graph: PhaseGrap
     }
     let output = by_type!(LAYER, phases.dtype(), distances::<_>(phases, graph))?;
     let phi = phases.clone();
-    Ok(tape.record(LAYER, &[phases], output, move |grad, _| {
+    Ok(tape.record_keeping(LAYER, &[phases], output, &[phases], move |grad, _| {
         Ok(vec![Some(by_type!(LAYER, phi.dtype(), distances_backward::<_>(&phi, graph, grad))?)])
     }))
 }
@@ -113,7 +113,7 @@ pub(crate) fn dense_normalise(tape: &mut Tape, weights: &Tensor) -> Result<Tenso
     }
     let output = by_type!(LAYER, weights.dtype(), normalise::<_>(weights))?;
     let w = weights.clone();
-    Ok(tape.record(LAYER, &[weights], output, move |grad, _| {
+    Ok(tape.record_keeping(LAYER, &[weights], output, &[weights], move |grad, _| {
         Ok(vec![Some(by_type!(LAYER, w.dtype(), normalise_backward::<_>(&w, grad))?)])
     }))
 }
@@ -177,7 +177,7 @@ pub(crate) fn dense_aggregate(tape: &mut Tape, nodes: &Tensor, weights: &Tensor)
     let output_blocks = Blocks { lanes, batch, size: count * features };
     let output = by_type!(LAYER, nodes.dtype(), products::<_>(output_blocks, nodes, weights))?;
     let (x, w) = (nodes.clone(), weights.clone());
-    Ok(tape.record(LAYER, &[nodes, weights], output, move |grad, wanted| {
+    Ok(tape.record_keeping(LAYER, &[nodes, weights], output, &[nodes, weights], move |grad, wanted| {
         by_type!(LAYER, x.dtype(), products_backward::<_>(output_blocks, &x, &w, grad, wanted))
     }))
 }

@@ -35,7 +35,7 @@ pub(crate) fn edge_messages(tape: &mut Tape, nodes: &Tensor, edges: &Tensor, gra
     spend(2.0 * (lanes * batch * room * features) as f64);
     let output = by_type!(LAYER, nodes.dtype(), forward::<_>(&op, nodes, edges))?;
     let (x, e) = (nodes.clone(), edges.clone());
-    Ok(tape.record(LAYER, &[nodes, edges], output, move |grad, _| {
+    Ok(tape.record_keeping(LAYER, &[nodes, edges], output, &[nodes, edges], move |grad, _| {
         by_type!(LAYER, x.dtype(), backward::<_>(&op, &x, &e, grad))
     }))
 }

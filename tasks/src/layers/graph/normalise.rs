@@ -59,7 +59,7 @@ pub(crate) fn gcn_weights(tape: &mut Tape, loops: &Arc<SelfLoops>, weights: &Ten
     }
     let output = by_type!(LAYER, weights.dtype(), forward::<_>(loops, weights))?;
     let (loops, w) = (Arc::clone(loops), weights.clone());
-    Ok(tape.record(LAYER, &[weights], output, move |grad, _| {
+    Ok(tape.record_keeping(LAYER, &[weights], output, &[weights], move |grad, _| {
         Ok(vec![Some(by_type!(LAYER, w.dtype(), backward::<_>(&loops, &w, grad))?)])
     }))
 }

@@ -81,7 +81,7 @@ pub(crate) fn readout(tape: &mut Tape, nodes: &Tensor, members: &[Arc<Membership
     let op = Op { members: members.to_vec(), kind, lanes, batch, graphs, features };
     let output = by_type!(LAYER, nodes.dtype(), forward::<_>(&op, nodes))?;
     let x = nodes.clone();
-    Ok(tape.record(LAYER, &[nodes], output, move |grad, _| {
+    Ok(tape.record_keeping(LAYER, &[nodes], output, &[nodes], move |grad, _| {
         Ok(vec![Some(by_type!(LAYER, x.dtype(), backward::<_>(&op, &x, grad))?)])
     }))
 }

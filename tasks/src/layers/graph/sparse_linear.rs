@@ -27,7 +27,7 @@ pub(crate) fn sparse_linear(tape: &mut Tape, features: &[Arc<Features>], weight:
     }
     let output = by_type!(LAYER, weight.dtype(), forward::<_>(features, weight))?;
     let (features, dims, dtype) = (features.to_vec(), weight.dims().to_vec(), weight.dtype());
-    Ok(tape.record(LAYER, &[weight], output, move |grad, _| {
+    Ok(tape.record_keeping(LAYER, &[weight], output, &[], move |grad, _| {
         Ok(vec![Some(by_type!(LAYER, dtype, backward::<_>(&features, &dims, grad))?)])
     }))
 }
