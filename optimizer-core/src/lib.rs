@@ -53,6 +53,7 @@
 //! | [`outer`], [`checkpoint`] | from weights to the next theta; theta as bytes |
 //! | [`interchange`] | theta from and for other programs: flax checkpoints and plain safetensors |
 //! | [`evaluation`] | training curves on held-out tasks |
+//! | [`simd`] | sixteen f32 at a time, with the same bits on every processor |
 //! | [`work`] | independent pieces of work, for a caller's threads |
 //!
 //! # Meta-training, whole
@@ -161,6 +162,7 @@ pub mod perturbation;
 pub mod schedule;
 mod sealed;
 mod seed;
+pub mod simd;
 mod strict_json;
 pub mod task;
 mod tensor_file;
