@@ -17,6 +17,7 @@ use super::rolling::{self, roll};
 use crate::Result;
 use crate::optimizer::{Decay, OptState, Slot};
 use crate::params::{Layout, TensorSpec};
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// Timescales of the momenta, and of the factored second moments.
 pub(super) const TIMESCALES: usize = 3;
@@ -199,9 +200,26 @@ impl Accumulators<'_> {
         if g.is_empty() {
             return;
         }
-        roll(self.m, &decays.momentum, g, |g| g);
-        decays.rms.accumulate(self.rms, g, |g| g * g);
-        match &mut self.second {
+        dispatch(Update { accumulators: self, g, decays });
+    }
+}
+
+/// One copy of an update for each instruction set.
+struct Update<'u, 'a> {
+    accumulators: &'u mut Accumulators<'a>,
+    g: &'u [f32],
+    decays: &'u Decays,
+}
+
+impl Kernel for Update<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { accumulators, g, decays } = self;
+        roll(accumulators.m, &decays.momentum, g, |g| g);
+        decays.rms.accumulate(accumulators.rms, g, |g| g * g);
+        match &mut accumulators.second {
             SecondMoment::Full { v } => roll(v, &decays.second, g, padded_square),
             SecondMoment::Factored { axes, row, col } => {
                 let (row_means, col_means) = means_of_squares(axes, g);
@@ -213,11 +231,13 @@ impl Accumulators<'_> {
 }
 
 /// `g² + 1e-30`: never zero, so that roots of averages can be divided by.
+#[inline(always)]
 fn padded_square(g: f32) -> f32 {
     g * g + 1e-30
 }
 
 /// Means of the padded squares over d0 (one a row value) and over d1 (one a column value), summed in f64.
+#[inline(always)]
 fn means_of_squares(axes: &Factored, g: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let mut rows = vec![0.0_f64; axes.rows()];
     let mut cols = vec![0.0_f64; axes.cols()];
@@ -232,6 +252,7 @@ fn means_of_squares(axes: &Factored, g: &[f32]) -> (Vec<f32>, Vec<f32>) {
 }
 
 /// Adds the padded squares of one run: all to one sum, or each to its own.
+#[inline(always)]
 fn add_run(sums: &mut [f64], first: usize, step: usize, g: &[f32]) {
     if step == 1 {
         for (sum, &g) in sums[first..first + g.len()].iter_mut().zip(g) {

@@ -15,7 +15,8 @@
 
 use std::ops::Range;
 
-use super::float::{BLOCK, Block};
+use super::float::BLOCK;
+use crate::simd::Simd;
 
 /// The factored axes of one tensor of rank ≥ 2.
 #[derive(Clone, Debug, PartialEq)]
@@ -200,20 +201,16 @@ pub(super) enum Place {
 impl Place {
     /// The block's values of a table that is indexed by row (or column).
     #[inline(always)]
-    pub(super) fn load(&self, table: &[f32]) -> Block {
+    pub(super) fn load<S: Simd>(&self, s: S, table: &[f32]) -> S::Vector {
         match self {
-            Self::Same(index) => [table[*index]; BLOCK],
-            Self::Range(start) => {
-                let mut block = [0.0; BLOCK];
-                block.copy_from_slice(&table[*start..*start + BLOCK]);
-                block
-            }
+            Self::Same(index) => s.splat(table[*index]),
+            Self::Range(start) => s.load_part(&table[*start..*start + BLOCK]),
             Self::Each(indices) => {
                 let mut block = [0.0; BLOCK];
                 for (value, &index) in block.iter_mut().zip(indices) {
                     *value = table[index as usize];
                 }
-                block
+                s.load(&block)
             }
         }
     }
@@ -294,14 +291,17 @@ mod tests {
     }
 
     fn by_blocks(axes: &Factored, size: usize) -> Vec<(usize, usize)> {
-        let table: Vec<f32> = (0..size).map(|i| i as f32).collect();
+        let index = |place: &Place, j: usize| match place {
+            Place::Same(index) => *index,
+            Place::Range(first) => first + j,
+            Place::Each(indices) => indices[j] as usize,
+        };
         let mut places = axes.places();
         let mut all = Vec::new();
         for start in (0..size).step_by(BLOCK) {
             let len = BLOCK.min(size - start);
             let (row, col) = places.next_block(len);
-            let (row, col) = (row.load(&table), col.load(&table));
-            all.extend((0..len).map(|j| (row[j] as usize, col[j] as usize)));
+            all.extend((0..len).map(|j| (index(row, j), index(col, j))));
         }
         all
     }

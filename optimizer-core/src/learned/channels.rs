@@ -16,8 +16,9 @@ use std::ops::Range;
 use super::accumulators::{Accumulators, Corrected, SecondMoment, TIMESCALES};
 use super::axes::{Factored, Place, Places, Slice};
 use super::first_layer::FirstLayer;
-use super::float::{BLOCK, Block, each, load, mean, rsqrt, safe_rsqrt};
+use super::float::{mean, rsqrt, safe_rsqrt};
 use super::network::{Inputs, Layer, Walk, mean_squares};
+use crate::simd::{self, Simd};
 
 /// Number of element channels without the two in brackets.
 pub(super) const PLAIN: usize = 16;
@@ -174,26 +175,32 @@ impl<'a> Channels<'a> {
         }
     }
 
-    /// What `fac_g` and `fac_m` multiply with at timescale `a`.
+    /// Factors of the gradient and of the momentum of one timescale.
     #[inline(always)]
-    fn factor(&self, a: usize, start: usize, length: usize, places: Option<&(Place, Place)>) -> (Block, Block) {
+    fn factor<S: Simd>(
+        &self,
+        s: S,
+        a: usize,
+        start: usize,
+        length: usize,
+        places: Option<&(Place, Place)>,
+    ) -> (S::Vector, S::Vector) {
         match (&self.factors, places) {
             (Factors::Factored { axes, row_factor, col_factor, for_momentum, .. }, Some((row, col))) => {
-                let product = |row_factor: &[f32], col_factor: &[f32]| {
-                    let mut factor = row.load(&row_factor[a * axes.rows()..]);
-                    let col = col.load(&col_factor[a * axes.cols()..]);
-                    for j in 0..BLOCK {
-                        factor[j] *= col[j];
+                let (first_row, first_col) = (a * axes.rows(), a * axes.cols());
+                let for_gradient = s.mul(row.load(s, &row_factor[first_row..]), col.load(s, &col_factor[first_col..]));
+                let for_momentum = match for_momentum {
+                    Some([row_factor, col_factor]) => {
+                        s.mul(row.load(s, &row_factor[first_row..]), col.load(s, &col_factor[first_col..]))
                     }
-                    factor
+                    None => for_gradient,
                 };
-                let for_gradient = product(row_factor, col_factor);
-                let for_momentum = for_momentum.as_ref().map_or(for_gradient, |[row, col]| product(row, col));
                 (for_gradient, for_momentum)
             }
             (Factors::Full { v }, _) => {
-                let v = load(v, a * self.g.len() + start, length);
-                (each(v, |v| safe_rsqrt(v + 1e-9)), each(v, |v| rsqrt(v + self.guards.fac_m)))
+                let v = part(s, v, a * self.g.len() + start, length);
+                let guarded = s.at_least(s.add(v, s.splat(1e-9)), s.splat(1e-9));
+                (simd::rsqrt(s, guarded), simd::rsqrt(s, s.add(v, s.splat(self.guards.fac_m))))
             }
             (Factors::Factored { .. }, None) => unreachable!("factored tensors have places"),
         }
@@ -254,33 +261,37 @@ impl<const E: usize> Inputs<E> for Channels<'_> {
     }
 
     #[inline(always)]
-    fn element(&self, p: &Block, start: usize, length: usize, places: Option<&(Place, Place)>) -> [Block; E] {
+    fn element<S: Simd>(
+        &self,
+        s: S,
+        p: S::Vector,
+        start: usize,
+        length: usize,
+        places: Option<&(Place, Place)>,
+    ) -> [S::Vector; E] {
         let size = self.g.len();
-        let mut x = [[0.0; BLOCK]; E];
-        let g = load(self.g, start, length);
-        let rms = load(self.rms, start, length);
-        let q = each(rms, |rms| rsqrt(rms + self.guards.q));
-        (x[0], x[P], x[5], x[Q]) = (g, *p, rms, q);
+        let mut x = [s.zero(); E];
+        let (g, rms) = (part(s, self.g, start, length), part(s, self.rms, start, length));
+        let q = simd::rsqrt(s, s.add(rms, s.splat(self.guards.q)));
+        (x[0], x[P], x[5], x[Q]) = (g, p, rms, q);
         for a in 0..TIMESCALES {
-            let m = load(self.m, a * size + start, length);
-            x[2 + a] = m;
-            for j in 0..BLOCK {
-                x[6 + a][j] = m[j] * q[j];
-            }
-            let (for_gradient, for_momentum) = self.factor(a, start, length, places);
-            for j in 0..BLOCK {
-                x[10 + a][j] = g[j] * for_gradient[j];
-                x[13 + a][j] = m[j] * for_momentum[j];
-            }
+            let m = part(s, self.m, a * size + start, length);
+            let (for_gradient, for_momentum) = self.factor(s, a, start, length, places);
+            (x[2 + a], x[6 + a]) = (m, s.mul(m, q));
+            (x[10 + a], x[13 + a]) = (s.mul(g, for_gradient), s.mul(m, for_momentum));
         }
         if E == CLIPPED {
-            for j in 0..BLOCK {
-                x[E - 2][j] = g[j].clamp(-0.1, 0.1);
-                x[E - 1][j] = g[j] * q[j];
-            }
+            x[E - 2] = s.at_most(s.at_least(g, s.splat(-0.1)), s.splat(0.1));
+            x[E - 1] = s.mul(g, q);
         }
         x
     }
+}
+
+/// Values `start..start + length`, zeros behind them.
+#[inline(always)]
+pub(super) fn part<S: Simd>(s: S, values: &[f32], start: usize, length: usize) -> S::Vector {
+    s.load_part(&values[start..start + length])
 }
 
 /// The two tables whose product divides `fac_g` and `fac_m`: `[3, rows]` and `[3, columns]`.

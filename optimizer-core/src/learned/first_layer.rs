@@ -12,8 +12,8 @@ use std::ops::Range;
 use super::accumulators::TIMESCALES;
 use super::axes::{Place, Slice};
 use super::channels::{Factors, InputRows, Normalisers, rsqrt_moment};
-use super::float::{BLOCK, Block, each, load};
 use super::network::Layer;
+use crate::simd::{self, Simd};
 
 /// A first layer for one tensor, or for one slice of it after another: normalisers multiplied in, the separable part
 /// reduced to what an element needs.
@@ -100,30 +100,31 @@ impl<'a, const E: usize> FirstLayer<'a, E> {
         self.layer.outputs()
     }
 
-    /// What all units sum up, for a block of elements with channels `x`, written to `z` (one block a unit).
+    /// What all units sum up, for a block of elements with channels `x`, written to `z` (one vector a unit).
     #[inline(always)]
-    pub(super) fn evaluate(
+    pub(super) fn evaluate<S: Simd>(
         &self,
-        x: &[Block; E],
+        s: S,
+        x: &[S::Vector; E],
         start: usize,
         length: usize,
         places: Option<&(Place, Place)>,
-        z: &mut [Block],
+        z: &mut [S::Vector],
     ) {
-        let moments = self.moments(start, length);
-        for ((unit, z), w) in z.iter_mut().enumerate().zip(self.element.chunks_exact(E)) {
-            *z = weigh(self.base(unit, &moments, places), w, x);
+        let moments = self.moments(s, start, length);
+        for ((unit, z), w) in z.iter_mut().enumerate().zip(self.element.as_chunks::<E>().0) {
+            *z = weigh(s, self.base(s, unit, &moments, places), w, x);
         }
     }
 
     /// Second moments of a block and their roots, for tensors below rank 2.
     #[inline(always)]
-    fn moments(&self, start: usize, length: usize) -> [Block; 2 * TIMESCALES] {
-        let mut x = [[0.0; BLOCK]; 2 * TIMESCALES];
+    fn moments<S: Simd>(&self, s: S, start: usize, length: usize) -> [S::Vector; 2 * TIMESCALES] {
+        let mut x = [s.zero(); 2 * TIMESCALES];
         if let Separable::Full { v, .. } = &self.separable {
             for a in 0..TIMESCALES {
-                x[a] = load(v, a * (v.len() / TIMESCALES) + start, length);
-                x[TIMESCALES + a] = each(x[a], rsqrt_moment);
+                x[a] = s.load_part(&v[a * (v.len() / TIMESCALES) + start..][..length]);
+                x[TIMESCALES + a] = simd::rsqrt(s, s.add(x[a], s.splat(1e-8)));
             }
         }
         x
@@ -131,19 +132,21 @@ impl<'a, const E: usize> FirstLayer<'a, E> {
 
     /// Bias and separable part of one unit.
     #[inline(always)]
-    fn base(&self, unit: usize, moments: &[Block; 2 * TIMESCALES], places: Option<&(Place, Place)>) -> Block {
-        let bias = self.layer.b[unit];
+    fn base<S: Simd>(
+        &self,
+        s: S,
+        unit: usize,
+        moments: &[S::Vector; 2 * TIMESCALES],
+        places: Option<&(Place, Place)>,
+    ) -> S::Vector {
+        let bias = s.splat(self.layer.b[unit]);
         match (&self.separable, places) {
             (Separable::Factored { row, col }, Some((row_place, col_place))) => {
-                let mut sum = row_place.load(row.unit(unit));
-                let col = col_place.load(col.unit(unit));
-                for j in 0..BLOCK {
-                    sum[j] += bias + col[j];
-                }
-                sum
+                let col = col_place.load(s, col.unit(unit));
+                s.add(row_place.load(s, row.unit(unit)), s.add(bias, col))
             }
-            (Separable::Full { w, .. }, _) => weigh([bias; BLOCK], &w[unit], moments),
-            (Separable::Nothing, _) => [bias; BLOCK],
+            (Separable::Full { w, .. }, _) => weigh(s, bias, &w[unit], moments),
+            (Separable::Nothing, _) => bias,
             (Separable::Factored { .. }, None) => unreachable!("factored tensors have places"),
         }
     }
@@ -199,11 +202,9 @@ impl<'a> Table<'a> {
 
 /// `sum + Σ_i w_i x_i`.
 #[inline(always)]
-fn weigh(mut sum: Block, w: &[f32], x: &[Block]) -> Block {
-    for (&w, x) in w.iter().zip(x) {
-        for j in 0..BLOCK {
-            sum[j] += w * x[j];
-        }
+fn weigh<S: Simd, const N: usize>(s: S, mut sum: S::Vector, w: &[f32; N], x: &[S::Vector; N]) -> S::Vector {
+    for (&w, &x) in w.iter().zip(x) {
+        sum = s.fma(s.splat(w), x, sum);
     }
     sum
 }

@@ -55,32 +55,6 @@ pub(super) fn tanh(x: f32) -> f32 {
     if x.abs() < 0.625 { near } else { far }
 }
 
-/// Natural logarithm of a positive normal number with a relative error below 1e-7 (Cephes' `logf`); infinity and NaN come
-/// back as they are.
-#[inline(always)]
-pub(super) fn log(x: f32) -> f32 {
-    /// ln 2 in two parts, as in [`exp`].
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    // x = m · 2^e with √½ ≤ m < √2: the offset carries into the exponent where the mantissa is at least √2.
-    let offset = x.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits());
-    let e = ((offset as i32) >> 23) as f32;
-    let m = f32::from_bits((offset & 0x007f_ffff).wrapping_add(std::f32::consts::FRAC_1_SQRT_2.to_bits()));
-    let r = m - 1.0;
-    let mut y = 7.037_683_6e-2;
-    y = y * r - 1.151_461e-1;
-    y = y * r + 1.167_699_9e-1;
-    y = y * r - 1.242_014_1e-1;
-    y = y * r + 1.424_932_3e-1;
-    y = y * r - 1.666_805_8e-1;
-    y = y * r + 2.000_071_5e-1;
-    y = y * r - 2.499_999_4e-1;
-    y = y * r + 3.333_333e-1;
-    let square = r * r;
-    let log = r + (y * r * square + e * LN2_LOW - 0.5 * square) + e * LN2_HIGH;
-    if x < f32::INFINITY { log } else { x }
-}
-
 /// Logistic function `1 / (1 + e^(−x))`.
 #[inline(always)]
 pub(super) fn sigmoid(x: f32) -> f32 {
@@ -182,18 +156,6 @@ pub(super) fn partial_sum(mut values: Block, length: usize) -> f64 {
     f64::from(block_sum(values))
 }
 
-/// Elements `start..start + len` of a slice; the rest of the block is 0.
-#[inline(always)]
-pub(super) fn load(values: &[f32], start: usize, len: usize) -> Block {
-    let mut block = [0.0; BLOCK];
-    if len == BLOCK {
-        block.copy_from_slice(&values[start..start + BLOCK]);
-    } else {
-        block[..len].copy_from_slice(&values[start..start + len]);
-    }
-    block
-}
-
 /// Sum of `map(x)` over a slice: f32 sums of blocks, added up in f64.
 pub(super) fn sum(values: &[f32], map: impl Fn(f32) -> f32) -> f64 {
     let mut sum = 0.0;
@@ -263,18 +225,6 @@ mod tests {
         assert_eq!(tanh(f32::NEG_INFINITY), -1.0);
         assert_eq!(sigmoid(-1e9), 0.0);
         assert!(tanh(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan());
-    }
-
-    #[test]
-    fn log_is_within_1e_7() {
-        for x in floats(1e-3, 40.0).chain(floats(0.9, 1.1)).chain([1e-8, 1e-30, 1e30, f32::MAX]) {
-            let exact = f64::from(x).ln();
-            let error = (f64::from(log(x)) - exact).abs() / exact.abs().max(1.0);
-            assert!(error < 1e-7, "log({x}) is off by {error:e}");
-        }
-        assert_eq!(log(1.0), 0.0);
-        assert_eq!(log(f32::INFINITY), f32::INFINITY);
-        assert!(log(f32::NAN).is_nan());
     }
 
     #[test]

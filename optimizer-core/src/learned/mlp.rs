@@ -15,15 +15,15 @@ use serde::{Deserialize, Serialize};
 use super::axes::Place;
 use super::decays::{TIME_CHANNELS, time_embedding};
 use super::first_layer::FirstLayer;
-use super::float::{BLOCK, Block, load, minus};
 use super::initial::InitialTheta;
 use super::mlp_theta::{mlp_layers, mlp_tensors};
-use super::network::{Inputs, Layer, Network, element_normalisers, sweep};
+use super::network::{Inputs, Layer, Network, element_normalisers, sweep_with};
 use super::rolling::{self, roll};
 use super::step::StepRule;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_range, check_theta, lane_of};
 use crate::optimizer::{Decay, OptState, Optimizer};
 use crate::params::{Layout, Params, TensorSpec};
+use crate::simd::Simd;
 use crate::{Result, Seed, Theta, ThetaHash};
 
 /// Settings of [`Mlp`]. A key that is absent takes the default of the reference's constructor (whose `compute_summary`
@@ -118,11 +118,18 @@ impl Inputs<CHANNELS> for Momenta<'_> {
     }
 
     #[inline(always)]
-    fn element(&self, p: &Block, start: usize, length: usize, _: Option<&(Place, Place)>) -> [Block; CHANNELS] {
-        let mut x = [[0.0; BLOCK]; CHANNELS];
-        (x[0], x[1]) = (load(self.g, start, length), *p);
+    fn element<S: Simd>(
+        &self,
+        s: S,
+        p: S::Vector,
+        start: usize,
+        length: usize,
+        _: Option<&(Place, Place)>,
+    ) -> [S::Vector; CHANNELS] {
+        let mut x = [s.zero(); CHANNELS];
+        (x[0], x[1]) = (s.load_part(&self.g[start..start + length]), p);
         for a in 0..DECAYS.len() {
-            x[2 + a] = load(self.m, a * self.g.len() + start, length);
+            x[2 + a] = s.load_part(&self.m[a * self.g.len() + start..][..length]);
         }
         x
     }
@@ -148,10 +155,7 @@ impl Bound {
             let inputs = Momenta { g, m };
             let p = state.params.lane_mut(index, lane);
             let first = FirstLayer::plain(first, &element_normalisers(&inputs, p));
-            sweep(p, &inputs, &first, &network, OUTPUTS, |block| {
-                let step = self.rule.step(&block.outputs[0], &block.outputs[1]);
-                minus(*block.p, &step)
-            });
+            sweep_with(p, &inputs, &first, &network, OUTPUTS, self.rule);
         }
     }
 }

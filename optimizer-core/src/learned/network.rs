@@ -11,10 +11,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::axes::{Place, Places};
-use super::channels::{Channels, InputRows, Q};
+use super::channels::{Channels, InputRows};
 use super::first_layer::FirstLayer;
-use super::float::{BLOCK, Block, at_least, each, load, minus, normaliser, partial_sum, tanh};
+use super::float::{BLOCK, Block, normaliser};
 use super::step::StepRule;
+use crate::simd::{self, Kernel, Simd, dispatch};
 
 /// An affine layer, `y = x W + b`.
 #[derive(Clone, Copy, Debug)]
@@ -69,18 +70,12 @@ pub enum Activation {
 
 impl Activation {
     #[inline(always)]
-    fn of(self, x: Block) -> Block {
+    fn of<S: Simd>(self, s: S, x: S::Vector) -> S::Vector {
         match self {
-            Self::Relu => each(x, |x| at_least(x, 0.0)),
-            Self::Tanh => tanh_block(x),
+            Self::Relu => s.at_least(x, s.zero()),
+            Self::Tanh => simd::tanh(s, x),
         }
     }
-}
-
-/// Not inlined, so that relu networks stay small.
-#[inline(never)]
-fn tanh_block(x: Block) -> Block {
-    each(x, tanh)
 }
 
 impl<'a> Network<'a> {
@@ -102,7 +97,14 @@ pub(super) trait Inputs<const E: usize> {
     }
 
     /// The channels of a block whose parameters are `p`. Beyond `length` they hold no sense.
-    fn element(&self, p: &Block, start: usize, length: usize, places: Option<&(Place, Place)>) -> [Block; E];
+    fn element<S: Simd>(
+        &self,
+        s: S,
+        p: S::Vector,
+        start: usize,
+        length: usize,
+        places: Option<&(Place, Place)>,
+    ) -> [S::Vector; E];
 }
 
 /// A walk over the elements of a tensor, stretch by stretch.
@@ -122,29 +124,79 @@ impl<'a, I> Walk<'a, I> {
         Self { inputs, places: inputs.places(), next: 0 }
     }
 
-    /// Calls `visit(start, length, places)` for each block of the next `count` elements, in order.
+    /// The next block before `end`: where it starts, its length, and where its rows and columns lie.
+    ///
+    /// A loop and no closure, which would be compiled without the vector instructions of its caller.
     #[inline(always)]
-    fn for_each_block(&mut self, count: usize, mut visit: impl FnMut(usize, usize, Option<&(Place, Place)>)) {
-        let end = self.next + count;
-        for start in (self.next..end).step_by(BLOCK) {
-            let length = BLOCK.min(end - start);
-            visit(start, length, self.places.as_mut().map(|places| places.next_block(length)));
+    fn next_block(&mut self, end: usize) -> Option<(usize, usize, Option<&(Place, Place)>)> {
+        let start = self.next;
+        if start >= end {
+            return None;
         }
-        self.next = end;
+        let length = BLOCK.min(end - start);
+        self.next += length;
+        let places = match &mut self.places {
+            Some(places) => Some(places.next_block(length)),
+            None => None,
+        };
+        Some((start, length, places))
     }
 }
 
 /// `mean x²` of each element channel over the next `count` elements of a walk; `p` are all parameters of the tensor.
 pub(super) fn mean_squares<const E: usize>(p: &[f32], walk: &mut Walk<'_, impl Inputs<E>>, count: usize) -> [f32; E] {
-    let (inputs, mut sums) = (walk.inputs, [0.0_f64; E]);
-    walk.for_each_block(count, |start, length, places| {
-        let x = inputs.element(&load(p, start, length), start, length, places);
-        for (sum, x) in sums.iter_mut().zip(&x) {
-            *sum += partial_sum(each(*x, |x| x * x), length);
-        }
-    });
-    sums.map(|sum| (sum / count as f64) as f32)
+    dispatch(MeanSquares { p, walk, count })
 }
+
+struct MeanSquares<'w, 'a, const E: usize, I> {
+    p: &'w [f32],
+    walk: &'w mut Walk<'a, I>,
+    count: usize,
+}
+
+impl<const E: usize, I: Inputs<E>> Kernel for MeanSquares<'_, '_, E, I> {
+    type Output = [f32; E];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> [f32; E] {
+        let Self { p, walk, count } = self;
+        let inputs = walk.inputs;
+        // f32 sums of few blocks, one a place in the block, are added up in f64.
+        let (mut sums, mut of_blocks, mut blocks) = ([0.0_f64; E], [s.zero(); E], 0);
+        let end = walk.next + count;
+        while let Some((start, length, places)) = walk.next_block(end) {
+            let x = inputs.element(s, s.load_part(&p[start..start + length]), start, length, places);
+            if length == BLOCK {
+                for (sum, x) in of_blocks.iter_mut().zip(x) {
+                    *sum = s.fma(x, x, *sum);
+                }
+            } else {
+                for (sum, x) in of_blocks.iter_mut().zip(x) {
+                    // What lies beyond the end holds no sense.
+                    let mut inside = [0.0; BLOCK];
+                    s.store_part(x, &mut inside[..length]);
+                    let x = s.load(&inside);
+                    *sum = s.fma(x, x, *sum);
+                }
+            }
+            blocks += 1;
+            if blocks == BLOCKS_OF_A_SUM {
+                for (sum, of_blocks) in sums.iter_mut().zip(&mut of_blocks) {
+                    *sum += f64::from(s.sum(*of_blocks));
+                    *of_blocks = s.zero();
+                }
+                blocks = 0;
+            }
+        }
+        for (sum, of_blocks) in sums.iter_mut().zip(of_blocks) {
+            *sum += f64::from(s.sum(of_blocks));
+        }
+        sums.map(|sum| (sum / count as f64) as f32)
+    }
+}
+
+/// Blocks whose squares are added up in f32.
+const BLOCKS_OF_A_SUM: usize = 32;
 
 /// `1/√(1e-5 + mean x²)` of each element channel over the whole tensor, whose parameters are `p`.
 pub(super) fn element_normalisers<const E: usize>(inputs: &impl Inputs<E>, p: &[f32]) -> [f32; E] {
@@ -164,21 +216,63 @@ pub(super) struct Evaluated<'a, const E: usize> {
     pub(super) outputs: &'a [Block],
 }
 
+/// The same in registers.
+pub(super) struct Outputs<'a, S: Simd, const E: usize> {
+    /// Number of elements.
+    pub(super) length: usize,
+    /// Parameters.
+    pub(super) p: S::Vector,
+    /// Element channels, not normalised.
+    pub(super) x: &'a [S::Vector; E],
+    /// Outputs of the network.
+    pub(super) outputs: &'a [S::Vector],
+}
+
+/// Says where a block's parameters go.
+pub(super) trait Mover<const E: usize> {
+    /// The new parameters of a block.
+    fn moved<S: Simd>(&mut self, s: S, block: &Outputs<'_, S, E>) -> S::Vector;
+}
+
+/// A closure over arrays, for rules that need not be the fastest.
+struct ByBlocks<F> {
+    moved: F,
+    outputs: Vec<Block>,
+}
+
+impl<F> ByBlocks<F> {
+    fn new(outputs: usize, moved: F) -> Self {
+        Self { moved, outputs: vec![[0.0; BLOCK]; outputs] }
+    }
+}
+
+impl<const E: usize, F: FnMut(&Evaluated<'_, E>) -> Block> Mover<E> for ByBlocks<F> {
+    #[inline(always)]
+    fn moved<S: Simd>(&mut self, s: S, block: &Outputs<'_, S, E>) -> S::Vector {
+        let array = |x: &S::Vector| {
+            let mut block = [0.0; BLOCK];
+            s.store(*x, &mut block);
+            block
+        };
+        self.outputs.iter_mut().zip(block.outputs).for_each(|(output, x)| *output = array(x));
+        let (p, x) = (array(&block.p), std::array::from_fn(|i| array(&block.x[i])));
+        s.load(&(self.moved)(&Evaluated { length: block.length, p: &p, x: &x, outputs: &self.outputs }))
+    }
+}
+
 /// Evaluates the first `outputs` outputs of the network for all elements and sets the parameters to what `moved` says.
-#[inline(always)]
 pub(super) fn sweep<const E: usize>(
     p: &mut [f32],
     inputs: &impl Inputs<E>,
     first: &FirstLayer<'_, E>,
     network: &Network<'_>,
     outputs: usize,
-    mut moved: impl FnMut(&Evaluated<'_, E>) -> Block,
+    moved: impl FnMut(&Evaluated<'_, E>) -> Block,
 ) {
-    sweep_next(p, &mut Walk::new(inputs), inputs.len(), first, network, outputs, &mut moved);
+    sweep_with(p, inputs, first, network, outputs, ByBlocks::new(outputs, moved));
 }
 
 /// The same for the next `count` elements of a walk; `p` are all parameters of the tensor.
-#[inline(always)]
 pub(super) fn sweep_next<const E: usize>(
     p: &mut [f32],
     walk: &mut Walk<'_, impl Inputs<E>>,
@@ -186,32 +280,89 @@ pub(super) fn sweep_next<const E: usize>(
     first: &FirstLayer<'_, E>,
     network: &Network<'_>,
     outputs: usize,
-    mut moved: impl FnMut(&Evaluated<'_, E>) -> Block,
+    moved: impl FnMut(&Evaluated<'_, E>) -> Block,
 ) {
-    let (inputs, activation) = (walk.inputs, network.activation);
-    let widest = network.hidden.iter().map(Layer::outputs).fold(first.units(), usize::max);
-    let (mut z, mut next) = (vec![[0.0; BLOCK]; widest], vec![[0.0; BLOCK]; widest]);
-    let mut out = vec![[0.0; BLOCK]; outputs];
-    walk.for_each_block(count, |start, length, places| {
-        let parameters = load(p, start, length);
-        let x = inputs.element(&parameters, start, length, places);
-        first.evaluate(&x, start, length, places, &mut z[..first.units()]);
-        for z in &mut z[..first.units()] {
-            *z = activation.of(*z);
-        }
-        for layer in &network.hidden {
-            for (unit, next) in next[..layer.outputs()].iter_mut().enumerate() {
-                *next = activation.of(output(layer, unit, &z));
-            }
-            std::mem::swap(&mut z, &mut next);
-        }
-        for (unit, out) in out.iter_mut().enumerate() {
-            *out = output(&network.last, unit, &z);
-        }
-        let moved = moved(&Evaluated { length, p: &parameters, x: &x, outputs: &out });
-        p[start..start + length].copy_from_slice(&moved[..length]);
-    });
+    dispatch(Sweep { p, walk, count, first, network, outputs, mover: ByBlocks::new(outputs, moved) });
 }
+
+/// Evaluates the network for all elements and sets the parameters to what the mover says.
+pub(super) fn sweep_with<const E: usize>(
+    p: &mut [f32],
+    inputs: &impl Inputs<E>,
+    first: &FirstLayer<'_, E>,
+    network: &Network<'_>,
+    outputs: usize,
+    mover: impl Mover<E>,
+) {
+    let walk = &mut Walk::new(inputs);
+    dispatch(Sweep { p, walk, count: inputs.len(), first, network, outputs, mover });
+}
+
+struct Sweep<'w, 'a, 'l, const E: usize, I, M> {
+    p: &'w mut [f32],
+    walk: &'w mut Walk<'a, I>,
+    count: usize,
+    first: &'w FirstLayer<'l, E>,
+    network: &'w Network<'l>,
+    outputs: usize,
+    mover: M,
+}
+
+impl<const E: usize, I: Inputs<E>, M: Mover<E>> Kernel for Sweep<'_, '_, '_, E, I, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { p, walk, count, first, network, outputs, mut mover } = self;
+        let (inputs, activation) = (walk.inputs, network.activation);
+        let widest = network.hidden.iter().map(Layer::outputs).fold(first.units(), usize::max);
+        // Most networks are so narrow that their units fit beside the code.
+        let (mut z, mut next) = ([s.zero(); NARROW], [s.zero(); NARROW]);
+        let (mut wide_z, mut wide_next) = (vec![], vec![]);
+        let (mut z, mut next) = match widest {
+            0..=NARROW => (&mut z[..], &mut next[..]),
+            _ => {
+                wide_z.resize(widest, s.zero());
+                wide_next.resize(widest, s.zero());
+                (&mut wide_z[..], &mut wide_next[..])
+            }
+        };
+        let (mut out, mut wide_out) = ([s.zero(); FEW], vec![]);
+        let out = match outputs {
+            0..=FEW => &mut out[..outputs],
+            _ => {
+                wide_out.resize(outputs, s.zero());
+                &mut wide_out[..]
+            }
+        };
+        let end = walk.next + count;
+        while let Some((start, length, places)) = walk.next_block(end) {
+            let parameters = s.load_part(&p[start..start + length]);
+            let x = inputs.element(s, parameters, start, length, places);
+            first.evaluate(s, &x, start, length, places, &mut z[..first.units()]);
+            for z in &mut z[..first.units()] {
+                *z = activation.of(s, *z);
+            }
+            for layer in &network.hidden {
+                for (unit, next) in next[..layer.outputs()].iter_mut().enumerate() {
+                    *next = activation.of(s, output(s, layer, unit, z));
+                }
+                std::mem::swap(&mut z, &mut next);
+            }
+            for (unit, out) in out.iter_mut().enumerate() {
+                *out = output(s, &network.last, unit, z);
+            }
+            let moved = mover.moved(s, &Outputs { length, p: parameters, x: &x, outputs: out });
+            s.store_part(moved, &mut p[start..start + length]);
+        }
+    }
+}
+
+/// Units of a layer that need no memory from the allocator.
+const NARROW: usize = 32;
+
+/// Outputs that need none.
+const FEW: usize = 4;
 
 /// Moves the parameters `p` of one tensor in one lane by what the network says about its [`Channels`].
 pub(super) fn apply<const E: usize>(
@@ -225,26 +376,16 @@ pub(super) fn apply<const E: usize>(
         return;
     }
     let first = channels.first_layer(p, network.first, rows);
-    sweep(p, channels, &first, network, 2, |block: &Evaluated<'_, E>| {
-        let mut step = rule.step(&block.outputs[0], &block.outputs[1]);
-        if rule.precondition {
-            for (step, q) in step.iter_mut().zip(&block.x[Q]) {
-                *step *= q;
-            }
-        }
-        minus(*block.p, &step)
-    });
+    sweep_with(p, channels, &first, network, 2, rule);
 }
 
 /// One output of a layer.
 #[inline(always)]
-fn output(layer: &Layer<'_>, unit: usize, z: &[Block]) -> Block {
+fn output<S: Simd>(s: S, layer: &Layer<'_>, unit: usize, z: &[S::Vector]) -> S::Vector {
     let outputs = layer.outputs();
-    let mut sum = [layer.b[unit]; BLOCK];
-    for (w, z) in layer.w.chunks_exact(outputs).zip(z) {
-        for j in 0..BLOCK {
-            sum[j] += w[unit] * z[j];
-        }
+    let mut sum = s.splat(layer.b[unit]);
+    for (w, &z) in layer.w.chunks_exact(outputs).zip(z) {
+        sum = s.fma(s.splat(w[unit]), z, sum);
     }
     sum
 }

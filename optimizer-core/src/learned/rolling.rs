@@ -16,6 +16,7 @@ pub(super) fn slot(prefix: &str, name: &str, timescales: usize, shape: &[usize],
 }
 
 /// `map(g)` enters the averages `[timescales, size]`, one decay a timescale.
+#[inline(always)]
 pub(super) fn roll(averages: &mut [f32], decays: &[Decay], g: &[f32], map: impl Fn(f32) -> f32) {
     if g.is_empty() {
         return;

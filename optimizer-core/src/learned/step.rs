@@ -1,7 +1,10 @@
 //! How the outputs of a per-parameter network become a step.
 
+use super::channels::Q;
 use super::check_finite;
 use super::float::{BLOCK, Block, each, exp, mean, minimum};
+use super::network::{Mover, Outputs};
+use crate::simd::{self, Simd};
 use crate::{Error, Result};
 
 /// How direction and magnitude become a step:
@@ -35,6 +38,20 @@ impl StepRule {
             step[j] = self.rate * (direction[j] * size[j] * self.step_mult);
         }
         step
+    }
+}
+
+/// `p ← p − step`, where a network's first two outputs are direction and magnitude.
+impl<const E: usize> Mover<E> for StepRule {
+    #[inline(always)]
+    fn moved<S: Simd>(&mut self, s: S, block: &Outputs<'_, S, E>) -> S::Vector {
+        let size = s.mul(s.splat(self.scale), simd::exp(s, s.mul(s.splat(self.exp_mult), block.outputs[1])));
+        let step = s.mul(s.mul(block.outputs[0], size), s.splat(self.step_mult));
+        let mut step = s.mul(s.splat(self.rate), step);
+        if self.precondition {
+            step = s.mul(step, block.x[Q]);
+        }
+        s.sub(block.p, step)
     }
 }
 

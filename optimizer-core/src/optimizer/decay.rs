@@ -31,6 +31,7 @@ impl Decay {
     }
 
     /// `average ← keep · average + take · new`, element by element; `new` is computed from `source`.
+    #[inline(always)]
     pub(crate) fn accumulate(self, average: &mut [f32], source: &[f32], new: impl Fn(f32) -> f32) {
         for (average, &source) in average.iter_mut().zip(source) {
             *average = self.keep * *average + self.take * new(source);

@@ -1,4 +1,5 @@
-//! Matrix products on slices: the one place that calls the `gemm` crate, always on the calling thread.
+//! Matrix products on slices, always on the calling thread: f32 by our own [tiles](super::tile), f64, which only checks
+//! gradients, by the `gemm` crate.
 
 use gemm::Parallelism;
 
@@ -7,11 +8,11 @@ use super::real::Real;
 /// A borrowed matrix: `rows × columns` values, read row by row or, transposed, column by column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matrix<'a, T> {
-    values: &'a [T],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(super) values: &'a [T],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
 }
 
 impl<'a, T> Matrix<'a, T> {
@@ -50,7 +51,14 @@ pub(super) fn multiply<T: Real>(out: &mut [T], left: Matrix<'_, T>, right: Matri
     crate::cost::spend(2.0 * rows as f64 * columns as f64 * inner as f64);
     if inner == 0 && into == Into::Overwrite {
         out.fill(T::zero());
+        return;
     }
+    T::multiply(out, left, right, into);
+}
+
+/// A product of f64 by the `gemm` crate.
+pub(super) fn multiply_f64(out: &mut [f64], left: Matrix<'_, f64>, right: Matrix<'_, f64>, into: Into) {
+    let inner = left.columns;
     for first in (0..inner).step_by(INNER_BLOCK) {
         let block = first..inner.min(first + INNER_BLOCK);
         let into = if first == 0 { into } else { Into::Add };
@@ -63,10 +71,10 @@ pub(super) fn multiply<T: Real>(out: &mut [T], left: Matrix<'_, T>, right: Matri
 const INNER_BLOCK: usize = 512;
 
 /// The part of a product that sums over the `inner` columns of `left`.
-fn multiply_block<T: Real>(
-    out: &mut [T],
-    left: Matrix<'_, T>,
-    right: Matrix<'_, T>,
+fn multiply_block(
+    out: &mut [f64],
+    left: Matrix<'_, f64>,
+    right: Matrix<'_, f64>,
     inner: std::ops::Range<usize>,
     into: Into,
 ) {
@@ -84,7 +92,7 @@ fn multiply_block<T: Real>(
     // SAFETY: `left` and `right` come from `Matrix::new`, so rows, columns and strides address exactly the values of a
     // live slice (a transpose swaps both), and `inner` is a range of the columns of `left` and rows of `right`, which
     // are as many. `out` is as long as the product (both are checked by `multiply`) and cannot alias, being borrowed
-    // mutably. `T` is f32 or f64 (`Real` is implemented for no other), which gemm has kernels for.
+    // mutably.
     unsafe {
         gemm::gemm(
             rows,
@@ -100,8 +108,8 @@ fn multiply_block<T: Real>(
             right_values.as_ptr(),
             right.column_stride as isize,
             right.row_stride as isize,
-            T::one(),
-            T::one(),
+            1.0,
+            1.0,
             false,
             false,
             false,
@@ -113,6 +121,37 @@ fn multiply_block<T: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Sizes around those of a tile, operands plain and transposed, in the type that training uses: to the bit.
+    #[test]
+    fn tiles_are_sums_in_order_wherever_they_begin() {
+        let value = |i: usize| ((i * 37 + 11) % 23) as f32 / 7.0 - 1.6;
+        for (rows, inner, columns) in
+            [(1, 1, 1), (7, 3, 10), (8, 5, 16), (9, 64, 32), (33, 9, 17), (16, 300, 48), (3, 2, 65), (5, 0, 4)]
+        {
+            let left: Vec<f32> = (0..rows * inner).map(value).collect();
+            let right: Vec<f32> = (0..inner * columns).map(|i| value(i + 5)).collect();
+            let left_t: Vec<f32> = (0..inner * rows).map(|i| left[(i % rows) * inner + i / rows]).collect();
+            let right_t: Vec<f32> = (0..inner * columns).map(|i| right[(i % inner) * columns + i / inner]).collect();
+            let expected = |start: f32| -> Vec<f32> {
+                let sum = |i: usize, j: usize| {
+                    (0..inner).fold(start, |sum, k| left[i * inner + k].mul_add(right[k * columns + j], sum))
+                };
+                (0..rows * columns).map(|place| sum(place / columns, place % columns)).collect()
+            };
+            let plain = (Matrix::new(&left, rows, inner), Matrix::new(&right, inner, columns));
+            let transposed =
+                (Matrix::new(&left_t, inner, rows).transposed(), Matrix::new(&right_t, columns, inner).transposed());
+            for (left, right) in [plain, transposed, (plain.0, transposed.1), (transposed.0, plain.1)] {
+                let mut out = vec![f32::NAN; rows * columns];
+                multiply(&mut out, left, right, Into::Overwrite);
+                assert_eq!(out, expected(0.0), "{rows} {inner} {columns}");
+                out.fill(0.25);
+                multiply(&mut out, left, right, Into::Add);
+                assert_eq!(out, expected(0.25), "{rows} {inner} {columns}");
+            }
+        }
+    }
 
     fn naive(left: &[f64], right: &[f64], rows: usize, inner: usize, columns: usize) -> Vec<f64> {
         let mut out = vec![0.0; rows * columns];

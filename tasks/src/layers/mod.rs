@@ -27,12 +27,14 @@ mod pool;
 mod real;
 mod structure;
 mod tape;
+mod tile;
 
 mod activation;
 mod attention;
 mod batch_norm;
 mod dense;
 mod dropout;
+mod elementwise;
 mod embedding;
 mod erfc;
 #[cfg_attr(

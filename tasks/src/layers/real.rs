@@ -4,6 +4,9 @@ use std::cell::RefCell;
 
 use candle_core::WithDType;
 
+use super::matrix::{Into, Matrix, multiply_f64};
+use super::{elementwise, tile};
+
 /// A floating-point type that layers compute in.
 pub(super) trait Real: WithDType + std::ops::Neg<Output = Self> {
     fn exp(self) -> Self;
@@ -15,13 +18,19 @@ pub(super) trait Real: WithDType + std::ops::Neg<Output = Self> {
     fn cos(self) -> Self;
     fn abs(self) -> Self;
     fn is_nan(self) -> bool;
+    /// `out = left · right`, or `out += left · right`; sizes are checked and `inner > 0`.
+    fn multiply(out: &mut [Self], left: Matrix<'_, Self>, right: Matrix<'_, Self>, into: Into);
+    /// `exp` of every value.
+    fn exp_all(values: &mut [Self]);
+    /// `tanh` of every value.
+    fn tanh_all(values: &mut [Self]);
     /// Runs `work` with a scratch buffer of `length` values, kept by this thread for the next call.
     /// The values are whatever the last user left.
     fn with_scratch<R>(length: usize, work: impl FnOnce(&mut [Self]) -> R) -> R;
 }
 
 macro_rules! impl_real {
-    ($type:ty) => {
+    ($type:ty, $multiply:path, $exp:path, $tanh:path) => {
         impl Real for $type {
             fn exp(self) -> Self {
                 <$type>::exp(self)
@@ -50,6 +59,15 @@ macro_rules! impl_real {
             fn is_nan(self) -> bool {
                 <$type>::is_nan(self)
             }
+            fn multiply(out: &mut [Self], left: Matrix<'_, Self>, right: Matrix<'_, Self>, into: Into) {
+                $multiply(out, left, right, into);
+            }
+            fn exp_all(values: &mut [Self]) {
+                $exp(values);
+            }
+            fn tanh_all(values: &mut [Self]) {
+                $tanh(values);
+            }
             fn with_scratch<R>(length: usize, work: impl FnOnce(&mut [Self]) -> R) -> R {
                 thread_local! {
                     static SCRATCH: RefCell<Vec<$type>> = const { RefCell::new(Vec::new()) };
@@ -67,5 +85,5 @@ macro_rules! impl_real {
     };
 }
 
-impl_real!(f32);
-impl_real!(f64);
+impl_real!(f32, tile::multiply, elementwise::exp, elementwise::tanh);
+impl_real!(f64, multiply_f64, elementwise::exp_f64, elementwise::tanh_f64);

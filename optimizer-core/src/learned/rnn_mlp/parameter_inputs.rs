@@ -8,9 +8,11 @@
 use super::TIMESCALES;
 use super::tensor_features::{TensorView, norm};
 use crate::learned::axes::Place;
+use crate::learned::channels::part;
 use crate::learned::decays::{TIME_CHANNELS, wave_embedding};
-use crate::learned::float::{BLOCK, Block, each, ln, load, log, rsqrt};
+use crate::learned::float::ln;
 use crate::learned::network::Inputs;
+use crate::simd::{self, Simd};
 
 /// Inputs that belong to a parameter.
 pub(super) const CHANNELS: usize = 3 + 4 * TIMESCALES;
@@ -24,20 +26,24 @@ impl Inputs<CHANNELS> for TensorView<'_> {
     }
 
     #[inline(always)]
-    fn element(&self, p: &Block, start: usize, length: usize, _: Option<&(Place, Place)>) -> [Block; CHANNELS] {
+    fn element<S: Simd>(
+        &self,
+        s: S,
+        p: S::Vector,
+        start: usize,
+        length: usize,
+        _: Option<&(Place, Place)>,
+    ) -> [S::Vector; CHANNELS] {
         const RMS: usize = 3 + TIMESCALES;
         const SCALED: usize = RMS + TIMESCALES;
         const ROOT: usize = SCALED + TIMESCALES;
-        let mut x = [[0.0; BLOCK]; CHANNELS];
-        (x[0], x[1], x[2]) = (load(self.g, start, length), *p, each(*p, |p| log(p.abs() + 1e-8)));
+        let mut x = [s.zero(); CHANNELS];
+        (x[0], x[1], x[2]) = (part(s, self.g, start, length), p, simd::log(s, s.add(s.abs(p), s.splat(1e-8))));
         for a in 0..TIMESCALES {
-            let m = load(self.m, a * self.g.len() + start, length);
-            let rms = load(self.rms, a * self.g.len() + start, length);
-            let q = each(rms, |rms| rsqrt(rms + 1e-6));
-            (x[3 + a], x[RMS + a], x[ROOT + a]) = (m, rms, q);
-            for j in 0..BLOCK {
-                x[SCALED + a][j] = m[j] * q[j];
-            }
+            let m = part(s, self.m, a * self.g.len() + start, length);
+            let rms = part(s, self.rms, a * self.g.len() + start, length);
+            let q = simd::rsqrt(s, s.add(rms, s.splat(1e-6)));
+            (x[3 + a], x[RMS + a], x[SCALED + a], x[ROOT + a]) = (m, rms, s.mul(m, q), q);
         }
         x
     }
