@@ -79,14 +79,15 @@ if [ -n "$peer" ]; then
   install() { "$python" -c "import $1" 2>/dev/null || timeout 600 "$python" -m pip install --quiet "${@:2}" >&2; }
   if install jax jax; then has_jax=yes; else echo "jax does not install: its rows are skipped" >&2; fi
   if [ ${#chosen[@]} -eq 0 ] || [[ " ${chosen[*]} " == *" update/adam_w "* ]]; then
-    index=https://download.pytorch.org/whl/cpu
-    if install torch torch numpy --index-url $index || install torch torch numpy; then has_torch=yes
-    else echo "torch does not install: the AdamW row has no peer" >&2; fi
+    # Only the build without CUDA, which is a tenth as large.
+    if install torch torch numpy --index-url https://download.pytorch.org/whl/cpu; then has_torch=yes
+    else echo "torch does not install: update/adam_w has no peer" >&2; fi
   fi
 else
   echo "no peer: name jax_peer.py with --peer or PACELINE_PEER; only Paceline runs" >&2
 fi
 
+mkdir -p "$(dirname "$out")"
 lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT
 # One line a run: the round, the work, whose it is, and what it printed.
@@ -107,7 +108,7 @@ for round in $(seq "$rounds"); do
     # shellcheck disable=SC2086
     if line=$(run_peer "$kind" $theirs < /dev/null); then note "$round" "$name" "${kind%_update}" "$(tail -n 1 <<< "$line")"; fi
   done < <(works)
+  # After every round: what was measured outlives whatever stops the next one.
+  python3 "$here/table.py" collect "$lines" "$out"
 done
-mkdir -p "$(dirname "$out")"
-python3 "$here/table.py" collect "$lines" "$out"
 python3 "$here/table.py" print "$out"
