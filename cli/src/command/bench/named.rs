@@ -28,12 +28,15 @@ const fn plain(name: &'static str, settings: &'static str) -> LearnedName {
     LearnedName { name, settings, hidden: false, recurrent: false }
 }
 
+/// The sizes that Celo was published in.
+const CELO: &str = r#"{"kind": "celo", "lstm_hidden_size": 64, "param_inits": 1, "train_phase": "scheduler"}"#;
+
 const LEARNED: [LearnedName; 12] = [
     LearnedName { hidden: true, ..plain("adafac_mlp", r#"{"kind": "adafac_mlp"}"#) },
     LearnedName { recurrent: true, ..plain("hyper_v2", r#"{"kind": "hyper_v2"}"#) },
     plain("celo2_base", r#"{"kind": "celo2", "form": "base"}"#),
     plain("celo2", r#"{"kind": "celo2", "form": "shipped", "learning_rate": 0.001}"#),
-    LearnedName { recurrent: true, ..plain("celo", r#"{"kind": "celo"}"#) },
+    LearnedName { recurrent: true, ..plain("celo", CELO) },
     LearnedName { hidden: true, ..plain("mlp", r#"{"kind": "mlp"}"#) },
     LearnedName { hidden: true, ..plain("mlp_nominal", r#"{"kind": "mlp_nominal"}"#) },
     plain("rnn_mlp", r#"{"kind": "rnn_mlp"}"#),
@@ -124,7 +127,10 @@ mod tests {
         assert_eq!(size(&choice("adafac_mlp")), 197);
         assert_eq!(size(&choice("celo2_base")), 347);
         assert_eq!(size(&choice("hyper_v2")), 158_337 + 31 * 128);
-        assert_eq!(size(&OptimizerChoice { lstm: Some(512), bank: Some(256), ..choice("hyper_v2") }), 2_304_513 + 31 * 512);
+        assert_eq!(
+            size(&OptimizerChoice { lstm: Some(512), bank: Some(256), ..choice("hyper_v2") }),
+            2_304_513 + 31 * 512
+        );
     }
 
     /// 64-32-10, and 3×3 convolutions of 1 to 16 and 16 to 32 channels below 10 classes.
