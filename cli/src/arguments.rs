@@ -7,6 +7,13 @@ use paceline_proto::model::RunId;
 
 use crate::console::{Color, Format};
 
+mod bench;
+
+pub(crate) use bench::{
+    BenchCommand, BenchEstimators, BenchFold, BenchInner, BenchReal, BenchScaling, BenchUpdate, InnerWork, NoiseKind,
+    OptimizerChoice,
+};
+
 /// Meta-trains learned optimizers, alone or on a fleet.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -90,6 +97,11 @@ Examples:
     /// Measurements that anybody can repeat
     #[command(after_help = "\
 Examples:
+  paceline bench inner --optimizer adafac_mlp --task mlp
+                                            inner steps a second of whole meta-gradients
+  paceline bench update --optimizer celo2_base --shapes square
+                                            an optimizer's step in ns a parameter, Adam beside it
+  paceline bench scaling --threads 1,2      the same by threads
   paceline bench estimators                 the estimators on the toy regression, beside the published curves
   paceline bench fold                       4096 pairs of VeLO's size into a meta-gradient, low-rank and dense")]
     Bench {
@@ -400,113 +412,6 @@ pub(crate) struct SampleFamily {
     /// File to write; FAMILY-SEED.svg if left out
     #[arg(short, long, visible_alias = "output", value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-}
-
-/// `paceline bench …`.
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum BenchCommand {
-    /// Every estimator on the toy regression of arXiv 2112.13835, beside the published curves of PES and NRES
-    Estimators(BenchEstimators),
-    /// The coordinator's fold: many pairs' reports into one meta-gradient of VeLO's size
-    Fold(BenchFold),
-    /// Networks on real data under Adam, beside published figures: Cora, spoken digits, MNIST
-    Real(BenchReal),
-}
-
-/// `paceline bench estimators`.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-Examples:
-  paceline bench estimators
-  paceline bench estimators --seeds 1 --generations 1000
-  paceline bench estimators --format json")]
-pub(crate) struct BenchEstimators {
-    /// Seeds of each estimator
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub(crate) seeds: u16,
-    /// The first seed; the others follow it
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1 << 62))]
-    pub(crate) seed: u64,
-    /// Last generation; curves are published up to 4500
-    #[arg(long, default_value_t = 4500, value_name = "N")]
-    pub(crate) generations: u64,
-    /// Threads that compute; all processors if left out
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-}
-
-impl BenchEstimators {
-    /// Threads that compute.
-    pub(crate) fn threads(&self) -> usize {
-        self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into)
-    }
-}
-
-/// `paceline bench fold`.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-Perturbations are drawn again from their seeds. The floor is what the rates of one thread, measured first, make of the
-normals and the matrix products alone. Dense pairs take long: unless asked for more, 256 are timed and scaled.
-
-Examples:
-  paceline bench fold
-  paceline bench fold --pairs 4096 --rank 1 --repeats 3 --threads 2
-  paceline bench fold --dense-pairs 4096 --format json")]
-pub(crate) struct BenchFold {
-    /// Antithetic pairs to fold
-    #[arg(long, default_value_t = 4096, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    pub(crate) pairs: u32,
-    /// Rank of the low-rank perturbations
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(crate) rank: u32,
-    /// How often each fold is timed
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) repeats: u32,
-    /// Threads that fold; all processors if left out
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
-    /// Dense pairs to fold, their time scaled to all; 256 if left out
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) dense_pairs: Option<u32>,
-}
-
-/// `paceline bench real`.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-Every experiment trains from several seeds and is scored on its whole test split. Experiments whose data are not in the data
-folder are skipped by name; if none has its data, the exit code is 64.
-
-Examples:
-  paceline bench real --data-dir ./data                       all of them
-  paceline bench real cora fsdd/real fsdd/complex --data-dir ./data
-  paceline bench real --data-dir ./data --quick               a tenth of the steps, two seeds: does it run?
-  paceline bench real --data-dir ./data --out docs/results.md record whole groups in a page of Markdown")]
-pub(crate) struct BenchReal {
-    /// Groups of experiments, or single ones as GROUP/NAME; all if left out. A wrong name lists those there are
-    #[arg(value_name = "EXPERIMENT")]
-    pub(crate) experiments: Vec<String>,
-    /// Folder with real data sets
-    #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Trainings of each experiment; as the experiments say if left out
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub(crate) seeds: Option<u16>,
-    /// A tenth of the steps, and two seeds unless told otherwise
-    #[arg(long)]
-    pub(crate) quick: bool,
-    /// Page of Markdown whose sections of these groups are written anew
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    /// Threads that compute; all processors if left out
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-}
-
-impl BenchReal {
-    /// Threads that compute.
-    pub(crate) fn threads(&self) -> usize {
-        self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into)
-    }
 }
 
 /// `paceline doctor`.

@@ -17,6 +17,7 @@ use crate::failure::Failure;
 pub(crate) enum Format {
     /// For people.
     #[default]
+    #[value(alias = "table")]
     Text,
     /// For scripts: one JSON object, or one a line for each event.
     Json,

@@ -1,5 +1,6 @@
 //! Integration tests, one module a behaviour. They run the real binary.
 
+mod bench;
 mod bench_real;
 mod checkpoints;
 mod exit_codes;

@@ -18,6 +18,7 @@ use paceline_optimizer_core::schedule::{HorizonSchedule, Trajectory, Window};
 use paceline_optimizer_core::{Layout, Seed};
 use serde_json::{Value, json};
 
+use super::machine;
 use super::rates::Rates;
 use crate::arguments::BenchFold;
 use crate::console::Console;
@@ -45,13 +46,16 @@ pub(crate) fn fold(arguments: &BenchFold, console: Console) -> Result<(), Failur
     low_rank.validate()?;
     let optimizer = velo().build()?;
     let layout = optimizer.layout();
-    let threads = arguments.threads.map_or_else(available, usize::from);
+    let threads = machine::threads(arguments.threads);
     let rates = Rates::measure();
     let dense_pairs = arguments.dense_pairs.unwrap_or(arguments.pairs.min(256)).min(arguments.pairs);
     let time = |noise, measured| time(noise, arguments, measured, layout, threads, rates);
     let timings = [time(low_rank, arguments.pairs)?, time(Noise::Dense, dense_pairs)?];
     console.emit(&json!({
+        "program": "paceline",
         "benchmark": "fold",
+        "device": "cpu",
+        "instruction_set": machine::instruction_set(),
         "values": layout.size(),
         "threads": threads,
         "repeats": arguments.repeats,
@@ -67,10 +71,6 @@ pub(crate) fn fold(arguments: &BenchFold, console: Console) -> Result<(), Failur
 fn velo() -> LearnedOptimizerConfig {
     let config = HyperV2Config { lstm_hidden_size: 512, param_inits: 256, ..HyperV2Config::default() };
     LearnedOptimizerConfig::HyperV2(config)
-}
-
-fn available() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 fn time(
