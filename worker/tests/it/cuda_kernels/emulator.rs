@@ -92,7 +92,9 @@ pub(crate) fn emulator(test: &str) -> Option<&'static Emulator> {
     static BUILT: OnceLock<Option<Emulator>> = OnceLock::new();
     let built = BUILT.get_or_init(|| compiler().map(|compiler| Emulator::build(&compiler)));
     if built.is_none() {
-        crate::announce(&format!("SKIPPED {test}: no C++ compiler (CXX names one) to run the CUDA kernels on the host"));
+        crate::announce(&format!(
+            "SKIPPED {test}: no C++ compiler (CXX names one) to run the CUDA kernels on the host"
+        ));
     }
     built.as_ref()
 }
