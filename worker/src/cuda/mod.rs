@@ -15,9 +15,34 @@ mod availability;
 pub mod budget;
 #[cfg(feature = "cuda")]
 mod driver;
+pub mod layout;
+mod rule;
 mod source;
 
 pub use availability::{Facts, Unavailable, find};
 #[cfg(feature = "cuda")]
 pub use driver::CudaDevice;
+pub use rule::DeviceRule;
 pub use source::{UNITS, source};
+
+/// Why something is computed on the CPU although there is a device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotOnDevice {
+    /// A learned optimizer without a kernel.
+    #[error("the optimizer: {why}")]
+    Optimizer {
+        /// What the kernels know instead.
+        why: &'static str,
+    },
+    /// A tensor of a shape the kernels do not know.
+    #[error("the tensor {name} of shape {shape:?}: the kernels know scalars, vectors and matrices")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A lane too large to be addressed.
+    #[error("a lane of more than 2^30 numbers of optimizer state")]
+    TooLarge,
+}

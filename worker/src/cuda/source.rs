@@ -1,15 +1,24 @@
 //! The text of the kernels, as a compiler that knows no files gets it.
 
 /// All files of `kernels/`, by name.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 13] = [
     ("platform.cuh", include_str!("kernels/platform.cuh")),
     ("philox.cuh", include_str!("kernels/philox.cuh")),
     ("quantile.cuh", include_str!("kernels/quantile.cuh")),
+    ("float.cuh", include_str!("kernels/float.cuh")),
+    ("reduce.cuh", include_str!("kernels/reduce.cuh")),
+    ("tensor.cuh", include_str!("kernels/tensor.cuh")),
+    ("accumulators.cuh", include_str!("kernels/accumulators.cuh")),
+    ("channels.cuh", include_str!("kernels/channels.cuh")),
+    ("network.cuh", include_str!("kernels/network.cuh")),
+    ("adafac_mlp.cuh", include_str!("kernels/adafac_mlp.cuh")),
+    ("celo2.cuh", include_str!("kernels/celo2.cuh")),
     ("noise.cu", include_str!("kernels/noise.cu")),
+    ("update.cu", include_str!("kernels/update.cu")),
 ];
 
 /// Files that are compiled each by itself.
-pub const UNITS: [&str; 1] = ["noise.cu"];
+pub const UNITS: [&str; 2] = ["noise.cu", "update.cu"];
 
 /// One of [`UNITS`] with its includes put in, each once and in order. `#line` keeps the compiler's messages true.
 ///

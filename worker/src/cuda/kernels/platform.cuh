@@ -4,8 +4,9 @@
 //   g++   ──► the emulator of tests/it/cuda_kernels, for a machine without one (it supplies `emulator.hpp`)
 //
 // Arithmetic is IEEE 754 single precision throughout: sums and products are rounded one by one (-fmad=false,
-// -ffp-contract=off), a fused product is written `fmaf`, and no function of a vendor's library is called. So both
-// compilers give the same bits, and the tests of the emulator speak for the device's arithmetic too.
+// -ffp-contract=off), a fused product is written `fmaf`, and no function of a vendor's library is called but one f64
+// exponential, of which f32 is kept. So both compilers should give the same bits, and the emulator's tests speak for the
+// device's arithmetic too.
 #ifndef PLATFORM_CUH
 #define PLATFORM_CUH
 

@@ -22,7 +22,7 @@ struct Dim3 {
 };
 inline Dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-#define DEVICE static inline
+#define DEVICE inline
 #define KERNEL static void
 #define SHARED_MEMORY(name) float* name = emulator::shared
 #define FLOAT_BITS(x) emulator::cast<unsigned>(x)
