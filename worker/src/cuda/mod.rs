@@ -18,6 +18,7 @@ mod driver;
 pub mod layout;
 mod rule;
 mod source;
+pub mod window;
 
 pub use availability::{Facts, Unavailable, find};
 #[cfg(feature = "cuda")]
@@ -31,6 +32,12 @@ pub enum NotOnDevice {
     /// A learned optimizer without a kernel.
     #[error("the optimizer: {why}")]
     Optimizer {
+        /// What the kernels know instead.
+        why: &'static str,
+    },
+    /// A task without a kernel.
+    #[error("the task: {why}")]
+    Task {
         /// What the kernels know instead.
         why: &'static str,
     },

@@ -1,7 +1,7 @@
 //! The text of the kernels, as a compiler that knows no files gets it.
 
 /// All files of `kernels/`, by name.
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 16] = [
     ("platform.cuh", include_str!("kernels/platform.cuh")),
     ("philox.cuh", include_str!("kernels/philox.cuh")),
     ("quantile.cuh", include_str!("kernels/quantile.cuh")),
@@ -13,12 +13,15 @@ const FILES: [(&str, &str); 13] = [
     ("network.cuh", include_str!("kernels/network.cuh")),
     ("adafac_mlp.cuh", include_str!("kernels/adafac_mlp.cuh")),
     ("celo2.cuh", include_str!("kernels/celo2.cuh")),
+    ("perceptron.cuh", include_str!("kernels/perceptron.cuh")),
     ("noise.cu", include_str!("kernels/noise.cu")),
+    ("perceptron.cu", include_str!("kernels/perceptron.cu")),
     ("update.cu", include_str!("kernels/update.cu")),
+    ("window.cu", include_str!("kernels/window.cu")),
 ];
 
 /// Files that are compiled each by itself.
-pub const UNITS: [&str; 2] = ["noise.cu", "update.cu"];
+pub const UNITS: [&str; 4] = ["noise.cu", "perceptron.cu", "update.cu", "window.cu"];
 
 /// One of [`UNITS`] with its includes put in, each once and in order. `#line` keeps the compiler's messages true.
 ///

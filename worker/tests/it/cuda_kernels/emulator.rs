@@ -174,13 +174,20 @@ impl Emulator {
         buffers
     }
 
-    /// As [`Emulator::run`] under all orders of threads, which must agree to the bit; every buffer as f32.
-    pub(crate) fn run_f32(&self, kernel: &str, launch: Launch, arguments: &[Argument]) -> Vec<Vec<f32>> {
-        let results = ORDERS.map(|order| self.run(kernel, Launch { order, ..launch }, arguments));
-        for (order, result) in ORDERS.into_iter().zip(&results) {
-            assert!(*result == results[0], "{kernel}: {order:?} differs: a barrier is missing");
+    /// As [`Emulator::run`] under all orders of threads, which must agree to the bit.
+    pub(crate) fn run_in_all_orders(&self, kernel: &str, launch: Launch, arguments: &[Argument]) -> Vec<Vec<u8>> {
+        let [first, others @ ..] = ORDERS;
+        let expected = self.run(kernel, Launch { order: first, ..launch }, arguments);
+        for order in others {
+            let got = self.run(kernel, Launch { order, ..launch }, arguments);
+            assert!(got == expected, "{kernel}: {order:?} differs: a barrier is missing");
         }
-        results[0].iter().map(|buffer| floats(buffer)).collect()
+        expected
+    }
+
+    /// The same with every buffer as f32.
+    pub(crate) fn run_f32(&self, kernel: &str, launch: Launch, arguments: &[Argument]) -> Vec<Vec<f32>> {
+        self.run_in_all_orders(kernel, launch, arguments).iter().map(|buffer| floats(buffer)).collect()
     }
 }
 

@@ -5,4 +5,6 @@
 
 mod emulator;
 mod noise;
+mod perceptron;
 mod update;
+mod window;
