@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::sys::CUdevice_attribute;
+use cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute_enum};
 use cudarc::driver::{CudaContext, CudaModule, CudaStream, DriverError, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
 use paceline_optimizer_core::{Seed, noise};
 
 use super::availability::{Facts, Unavailable};
+use super::layout::THREADS;
 use super::source::source;
+use super::trainer::{WindowJob, WindowKernel};
 
 /// Numbers of noise that a device must make as the CPU does before it is used.
 const CHECKED: usize = 1 << 16;
@@ -22,6 +24,9 @@ pub struct CudaDevice {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     noise: Arc<CudaModule>,
+    window: Arc<CudaModule>,
+    /// Most bytes of shared memory of a block.
+    shared: u64,
 }
 
 /// What the driver was doing when it failed.
@@ -64,8 +69,11 @@ impl CudaDevice {
             return Err(Unavailable::NoCompiler);
         }
         let noise = context.load_module(compiled("noise.cu")?).doing("load the kernels")?;
+        let window = context.load_module(compiled("window.cu")?).doing("load the kernels")?;
         let stream = context.new_stream().doing("make a stream")?;
-        Ok(Self { context, stream, noise })
+        let shared = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let shared = u64::from(context.attribute(shared).doing("tell its shared memory")?.unsigned_abs());
+        Ok(Self { context, stream, noise, window, shared })
     }
 
     /// What the device is.
@@ -85,7 +93,7 @@ impl CudaDevice {
             multiprocessors: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
             free: free as u64,
             total: total as u64,
-            shared: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+            shared: self.shared,
         })
     }
 
@@ -124,6 +132,66 @@ impl CudaDevice {
         let out = self.stream.clone_dtoh(&out).doing("copy the numbers back")?;
         self.stream.synchronize().doing("wait for the device")?;
         Ok(out)
+    }
+}
+
+impl CudaDevice {
+    fn train(&self, job: &mut WindowJob<'_>) -> Result<Vec<f32>, Unavailable> {
+        let WindowJob { kernel, lanes, shared, spill, window, .. } = &*job;
+        let steps = window[5] as usize;
+        let function = self.window.load_function(kernel).doing("find the kernel of the window")?;
+        let shared_bytes = i32::try_from(*shared).unwrap_or(i32::MAX);
+        let most = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        function.set_attribute(most, shared_bytes).doing("give a block its shared memory")?;
+        let stream = &self.stream;
+        let words = |words: &[u32]| stream.clone_htod(words).doing("copy numbers to the device");
+        let floats = |floats: &[f32]| stream.clone_htod(floats).doing("copy values to the device");
+        let (sizes, net, tensors) = (words(window)?, words(&job.net)?, words(job.tensors.as_flattened())?);
+        let (settings, place) = (floats(job.settings)?, words(job.place)?);
+        let (images, labels, batches) = (floats(job.images)?, words(job.labels)?, words(&job.batches)?);
+        let (thetas, first_steps) = (floats(job.thetas)?, words(&job.first_steps)?);
+        let (mut params, mut slots) = (floats(&job.params)?, floats(&job.slots)?);
+        let mut diverged = words(&job.diverged)?;
+        let mut losses = stream.alloc_zeros::<f32>(*lanes as usize * steps).doing("allocate losses")?;
+        // An empty allocation is an error; a kernel that does not spill does not look.
+        let mut arenas = stream.alloc_zeros::<f32>((*spill).max(1)).doing("allocate arenas")?;
+        let config = LaunchConfig {
+            grid_dim: (*lanes, 1, 1),
+            block_dim: (THREADS, 1, 1),
+            shared_mem_bytes: shared_bytes.unsigned_abs(),
+        };
+        let mut launch = stream.launch_builder(&function);
+        launch.arg(&sizes).arg(&net).arg(&tensors).arg(&settings).arg(&place).arg(&images).arg(&labels).arg(&batches);
+        launch.arg(&thetas).arg(&first_steps).arg(&mut params).arg(&mut slots).arg(&mut diverged).arg(&mut losses);
+        launch.arg(&mut arenas);
+        #[expect(unsafe_code, reason = "a launch trusts the caller with the kernel's parameters")]
+        // SAFETY: the fifteen arguments are those of the window kernels in `kernels/window.cu`, in order and of their
+        // types, and as long as `WindowPlan` says, whose words the kernel reads; the emulator's tests run the same jobs
+        // with guards behind every buffer and behind shared memory.
+        unsafe { launch.launch(config) }.doing("launch the window")?;
+        job.params = stream.clone_dtoh(&params).doing("copy parameters back")?;
+        job.slots = stream.clone_dtoh(&slots).doing("copy slots back")?;
+        job.diverged = stream.clone_dtoh(&diverged).doing("copy flags back")?;
+        let losses = stream.clone_dtoh(&losses).doing("copy losses back")?;
+        stream.synchronize().doing("wait for the device")?;
+        Ok(losses)
+    }
+}
+
+impl WindowKernel for CudaDevice {
+    fn shared(&self) -> u64 {
+        self.shared
+    }
+
+    fn free(&self) -> Result<u64, String> {
+        let (free, _) = self.context.mem_get_info().map_err(|error| error.to_string())?;
+        Ok(free as u64)
+    }
+
+    fn run(&self, job: &mut WindowJob<'_>) -> Result<Vec<f32>, String> {
+        // Leases are computed by whichever thread is free.
+        self.context.bind_to_thread().map_err(|error| error.to_string())?;
+        self.train(job).map_err(|error| error.to_string())
     }
 }
 

@@ -18,6 +18,7 @@ mod driver;
 pub mod layout;
 mod rule;
 mod source;
+mod trainer;
 pub mod window;
 
 pub use availability::{Facts, Unavailable, find};
@@ -25,6 +26,7 @@ pub use availability::{Facts, Unavailable, find};
 pub use driver::CudaDevice;
 pub use rule::DeviceRule;
 pub use source::{UNITS, source};
+pub use trainer::{WindowJob, WindowKernel, WindowTrainer};
 
 /// Why something is computed on the CPU although there is a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

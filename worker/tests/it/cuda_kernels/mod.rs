@@ -5,6 +5,7 @@
 
 mod emulator;
 mod noise;
+mod pairs;
 mod perceptron;
 mod update;
 mod window;
