@@ -61,7 +61,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         return Err(Error::DataDir { path });
     }
     let progress = Arc::new(AtomicU64::new(0));
-    let engine = Engine::new(config.threads.max(1), config.data_dir.clone(), Arc::clone(&progress))?;
+    let mut engine = Engine::new(config.threads.max(1), config.data_dir.clone(), Arc::clone(&progress))?;
+    if let Device::Cuda(ordinal) = device {
+        engine = engine.on(cuda::trainer(ordinal).map_err(|reason| DeviceUnavailable { device, reason })?);
+    }
     // Two connections, so that a large result on one cannot hold up a heartbeat on the other.
     let endpoint = endpoint(&config.coordinator)?;
     let channels = [(); 2].map(|()| WorkerClient::new(endpoint.connect_lazy()));

@@ -1,6 +1,9 @@
 //! Whether a device can be used, and if not, what to do about it.
 
 use std::fmt;
+use std::sync::Arc;
+
+use paceline_optimizer_core::unroll::LaneTrainer;
 
 /// What a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +106,21 @@ pub enum Unavailable {
 pub fn find(ordinal: u32) -> Result<Facts, Unavailable> {
     #[cfg(feature = "cuda")]
     return super::CudaDevice::open(ordinal).and_then(|device| device.check().and_then(|()| device.facts()));
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = ordinal;
+        Err(Unavailable::NotBuilt)
+    }
+}
+
+/// What trains lanes on device `ordinal`.
+///
+/// # Errors
+/// [`Unavailable`].
+pub(crate) fn trainer(ordinal: u32) -> Result<Arc<dyn LaneTrainer>, Unavailable> {
+    #[cfg(feature = "cuda")]
+    return super::CudaDevice::open(ordinal)
+        .map(|device| Arc::new(super::WindowTrainer(device)) as Arc<dyn LaneTrainer>);
     #[cfg(not(feature = "cuda"))]
     {
         let _ = ordinal;

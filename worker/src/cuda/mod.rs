@@ -21,6 +21,7 @@ mod source;
 mod trainer;
 pub mod window;
 
+pub(crate) use availability::trainer;
 pub use availability::{Facts, Unavailable, find};
 #[cfg(feature = "cuda")]
 pub use driver::CudaDevice;

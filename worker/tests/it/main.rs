@@ -1,6 +1,8 @@
 //! Integration tests, one module a behaviour.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic, in its helpers too")]
 
+#[cfg(feature = "cuda")]
+mod cuda_device;
 mod cuda_kernels;
 mod fleet;
 mod process;
