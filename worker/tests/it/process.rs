@@ -59,7 +59,7 @@ fn a_device_this_build_lacks_ends_with_78_before_connecting() {
 #[test]
 fn any_device_will_do_where_auto_was_said() {
     let (mut child, _log) = waiting_worker(&["--device", "auto"]);
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
