@@ -153,6 +153,9 @@ pub(crate) struct TrainArguments {
     /// Threads that compute, a worker; all processors, shared out, if left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// Where workers compute: cpu, cuda:N, or auto (cuda:0 if it can be used, else cpu)
+    #[arg(long, env = "PACELINE_DEVICE", value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: paceline_worker::Device,
     /// Outer steps, instead of the recipe's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) steps: Option<u64>,

@@ -81,13 +81,18 @@ impl Cluster {
         }
     }
 
-    /// Adds `count` workers that compute on `threads` threads each.
-    pub(crate) fn add_workers(&mut self, count: u16, threads: usize, data_dir: Option<&Path>) -> Result<(), Failure> {
+    /// Adds `count` workers that compute on `threads` threads each, or on a device.
+    pub(crate) fn add_workers(
+        &mut self,
+        count: u16,
+        threads: usize,
+        device: paceline_worker::Device,
+        data_dir: Option<&Path>,
+    ) -> Result<(), Failure> {
         for index in 0..count {
             let worker = format!("local-{index}").parse().map_err(Failure::bug)?;
             let coordinator = self.coordinator.address.clone();
             let data_dir = data_dir.map(Path::to_owned);
-            let device = paceline_worker::Device::Cpu;
             let config = paceline_worker::Config { coordinator, worker, threads, data_dir, device };
             let stop = self.stop_workers.clone();
             self.workers.spawn(async { Ok(paceline_worker::run(config, stop).await?) });

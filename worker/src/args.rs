@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Threads that compute [default: one a core]
     #[arg(long, env = "PACELINE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Where to compute: cpu or cuda:N
+    /// Where to compute: cpu, cuda:N, or auto (cuda:0 if it can be used, else cpu)
     #[arg(long, env = "PACELINE_DEVICE", value_name = "DEVICE", default_value = "cpu")]
     device: Device,
     /// Folder of real data, for families that read some
@@ -108,6 +108,7 @@ mod tests {
             ("--threads 0", "--threads"),
             ("--threads 99999999", "1..=1024"),
             ("--device gpu", "cuda:N"),
+            ("--device cuda:x", "auto"),
             ("--name a/b", "'_' and '.'"),
         ] {
             let args = format!("paceline-worker {wrong}");

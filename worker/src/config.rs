@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use paceline_proto::model::WorkerId;
 
+use crate::cuda::{Facts, Unavailable, find};
+
 /// How a worker runs.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -27,37 +29,54 @@ pub enum Device {
     /// The processor.
     #[default]
     Cpu,
-    /// A CUDA device, by its ordinal.
+    /// A CUDA device, by its ordinal; without it the worker refuses to start.
     Cuda(u32),
+    /// The first CUDA device if it can be used, the processor if not: the only way to fall back.
+    Auto,
 }
 
 /// A text that names no device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("device {got:?}: write cpu, or cuda:N with the number of the device")]
+#[error("device {got:?}: write cpu, cuda:N with the number of the device, or auto")]
 pub struct InvalidDevice {
     /// The text given.
     pub got: String,
 }
 
-/// A device that this build cannot compute on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "device {device} cannot be used: this build of paceline-worker computes on the CPU only: start it with --device cpu"
-)]
+/// A device that cannot be computed on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("device {device} cannot be used: {reason}; to compute on the CPU, start it with --device cpu or --device auto")]
 pub struct DeviceUnavailable {
     /// The device asked for.
     pub device: Device,
+    /// Why.
+    pub reason: Unavailable,
 }
 
 impl Device {
-    /// Checks that this build can compute here, before anything is connected.
+    /// Where to compute, decided before anything is connected: the device asked for, or, for [`Device::Auto`], the
+    /// processor with the reason in the log.
     ///
     /// # Errors
     /// [`DeviceUnavailable`].
-    pub fn check(self) -> Result<(), DeviceUnavailable> {
+    pub fn choose(self) -> Result<Self, DeviceUnavailable> {
+        self.choose_among(find)
+    }
+
+    fn choose_among(self, find: impl Fn(u32) -> Result<Facts, Unavailable>) -> Result<Self, DeviceUnavailable> {
         match self {
-            Self::Cpu => Ok(()),
-            Self::Cuda(_) => Err(DeviceUnavailable { device: self }),
+            Self::Cpu => Ok(Self::Cpu),
+            Self::Cuda(ordinal) => match find(ordinal) {
+                Ok(_) => Ok(self),
+                Err(reason) => Err(DeviceUnavailable { device: self, reason }),
+            },
+            Self::Auto => match find(0) {
+                Ok(_) => Ok(Self::Cuda(0)),
+                Err(reason) => {
+                    tracing::info!("computing on the CPU: cuda:0 cannot be used: {reason}");
+                    Ok(Self::Cpu)
+                }
+            },
         }
     }
 }
@@ -67,6 +86,7 @@ impl fmt::Display for Device {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+            Self::Auto => f.write_str("auto"),
         }
     }
 }
@@ -78,6 +98,7 @@ impl FromStr for Device {
         let invalid = || InvalidDevice { got: text.to_owned() };
         match text.strip_prefix("cuda:") {
             None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "auto" => Ok(Self::Auto),
             None => Err(invalid()),
             Some(ordinal) => ordinal.parse().map(Self::Cuda).map_err(|_| invalid()),
         }
@@ -90,7 +111,7 @@ mod tests {
 
     #[test]
     fn device_names_round_trip() {
-        for name in ["cpu", "cuda:0", "cuda:7"] {
+        for name in ["cpu", "cuda:0", "cuda:7", "auto"] {
             assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
         }
         for name in ["", "gpu", "cuda", "cuda:", "cuda:-1", "CPU"] {
@@ -99,9 +120,27 @@ mod tests {
     }
 
     #[test]
-    fn cuda_is_refused_with_its_cure() {
-        assert_eq!(Device::Cpu.check(), Ok(()));
-        let refused = Device::Cuda(1).check().unwrap_err().to_string();
-        assert!(refused.contains("cuda:1") && refused.contains("--device cpu"), "{refused}");
+    fn a_device_that_cannot_be_used_is_refused_with_reason_and_cure() {
+        for reason in [Unavailable::NotBuilt, Unavailable::NoDriver, Unavailable::NoSuchDevice { count: 1 }] {
+            let refused = Device::Cuda(1).choose_among(|_| Err(reason.clone())).unwrap_err().to_string();
+            assert!(refused.contains("cuda:1") && refused.contains("--device cpu"), "{refused}");
+            assert!(refused.contains(&reason.to_string()), "{refused}");
+        }
+    }
+
+    #[test]
+    fn only_auto_falls_back() {
+        let none = |_| Err(Unavailable::NoDevice);
+        assert_eq!(Device::Auto.choose_among(none), Ok(Device::Cpu));
+        assert_eq!(Device::Cpu.choose_among(|_| panic!("nobody asked for a device")), Ok(Device::Cpu));
+        assert!(Device::Cuda(0).choose_among(none).is_err());
+    }
+
+    #[test]
+    fn a_usable_device_is_used() {
+        let facts = Facts { name: "A".into(), capability: (9, 0), multiprocessors: 1, free: 1, total: 1, shared: 1 };
+        let found = |_| Ok(facts.clone());
+        assert_eq!(Device::Auto.choose_among(found), Ok(Device::Cuda(0)));
+        assert_eq!(Device::Cuda(3).choose_among(found), Ok(Device::Cuda(3)));
     }
 }

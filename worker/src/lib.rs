@@ -19,6 +19,7 @@ mod backoff;
 mod compute;
 mod config;
 mod coordinator_client;
+pub mod cuda;
 mod error;
 mod heartbeat;
 mod held;
@@ -55,12 +56,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Errors
 /// [`Error`], if this worker can never work for this coordinator.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
-    config.device.check()?;
+    let device = config.device.choose()?;
     if let Some(path) = config.data_dir.clone().filter(|folder| !folder.is_dir()) {
         return Err(Error::DataDir { path });
     }
     let progress = Arc::new(AtomicU64::new(0));
-    let engine = Engine::new(config.threads.max(1), config.data_dir.clone(), Arc::clone(&progress))?;
+    let mut engine = Engine::new(config.threads.max(1), config.data_dir.clone(), Arc::clone(&progress))?;
+    if let Device::Cuda(ordinal) = device {
+        engine = engine.on(cuda::trainer(ordinal).map_err(|reason| DeviceUnavailable { device, reason })?);
+    }
     // Two connections, so that a large result on one cannot hold up a heartbeat on the other.
     let endpoint = endpoint(&config.coordinator)?;
     let channels = [(); 2].map(|()| WorkerClient::new(endpoint.connect_lazy()));
@@ -68,7 +72,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         protocol: paceline_proto::PROTOCOL,
         worker: config.worker.clone(),
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
-        device: config.device.to_string(),
+        device: device.to_string(),
         threads: u32::try_from(config.threads.max(1)).unwrap_or(u32::MAX),
         families: paceline_tasks::families().iter().map(|family| family.name.to_owned()).collect(),
     };

@@ -114,8 +114,12 @@ fn features() -> Vec<&'static str> {
     vec!["vector instructions of the architecture's baseline"]
 }
 
+/// Whether cuda:0 can be used. Nobody asked for it, so its absence is worth a word but no warning.
 fn device() -> Check {
-    Check::ok("device", "cpu")
+    match paceline_worker::cuda::find(0) {
+        Ok(facts) => Check::ok("device", format!("cpu; cuda:0: {facts}")),
+        Err(reason) => Check::ok("device", format!("cpu; cuda:0 cannot be used: {reason}")),
+    }
 }
 
 fn data(folder: Option<&Path>) -> Check {

@@ -90,9 +90,13 @@ async fn train_and_save(
     cluster: &mut Cluster,
 ) -> Result<PathBuf, Failure> {
     let coordinator = cluster.coordinator.clone();
+    // Before a run is begun that nobody will compute.
+    let unavailable =
+        |error: paceline_worker::DeviceUnavailable| Failure::new(Exit::Config, "DEVICE_UNAVAILABLE", error.to_string());
+    let device = arguments.device.choose().map_err(unavailable)?;
     let begun = begin(&coordinator, recipe, costs, arguments.fresh, console).await?;
     let threads = arguments.threads.map_or_else(|| processors() / usize::from(arguments.workers), usize::from).max(1);
-    cluster.add_workers(arguments.workers, threads, arguments.data_dir.as_deref())?;
+    cluster.add_workers(arguments.workers, threads, device, arguments.data_dir.as_deref())?;
     let Some(last) = follow(cluster, &begun, console, interrupt).await? else {
         console.say("stopping: workers hand back their work, the coordinator saves the run …");
         let state = coordinator.answer(coordinator.runs.get(&begun.run).await)?;

@@ -115,6 +115,15 @@ fn doctor_reads_the_data_it_finds() {
 }
 
 #[test]
+fn a_device_that_is_not_there_is_78_and_begins_no_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // No build and no machine has this one.
+    let output = paceline(&["train", "--store", text(folder.path()), "--device", "cuda:4294967295"]);
+    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--device cpu"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_checkpoint_that_is_none_is_64() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("x.safetensors");

@@ -27,6 +27,9 @@ use philox::{BATCH, RoundKeys};
 /// Name of this generator in checkpoints and on the wire.
 pub const VERSION: &str = "noise/v1";
 
+/// Rows of [`quantile_table`].
+pub const QUANTILE_ROWS: usize = quantile::ROWS;
+
 /// Stream of [`normals`].
 const NORMALS: u32 = 0;
 /// Stream of [`Draws`].
@@ -77,6 +80,12 @@ fn batch(keys: &RoundKeys, block: u64) -> [f32; 4 * BATCH] {
         *numbers = [0, 1, 2, 3].map(|place| quantile::normal(words[place][i] as u32));
     }
     out
+}
+
+/// The table of the normal transform, base and slope of each row: what a device needs, beside five integer steps, to make
+/// the same numbers.
+pub fn quantile_table() -> &'static [[f32; 2]; QUANTILE_ROWS] {
+    &quantile::TABLE
 }
 
 fn round_keys(seed: Seed) -> RoundKeys {

@@ -12,10 +12,10 @@
 
 const SEGMENT_BITS: u32 = 6;
 const FRACTION_BITS: u32 = 24;
-const ROWS: usize = 32 << SEGMENT_BITS;
+pub(super) const ROWS: usize = 32 << SEGMENT_BITS;
 const BYTES: &[u8; ROWS * 8] = include_bytes!("normal_table.bin");
 
-static TABLE: [[f32; 2]; ROWS] = parse();
+pub(super) static TABLE: [[f32; 2]; ROWS] = parse();
 
 const fn parse() -> [[f32; 2]; ROWS] {
     let mut table = [[0.0; 2]; ROWS];

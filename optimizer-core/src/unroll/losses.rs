@@ -55,7 +55,7 @@ pub(super) fn recomputed(
     Ok(sums.map(|sum| sum / f64::from(batches)))
 }
 
-fn both(family: &dyn TaskFamily, losses: &[f32]) -> Result<[f64; 2]> {
+pub(super) fn both(family: &dyn TaskFamily, losses: &[f32]) -> Result<[f64; 2]> {
     Ok([normalised(family, losses[0])?, normalised(family, losses[1])?])
 }
 

@@ -17,6 +17,7 @@
 //! ```
 
 mod losses;
+mod together;
 mod window;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::{Error, Params, Result, Seed, Theta};
 
 use window::{Plan, WindowTrace};
 
+pub use together::{LaneTrainer, SlotId, Training, check_losses, full_es_pairs, replay_pairs, window_pairs};
 pub use window::{EarlierWindow, earlier_windows};
 
 /// What every pair of a run shares.

@@ -23,6 +23,7 @@ mod perturbation;
 mod saved_state;
 mod self_check;
 mod structured_noise;
+mod together;
 mod toy;
 mod unroll;
 mod validation;

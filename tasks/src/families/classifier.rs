@@ -13,15 +13,15 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
 use paceline_optimizer_core::Seed;
-use paceline_optimizer_core::task::Split;
+use paceline_optimizer_core::task::{Perceptron, Split};
 use serde::{Deserialize, Serialize};
 
-use super::choices::{Choice, Choices};
+use super::choices::{Choice, Choices, OneOf};
 use super::images::{Which, gather, pictures};
 use crate::data::ImageData;
 use crate::layers::{Nonlinearity, correct, cross_entropy, mean_squared_error};
 use crate::models::Model;
-use crate::problem::{Initial, Normaliser, Parameters, Pass, Problem, Scores, TestSplit};
+use crate::problem::{Initial, Normaliser, Parameters, Pass, Problem, Scores, TestSplit, indices};
 use crate::sample::Panel;
 
 /// What a classifier minimises.
@@ -146,6 +146,25 @@ impl Problem for Classifier {
         let size = batch.images.dim(1)? as f32;
         let accuracy = correct(&logits, &batch.labels)?.into_iter().map(|right| right as f32 / size).collect();
         Ok(Scores { losses, accuracy: Some(accuracy) })
+    }
+
+    fn perceptron(&self) -> Option<Perceptron<'_>> {
+        let plain = self.loss == ClassLoss::CrossEntropy && self.choices.activation == OneOf::One(Nonlinearity::Relu);
+        let (widths, layers) = self.model.linear_layers().filter(|_| plain)?;
+        let (train, size) = (&self.data.train, self.batch_size);
+        let batch = move |seed, number| {
+            let numbers = indices(seed, Split::Train, number, train.len(), size, size);
+            // `indices` drew them as u32.
+            numbers.into_iter().map(|number| number as u32).collect()
+        };
+        Some(Perceptron {
+            widths,
+            layers,
+            batch_size: size,
+            images: &train.images,
+            labels: &train.labels,
+            batch: Box::new(batch),
+        })
     }
 
     fn normalise(&self, loss: f64) -> f64 {

@@ -48,6 +48,16 @@ impl Model for Mlp {
         affine(pass, &[Nonlinearity::Identity], Norm::None, &values)
     }
 
+    fn linear_layers(&self) -> Option<(Vec<usize>, Vec<[usize; 2]>)> {
+        if self.norm != Norm::None || self.dropout > 0.0 {
+            return None;
+        }
+        let layout = self.parameters.layout();
+        let index = |layer: usize, part: &str| layout.index_of(&format!("layer_{layer}/{part}"));
+        let layers = (0..self.widths.len() - 1).map(|layer| Some([index(layer, "w")?, index(layer, "b")?]));
+        Some((self.widths.clone(), layers.collect::<Option<_>>()?))
+    }
+
     fn describe(&self) -> String {
         let widths: Vec<String> = self.widths.iter().map(usize::to_string).collect();
         let norm = match self.norm {

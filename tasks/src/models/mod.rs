@@ -53,6 +53,12 @@ pub(crate) trait Model: Debug + Send + Sync {
     /// activation a lane.
     fn logits(&self, pass: &mut Pass<'_>, activations: &[Nonlinearity], images: &Tensor) -> Result<Tensor>;
 
+    /// Inputs, widths and classes, and each layer's weight and bias among the parameters, if it is nothing but linear layers
+    /// with an activation between them.
+    fn linear_layers(&self) -> Option<(Vec<usize>, Vec<[usize; 2]>)> {
+        None
+    }
+
     /// What it is, in a few words.
     fn describe(&self) -> String;
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
-use paceline_optimizer_core::task::{Cost, Evaluation, Split, TaskFamily, TaskLanes};
+use paceline_optimizer_core::task::{Cost, Evaluation, Perceptron, Split, TaskFamily, TaskLanes};
 use paceline_optimizer_core::{Error, Layout, Params, Purpose, Result, Seed};
 
 use super::{Mode, Parameters, Pass, Problem, Scores, TestSplit};
@@ -92,6 +92,10 @@ impl<P: Problem> TaskFamily for ProblemFamily<P> {
 
     fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>> {
         Ok(Box::new(self.lanes(seeds)?))
+    }
+
+    fn perceptron(&self) -> Option<Perceptron<'_>> {
+        self.problem.perceptron()
     }
 
     fn normalise(&self, loss: f64) -> f64 {

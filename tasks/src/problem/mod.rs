@@ -29,7 +29,7 @@ use std::fmt;
 
 use candle_core::{Result, Tensor};
 use paceline_optimizer_core::Seed;
-use paceline_optimizer_core::task::Split;
+use paceline_optimizer_core::task::{Perceptron, Split};
 
 use crate::sample::Panel;
 
@@ -88,6 +88,11 @@ pub(crate) trait Problem: fmt::Debug + Send + Sync {
     /// # Errors
     /// If a layer refuses its operands.
     fn losses(&self, pass: &mut Pass<'_>, tasks: &[(Seed, Self::Instance)], batch: &Self::Batch) -> Result<Scores>;
+
+    /// As [`paceline_optimizer_core::task::TaskFamily::perceptron`].
+    fn perceptron(&self) -> Option<Perceptron<'_>> {
+        None
+    }
 
     /// As [`paceline_optimizer_core::task::TaskFamily::normalise`].
     fn normalise(&self, loss: f64) -> f64;

@@ -6,6 +6,9 @@
 //!  pair 2 ─► executor ─► outcome ┘
 //! ```
 //!
+//! A device computes all pairs of a lease as one piece of work, of the runs whose families and optimizer it knows; which
+//! runs those are is decided once a run.
+//!
 //! A pair is computed by one thread from its seeds alone, and outcomes are gathered by their place, so the number of
 //! threads and their timing cannot show in a result.
 
@@ -18,7 +21,8 @@ use paceline_optimizer_core::learned::LearnedOptimizer;
 use paceline_optimizer_core::outer::{ResultForm, slot_gradient};
 use paceline_optimizer_core::schedule::Window;
 use paceline_optimizer_core::unroll::{
-    PairId, PairOutcome, Particle, UnrollContext, full_es_pair, replay_pair, window_pair,
+    LaneTrainer, PairId, PairOutcome, Particle, SlotId, UnrollContext, full_es_pair, full_es_pairs, replay_pair,
+    replay_pairs, window_pair, window_pairs,
 };
 use paceline_optimizer_core::{Error as CoreError, Theta};
 use paceline_proto::model::{Holdings, Lease, ResultBody, RunId, RunSpec, SeedCoded};
@@ -38,6 +42,8 @@ pub(crate) struct Engine {
     pool: Pool,
     data_dir: Option<Arc<PathBuf>>,
     progress: Arc<AtomicU64>,
+    /// What trains lanes instead of the executor threads, for the runs it knows.
+    device: Option<Arc<dyn LaneTrainer>>,
     /// Oldest use first.
     runs: Vec<RunState>,
 }
@@ -48,6 +54,7 @@ struct SlotWork {
     spec: Arc<RunSpec>,
     optimizer: Arc<dyn LearnedOptimizer>,
     families: Families,
+    trainer: Option<Arc<dyn LaneTrainer>>,
     outer_step: u64,
     slot: u32,
     window: Window,
@@ -69,7 +76,18 @@ impl Engine {
     /// # Errors
     /// [`crate::Error::Thread`].
     pub(crate) fn new(threads: usize, data_dir: Option<PathBuf>, progress: Arc<AtomicU64>) -> WorkerResult<Self> {
-        Ok(Self { pool: Pool::new(threads)?, data_dir: data_dir.map(Arc::new), progress, runs: Vec::new() })
+        Ok(Self {
+            pool: Pool::new(threads)?,
+            data_dir: data_dir.map(Arc::new),
+            progress,
+            device: None,
+            runs: Vec::new(),
+        })
+    }
+
+    /// The same engine with a device, which computes all pairs of a lease at once.
+    pub(crate) fn on(self, device: Arc<dyn LaneTrainer>) -> Self {
+        Self { device: Some(device), ..self }
     }
 
     /// The run, moved to the end of the order of use.
@@ -93,7 +111,8 @@ impl Engine {
         let data_dir = self.data_dir.clone();
         let build = move || build_families(&spec.tasks, data_dir.as_ref().map(|folder| folder.as_path()));
         let families = self.pool.run(build).await.map_err(|panic| panicked("building the task families", &panic))??;
-        self.used(run)?.families = Some(Arc::clone(&families));
+        let device = self.device.clone();
+        self.used(run)?.begin(&families, device.as_ref());
         Ok(families)
     }
 
@@ -109,6 +128,7 @@ impl Engine {
             spec: Arc::clone(&held.spec),
             optimizer: Arc::clone(&held.optimizer),
             families,
+            trainer: held.trainer.clone(),
             outer_step: lease.key.outer_step,
             slot: lease.key.slot,
             window: lease.window,
@@ -148,11 +168,20 @@ impl Engine {
             let Some(theta) = held.thetas.get(earlier.outer_step).map(|held| Arc::clone(&held.theta)) else {
                 return Ok(Reached::Missing(earlier.outer_step));
             };
-            let replay = move |work: &SlotWork, pair: u32| {
-                let id = PairId { outer_step: earlier.outer_step, slot: work.slot, pair };
-                replay_pair(&work.context(), &theta, id, &earlier, particle_of(particles.as_deref(), pair))
+            let particles = if let Some(trainer) = work.trainer.clone() {
+                let replay = move |work: &SlotWork| {
+                    let slot = SlotId { outer_step: earlier.outer_step, ..work.slot_id() };
+                    let particles = particles.as_ref().map(|particles| particles.as_slice());
+                    replay_pairs(&work.context(), &*trainer, &theta, slot, &earlier, particles)
+                };
+                self.together(work, cancel, replay).await?
+            } else {
+                let replay = move |work: &SlotWork, pair: u32| {
+                    let id = PairId { outer_step: earlier.outer_step, slot: work.slot, pair };
+                    replay_pair(&work.context(), &theta, id, &earlier, particle_of(particles.as_deref(), pair))
+                };
+                self.pairs(work, cancel, replay).await?
             };
-            let particles = self.pairs(work, cancel, replay).await?;
             let held = self.used(&key.run)?;
             held.particles.put(key.slot, earlier.outer_step + 1, particles);
             held.thetas.trim();
@@ -202,6 +231,27 @@ impl Engine {
         }
     }
 
+    /// What all pairs return, in order, computed as one piece of work: a device takes them all, and one thread waits.
+    async fn together<T: Send + 'static>(
+        &self,
+        work: &SlotWork,
+        cancel: &LeaseCancel,
+        run: impl FnOnce(&SlotWork) -> Result<Vec<T>, CoreError> + Send + 'static,
+    ) -> Result<Vec<T>, ComputeError> {
+        let work = work.clone();
+        let computed = self.pool.run(move || match work.stop.load(Ordering::Relaxed) {
+            true => Err(CoreError::Cancelled),
+            false => run(&work),
+        });
+        match computed.await {
+            Ok(Ok(results)) => Ok(results),
+            Ok(Err(CoreError::Cancelled)) => Err(ComputeError::Cancelled),
+            Ok(Err(_)) | Err(_) if cancel.is_cancelled() => Err(ComputeError::Cancelled),
+            Ok(Err(error)) => Err(ComputeError::failed(error)),
+            Err(panic) => Err(panicked("all pairs", &panic)),
+        }
+    }
+
     async fn advance(&mut self, lease: &Lease, cancel: &LeaseCancel) -> Result<Progress, ComputeError> {
         let key = &lease.key;
         let Some(theta) = self.theta(lease)? else { return Ok(Progress::Missing(key.outer_step)) };
@@ -211,9 +261,16 @@ impl Engine {
             Reached::Begin(particles) => particles,
             Reached::Missing(version) => return Ok(Progress::Missing(version)),
         };
-        let run = move |work: &SlotWork, pair| work.pair(&theta, pair, particle_of(particles.as_deref(), pair));
-        let (outcomes, particles): (Vec<PairOutcome>, Vec<Option<Particle>>) =
-            self.pairs(&work, cancel, run).await?.into_iter().unzip();
+        let computed = if let Some(trainer) = work.trainer.clone() {
+            let particles = particles.as_ref().map(Arc::clone);
+            let run =
+                move |work: &SlotWork| work.all_pairs(&*trainer, &theta, particles.as_ref().map(|p| p.as_slice()));
+            self.together(&work, cancel, run).await?
+        } else {
+            let run = move |work: &SlotWork, pair| work.pair(&theta, pair, particle_of(particles.as_deref(), pair));
+            self.pairs(&work, cancel, run).await?
+        };
+        let (outcomes, particles): (Vec<PairOutcome>, Vec<Option<Particle>>) = computed.into_iter().unzip();
         let reports = outcomes.iter().map(|outcome| outcome.report).collect();
         let body = self.body(&work, reports).await?;
         let held = self.used(&key.run)?;
@@ -288,6 +345,26 @@ impl SlotWork {
         }
     }
 
+    fn slot_id(&self) -> SlotId {
+        SlotId { outer_step: self.outer_step, slot: self.slot, pairs: self.spec.outer.pairs_per_slot }
+    }
+
+    /// Computes all pairs by a device.
+    fn all_pairs(
+        &self,
+        trainer: &dyn LaneTrainer,
+        theta: &Theta,
+        particles: Option<&[Particle]>,
+    ) -> Result<Vec<(PairOutcome, Option<Particle>)>, CoreError> {
+        let (context, slot) = (self.context(), self.slot_id());
+        if let EstimatorKind::FullEs { .. } = self.spec.estimator.kind {
+            let outcomes = full_es_pairs(&context, trainer, theta, slot, &self.window)?;
+            return Ok(outcomes.into_iter().map(|outcome| (outcome, None)).collect());
+        }
+        let pairs = window_pairs(&context, trainer, theta, slot, &self.window, particles)?;
+        Ok(pairs.into_iter().map(|(outcome, particle)| (outcome, Some(particle))).collect())
+    }
+
     /// Computes one pair on the calling thread.
     fn pair(
         &self,
@@ -347,5 +424,7 @@ impl Drop for StopOnDrop {
     }
 }
 
+#[cfg(test)]
+mod device_tests;
 #[cfg(test)]
 mod tests;

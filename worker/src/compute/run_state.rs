@@ -6,7 +6,7 @@ use std::sync::Arc;
 use paceline_optimizer_core::learned::LearnedOptimizer;
 use paceline_optimizer_core::schedule::Trajectory;
 use paceline_optimizer_core::task::TaskFamily;
-use paceline_optimizer_core::unroll::{EarlierWindow, Particle, earlier_windows};
+use paceline_optimizer_core::unroll::{EarlierWindow, LaneTrainer, Particle, check_losses, earlier_windows};
 use paceline_proto::model::{Holdings, Lease, RunId, RunSpec, TaskSpec};
 
 use super::ComputeError;
@@ -35,6 +35,9 @@ pub(super) struct RunState {
     pub(super) optimizer: Arc<dyn LearnedOptimizer>,
     /// Built when the first lease is computed; building may read data.
     pub(super) families: Option<Families>,
+    /// What trains the lanes of this run, if it is a device; decided with the families, once: a trajectory must not go
+    /// from device to processor because of what happens to be cached.
+    pub(super) trainer: Option<Arc<dyn LaneTrainer>>,
     pub(super) thetas: ThetaCache,
     pub(super) particles: ParticleCache,
 }
@@ -51,7 +54,24 @@ impl RunState {
             .map_err(|error| ComputeError::Failed(format!("the run's optimizer cannot be built: {error}")))?;
         let thetas = ThetaCache::new(optimizer.layout());
         let particles = ParticleCache::default();
-        Ok(Self { run: run.clone(), spec: Arc::new(spec), optimizer, families: None, thetas, particles })
+        Ok(Self { run: run.clone(), spec: Arc::new(spec), optimizer, families: None, trainer: None, thetas, particles })
+    }
+
+    /// Takes in the families, and decides whether `device` trains them: all of a run's families, or none.
+    pub(super) fn begin(&mut self, families: &Families, device: Option<&Arc<dyn LaneTrainer>>) {
+        self.families = Some(Arc::clone(families));
+        let Some(device) = device else { return };
+        let known = |family: &Arc<dyn TaskFamily>| {
+            let known = device.knows(&**family, &*self.optimizer);
+            known.map_err(|reason| format!("family {}: {reason}", family.name()))
+        };
+        let losses = check_losses(self.spec.estimator.loss_from).map_err(|error| error.to_string());
+        match losses.and_then(|()| families.iter().try_for_each(known)) {
+            Ok(()) => self.trainer = Some(Arc::clone(device)),
+            Err(reason) => {
+                tracing::warn!(run = %self.run, "the device does not know this run, so the CPU computes it: {reason}");
+            }
+        }
     }
 
     /// Takes in the theta of a lease.

@@ -50,9 +50,17 @@ fn help_shows_examples_and_exit_codes() {
 
 #[test]
 fn a_device_this_build_lacks_ends_with_78_before_connecting() {
-    let (code, _, log) = output(&["--device", "cuda:0", "--coordinator", &nowhere()]);
+    // No build and no machine has this one.
+    let (code, _, log) = output(&["--device", "cuda:4294967295", "--coordinator", &nowhere()]);
     assert_eq!(code, Some(78));
-    assert!(log.contains("cuda:0") && log.contains("--device cpu") && !log.contains("connecting"), "{log}");
+    assert!(log.contains("cuda:4294967295") && log.contains("--device cpu") && !log.contains("connecting"), "{log}");
+}
+
+#[test]
+fn any_device_will_do_where_auto_was_said() {
+    let (mut child, _log) = waiting_worker(&["--device", "auto"]);
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

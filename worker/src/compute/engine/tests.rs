@@ -10,12 +10,12 @@ use paceline_proto::model::{CheckpointPolicy, EvaluationSpec, LeaseKey, TaskSpec
 
 use super::*;
 
-const PES: EstimatorKind = EstimatorKind::Pes { window: 3 };
-const FULL_ES: EstimatorKind = EstimatorKind::FullEs { loss: MetaLoss::Average };
-const PAIRS: u32 = 3;
+pub(super) const PES: EstimatorKind = EstimatorKind::Pes { window: 3 };
+pub(super) const FULL_ES: EstimatorKind = EstimatorKind::FullEs { loss: MetaLoss::Average };
+pub(super) const PAIRS: u32 = 3;
 
 /// Every estimator that runs windows.
-const WINDOWED: [EstimatorKind; 4] = [
+pub(super) const WINDOWED: [EstimatorKind; 4] = [
     PES,
     EstimatorKind::Gpes { window: 3, period: 6 },
     EstimatorKind::Nres { window: 3 },
@@ -23,13 +23,13 @@ const WINDOWED: [EstimatorKind; 4] = [
 ];
 
 /// A coordinator's side of a run whose theta drifts by a fixed rule.
-struct Run {
+pub(super) struct Run {
     spec: RunSpec,
     optimizer: Arc<dyn LearnedOptimizer>,
 }
 
 impl Run {
-    fn new(kind: EstimatorKind, report: Report) -> Self {
+    pub(super) fn new(kind: EstimatorKind, report: Report) -> Self {
         let settings = serde_json::json!({"image_size": 4, "hidden": [3], "batch_size": 4});
         let task = TaskSpec {
             family: "image_mlp".into(),
@@ -70,7 +70,7 @@ impl Run {
         self.theta(version).values().iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
     }
 
-    fn lease(&self, outer_step: u64, slot: u32) -> Lease {
+    pub(super) fn lease(&self, outer_step: u64, slot: u32) -> Lease {
         let mut sequence = SlotSequence::new(self.spec.seed, slot, &self.spec.estimator, 100, &[1.0, 1.0]).unwrap();
         sequence.advance_to(outer_step);
         Lease {
@@ -86,7 +86,11 @@ impl Run {
     }
 
     /// Computes a lease and answers which versions of theta it had to pull.
-    async fn pull_and_compute(&self, engine: &mut Engine, lease: &Lease) -> Result<(Computed, Vec<u64>), ComputeError> {
+    pub(super) async fn pull_and_compute(
+        &self,
+        engine: &mut Engine,
+        lease: &Lease,
+    ) -> Result<(Computed, Vec<u64>), ComputeError> {
         engine.admit(lease)?;
         let mut missing = Vec::new();
         loop {
@@ -100,12 +104,12 @@ impl Run {
         }
     }
 
-    async fn compute(&self, engine: &mut Engine, lease: &Lease) -> Computed {
+    pub(super) async fn compute(&self, engine: &mut Engine, lease: &Lease) -> Computed {
         self.pull_and_compute(engine, lease).await.unwrap().0
     }
 
     /// The results of both slots over `steps` outer steps by an engine of that many threads.
-    async fn results(&self, threads: usize, steps: u64) -> Vec<Computed> {
+    pub(super) async fn results(&self, threads: usize, steps: u64) -> Vec<Computed> {
         let mut engine = engine(threads);
         let mut results = Vec::new();
         for (outer_step, slot) in (0..steps).flat_map(|outer_step| [(outer_step, 0), (outer_step, 1)]) {

@@ -1,0 +1,163 @@
+//! All pairs of a slot at once: the same reports and particles, to the bit, as pair by pair.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss};
+use paceline_optimizer_core::learned::LearnedOptimizer;
+use paceline_optimizer_core::optimizer::OptState;
+use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
+use paceline_optimizer_core::task::TaskFamily;
+use paceline_optimizer_core::unroll::{
+    LaneTrainer, PairId, Particle, SlotId, Training, UnrollContext, check_losses, earlier_windows, full_es_pair,
+    full_es_pairs, replay_pairs, window_pair, window_pairs,
+};
+use paceline_optimizer_core::{Result, Seed, Theta};
+
+use crate::toy::{Descent, Quadratic};
+
+const PAIRS: u32 = 3;
+
+/// Trains lanes by the family's and the optimizer's own arithmetic, in the order a device would: all lanes a step.
+#[derive(Debug, Default)]
+struct Plain {
+    calls: AtomicU64,
+}
+
+impl LaneTrainer for Plain {
+    fn knows(&self, _: &dyn TaskFamily, _: &dyn LearnedOptimizer) -> std::result::Result<(), String> {
+        Ok(())
+    }
+
+    fn train(&self, training: &Training<'_>, state: &mut OptState, diverged: &mut [bool]) -> Result<Vec<f32>> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let optimizer = training.optimizer.bind(training.theta.clone())?;
+        let mut tasks = training.family.bind(training.seeds)?;
+        let (lanes, steps) = (diverged.len(), training.steps as usize);
+        let mut losses = vec![f32::NAN; lanes * steps];
+        for step in 0..steps {
+            let (loss, grads) = tasks.loss_and_grads(&state.params, training.first_batch + step as u64)?;
+            assert!(loss.iter().all(|loss| loss.is_finite()), "these tests do not diverge");
+            *state = optimizer.update(state.clone(), &grads, &loss)?;
+            for (lane, loss) in loss.iter().enumerate() {
+                losses[lane * steps + step] = *loss;
+            }
+        }
+        Ok(losses)
+    }
+}
+
+struct Setup {
+    optimizer: Descent,
+    estimator: EstimatorConfig,
+    families: [Arc<dyn TaskFamily>; 1],
+    cancelled: AtomicBool,
+    progress: AtomicU64,
+}
+
+impl Setup {
+    fn new(kind: EstimatorKind, horizon: HorizonSchedule) -> Self {
+        Self {
+            optimizer: Descent::new(),
+            estimator: EstimatorConfig::new(kind, 0.2, horizon),
+            families: [Arc::new(Quadratic::new())],
+            cancelled: AtomicBool::new(false),
+            progress: AtomicU64::new(0),
+        }
+    }
+
+    fn context(&self) -> UnrollContext<'_> {
+        UnrollContext {
+            run: Seed::new(21),
+            optimizer: &self.optimizer,
+            estimator: &self.estimator,
+            families: &self.families,
+            cancelled: &self.cancelled,
+            progress: &self.progress,
+        }
+    }
+
+    fn sequence(&self) -> SlotSequence {
+        SlotSequence::new(Seed::new(21), 2, &self.estimator, 100, &[1.0]).unwrap()
+    }
+
+    fn theta(&self, outer_step: u64) -> Theta {
+        self.optimizer.theta(-2.0 + 0.03 * outer_step as f32)
+    }
+}
+
+fn slot(outer_step: u64) -> SlotId {
+    SlotId { outer_step, slot: 2, pairs: PAIRS }
+}
+
+#[test]
+fn windows_of_all_pairs_are_those_of_each() {
+    for (window, horizon) in [
+        (3, HorizonSchedule::Constant { steps: 6 }),
+        (4, HorizonSchedule::Constant { steps: 7 }),
+        (5, HorizonSchedule::LogUniform { min: 6, max: 40 }),
+    ] {
+        for kind in [
+            EstimatorKind::Pes { window },
+            EstimatorKind::Gpes { window, period: 2 * window },
+            EstimatorKind::Nres { window },
+            EstimatorKind::TruncatedEs { window },
+        ] {
+            let mut setup = Setup::new(kind, horizon.clone());
+            setup.estimator.initial_offset = 3;
+            let (mut sequence, trainer) = (setup.sequence(), Plain::default());
+            let mut kept: Option<Vec<Particle>> = None;
+            for outer_step in 0..12 {
+                let (plan, theta) = (sequence.window(), setup.theta(outer_step));
+                let together =
+                    window_pairs(&setup.context(), &trainer, &theta, slot(outer_step), &plan, kept.as_deref()).unwrap();
+                for (pair, together) in (0..PAIRS).zip(&together) {
+                    let id = PairId { outer_step, slot: 2, pair };
+                    let particle = kept.as_ref().map(|kept| kept[pair as usize].clone());
+                    let alone = window_pair(&setup.context(), &theta, id, &plan, particle).unwrap();
+                    assert_eq!(*together, alone, "{kind:?}, {horizon:?}, outer step {outer_step}, pair {pair}");
+                }
+                kept = Some(together.into_iter().map(|(_, particle)| particle).collect());
+                sequence.advance();
+                // A lost trajectory comes back.
+                let next = sequence.window().current;
+                if next.inner_step > 0 {
+                    let earlier = earlier_windows(&setup.estimator, &next, outer_step + 1).unwrap();
+                    let rebuilt = earlier.fold(None, |particles: Option<Vec<Particle>>, earlier| {
+                        let theta = setup.theta(earlier.outer_step);
+                        let slot = slot(earlier.outer_step);
+                        let context = setup.context();
+                        Some(replay_pairs(&context, &trainer, &theta, slot, &earlier, particles.as_deref()).unwrap())
+                    });
+                    assert_eq!(rebuilt, kept, "{kind:?}, {horizon:?}, after outer step {outer_step}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn whole_unrolls_of_all_pairs_are_those_of_each() {
+    for loss in [MetaLoss::Average, MetaLoss::Min, MetaLoss::Last, MetaLoss::LastRecompute { batches: 3 }] {
+        let setup = Setup::new(EstimatorKind::FullEs { loss }, HorizonSchedule::Constant { steps: 8 });
+        let (window, theta, trainer) = (setup.sequence().window(), setup.theta(4), Plain::default());
+        let together = full_es_pairs(&setup.context(), &trainer, &theta, slot(4), &window).unwrap();
+        let alone: Vec<_> = (0..PAIRS)
+            .map(|pair| {
+                full_es_pair(&setup.context(), &theta, PairId { outer_step: 4, slot: 2, pair }, &window).unwrap()
+            })
+            .collect();
+        assert_eq!(together, alone, "{loss:?}");
+        assert_eq!(trainer.calls.into_inner(), 1, "a whole unroll is one call");
+    }
+}
+
+#[test]
+fn losses_with_batches_of_their_own_are_refused() {
+    assert!(check_losses(LossFrom::TrainingBatch).is_ok());
+    let mut setup = Setup::new(EstimatorKind::Pes { window: 3 }, HorizonSchedule::Constant { steps: 6 });
+    setup.estimator.loss_from = LossFrom::OuterValid;
+    let window = setup.sequence().window();
+    let refused = window_pairs(&setup.context(), &Plain::default(), &setup.theta(0), slot(0), &window, None);
+    assert!(refused.unwrap_err().to_string().contains("estimator.loss_from"));
+}

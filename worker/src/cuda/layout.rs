@@ -1,0 +1,153 @@
+//! How a lane lies in the device's memory.
+//!
+//! ```text
+//!  lane of parameters   tensor 0 │ tensor 1 │ …                                    as many floats as the layout
+//!  lane of slots        m ×3, rms, v_row ×3, v_col ×3 of tensor 0 │ … of tensor 1  in the order of `OptState::slots`
+//!  tensors              offset, size, rows, cols, first slot of each               five words, `Tensor` of tensor.cuh
+//! ```
+
+use std::sync::Arc;
+
+use paceline_optimizer_core::optimizer::{OptState, Slot};
+use paceline_optimizer_core::{Layout, Params};
+
+use super::NotOnDevice;
+
+/// Threads of a block that updates or trains. Part of the numerics: it decides the order of sums.
+pub const THREADS: u32 = 256;
+
+/// Timescales of momenta and of factored second moments.
+const TIMESCALES: usize = 3;
+
+/// Where the tensors of one lane lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LanePlan {
+    /// `Tensor` of `kernels/tensor.cuh`, one a tensor.
+    pub tensors: Vec<[u32; 5]>,
+    /// Parameters of a lane.
+    pub size: usize,
+    /// Floats of optimizer state of a lane.
+    pub slot_size: usize,
+    /// Row and column values of the matrix that has most of them.
+    pub most_lines: usize,
+}
+
+impl LanePlan {
+    /// The plan of a layout.
+    ///
+    /// # Errors
+    /// [`NotOnDevice`] for a tensor of rank 3 or more, or a lane of 2³⁰ floats.
+    pub fn new(layout: &Layout) -> Result<Self, NotOnDevice> {
+        let mut plan = Self { tensors: Vec::new(), size: 0, slot_size: 0, most_lines: 0 };
+        for tensor in layout.tensors() {
+            let (size, (rows, cols)) = match *tensor.shape() {
+                [] | [_] => (tensor.size(), (0, 0)),
+                [rows, cols] if rows > 0 && cols > 0 => (tensor.size(), (rows, cols)),
+                _ => return Err(NotOnDevice::Shape { name: tensor.name().to_owned(), shape: tensor.shape().to_vec() }),
+            };
+            let factored = if rows > 0 { rows + cols } else { size };
+            plan.tensors.push([plan.size, size, rows, cols, plan.slot_size].map(|word| word as u32));
+            plan.size += size;
+            plan.slot_size += (TIMESCALES + 1) * size + TIMESCALES * factored;
+            plan.most_lines = plan.most_lines.max(rows + cols);
+            if plan.slot_size >= 1 << 30 {
+                return Err(NotOnDevice::TooLarge);
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Parameters (or gradients) lane by lane.
+    pub fn pack_params(params: &Params) -> Vec<f32> {
+        let tensors = 0..params.layout().len();
+        let lane = |lane| tensors.clone().flat_map(move |tensor| params.lane(tensor, lane).iter().copied());
+        (0..params.lanes()).flat_map(lane).collect()
+    }
+
+    /// The reverse of [`LanePlan::pack_params`].
+    ///
+    /// # Panics
+    /// If `packed` is not as long.
+    pub fn unpack_params(layout: &Arc<Layout>, lanes: usize, packed: &[f32]) -> Params {
+        let mut params = Params::zeros(layout, lanes);
+        assert_eq!(packed.len(), lanes * layout.size(), "packed parameters must be those of all lanes");
+        let mut rest = packed;
+        for lane in 0..lanes {
+            for tensor in 0..layout.len() {
+                let to = params.lane_mut(tensor, lane);
+                let (from, later) = rest.split_at(to.len());
+                to.copy_from_slice(from);
+                rest = later;
+            }
+        }
+        params
+    }
+
+    /// Optimizer state lane by lane.
+    pub fn pack_slots(state: &OptState) -> Vec<f32> {
+        let lane = |lane| state.slots.iter().flat_map(move |slot| slot.lane(lane).iter().copied());
+        (0..state.lanes()).flat_map(lane).collect()
+    }
+
+    /// The reverse of [`LanePlan::pack_slots`], into slots of the same shapes.
+    ///
+    /// # Panics
+    /// If `packed` is not as long.
+    pub fn unpack_slots(slots: &mut [Slot], lanes: usize, packed: &[f32]) {
+        let mut rest = packed;
+        for lane in 0..lanes {
+            for slot in &mut *slots {
+                let to = slot.lane_mut(lane);
+                let (from, later) = rest.split_at(to.len());
+                to.copy_from_slice(from);
+                rest = later;
+            }
+        }
+        assert!(rest.is_empty(), "packed slots must be those of all lanes");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use paceline_optimizer_core::TensorSpec;
+    use paceline_optimizer_core::learned::{AdafacMlpConfig, LearnedOptimizerConfig};
+    use paceline_optimizer_core::{Seed, noise};
+
+    use super::*;
+
+    fn layout(shapes: &[&[usize]]) -> Arc<Layout> {
+        let tensors = shapes.iter().enumerate().map(|(index, shape)| TensorSpec::new(format!("t{index}"), *shape));
+        Layout::new(tensors.collect()).unwrap()
+    }
+
+    #[test]
+    fn tensors_and_slots_lie_one_after_the_other() {
+        let plan = LanePlan::new(&layout(&[&[4, 2], &[3], &[]])).unwrap();
+        // 8 parameters: 3·8 + 8 + 3·2 + 3·4 slots; 3 parameters: 3·3 + 3 + 3·3; 1 parameter: 7.
+        assert_eq!(plan.tensors, [[0, 8, 4, 2, 0], [8, 3, 0, 0, 50], [11, 1, 0, 0, 71]]);
+        assert_eq!((plan.size, plan.slot_size, plan.most_lines), (12, 78, 6));
+    }
+
+    #[test]
+    fn what_is_packed_comes_back() {
+        let layout = layout(&[&[4, 2], &[3], &[]]);
+        let optimizer = LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()).build().unwrap();
+        let bound = optimizer.bind(optimizer.init_theta(Seed::new(1))).unwrap();
+        let mut state = bound.init(Params::zeros(&layout, 2), &[5, 5]).unwrap();
+        let plan = LanePlan::new(&layout).unwrap();
+        let (mut params, mut slots) = (vec![0.0; 2 * plan.size], vec![0.0; 2 * plan.slot_size]);
+        noise::normals(Seed::new(2), 0, &mut params);
+        noise::normals(Seed::new(3), 0, &mut slots);
+        state.params = LanePlan::unpack_params(&layout, 2, &params);
+        LanePlan::unpack_slots(&mut state.slots, 2, &slots);
+        assert_eq!(LanePlan::pack_params(&state.params), params);
+        assert_eq!(LanePlan::pack_slots(&state), slots);
+        assert_eq!(state.params.lane(1, 1), &params[plan.size + 8..plan.size + 11]);
+    }
+
+    #[test]
+    fn higher_ranks_stay_on_the_cpu() {
+        let refused = LanePlan::new(&layout(&[&[3], &[3, 3, 1, 16]])).unwrap_err().to_string();
+        assert!(refused.contains("t1") && refused.contains("[3, 3, 1, 16]"), "{refused}");
+    }
+}

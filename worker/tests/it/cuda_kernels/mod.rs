@@ -1,0 +1,11 @@
+//! The CUDA kernels, run on the host and compared with what the CPU computes.
+//!
+//! The emulator compiles the very sources that a device's compiler gets; what it cannot show is that a device's compiler
+//! and a device agree with it. See `docs/cuda.md`.
+
+mod emulator;
+mod noise;
+mod pairs;
+mod perceptron;
+mod update;
+mod window;

@@ -1,0 +1,170 @@
+//! Whole leases by the window kernels: reports and particles against those of the CPU, memory budget included.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use paceline_optimizer_core::Seed;
+use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss};
+use paceline_optimizer_core::learned::{AdafacMlpConfig, LearnedOptimizer, LearnedOptimizerConfig};
+use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
+use paceline_optimizer_core::task::TaskFamily;
+use paceline_optimizer_core::unroll::{
+    LaneTrainer, PairId, PairOutcome, SlotId, UnrollContext, full_es_pair, full_es_pairs, window_pair, window_pairs,
+};
+use paceline_worker::cuda::layout::THREADS;
+use paceline_worker::cuda::{WindowJob, WindowKernel, WindowTrainer};
+use serde_json::json;
+
+use super::emulator::{Emulator, Launch, emulator, floats, input, output};
+use super::perceptron::family;
+
+const PAIRS: u32 = 3;
+
+/// The emulator as a device of this much memory.
+#[derive(Debug)]
+struct Emulated {
+    emulator: &'static Emulator,
+    free: u64,
+    launches: AtomicU64,
+}
+
+impl WindowKernel for Emulated {
+    fn shared(&self) -> u64 {
+        227 << 10
+    }
+
+    fn free(&self) -> Result<u64, String> {
+        Ok(self.free)
+    }
+
+    fn run(&self, job: &mut WindowJob<'_>) -> Result<Vec<f32>, String> {
+        self.launches.fetch_add(1, Ordering::Relaxed);
+        let steps = job.window[5] as usize;
+        let arguments = [
+            input(&[job.window]),
+            input(&[job.net]),
+            input(job.tensors),
+            input(job.settings),
+            input(job.place),
+            input(job.images),
+            input(job.labels),
+            input(&job.batches),
+            input(job.thetas),
+            input(&job.first_steps),
+            output(&job.params),
+            output(&job.slots),
+            output(&job.diverged),
+            output(&vec![f32::NAN; job.lanes as usize * steps]),
+            output(&vec![f32::NAN; job.spill]),
+        ];
+        let launch = Launch { shared_floats: (job.shared / 4) as usize, ..Launch::new([job.lanes, 1], THREADS) };
+        let changed = self.emulator.run(&job.kernel, launch, &arguments);
+        job.params = floats(&changed[0]);
+        job.slots = floats(&changed[1]);
+        job.diverged = changed[2].as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word)).collect();
+        Ok(floats(&changed[3]))
+    }
+}
+
+struct Setup {
+    optimizer: Arc<dyn LearnedOptimizer>,
+    estimator: EstimatorConfig,
+    families: [Arc<dyn TaskFamily>; 1],
+    cancelled: AtomicBool,
+    progress: AtomicU64,
+}
+
+impl Setup {
+    fn new(kind: EstimatorKind, steps: u32) -> Self {
+        Self {
+            optimizer: LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()).build().unwrap(),
+            estimator: EstimatorConfig::new(kind, 0.01, HorizonSchedule::Constant { steps }),
+            families: [family(&json!({"hidden": [6], "batch_size": 8}))],
+            cancelled: AtomicBool::new(false),
+            progress: AtomicU64::new(0),
+        }
+    }
+
+    fn context(&self) -> UnrollContext<'_> {
+        UnrollContext {
+            run: Seed::new(4),
+            optimizer: &*self.optimizer,
+            estimator: &self.estimator,
+            families: &self.families,
+            cancelled: &self.cancelled,
+            progress: &self.progress,
+        }
+    }
+}
+
+fn slot(outer_step: u64) -> SlotId {
+    SlotId { outer_step, slot: 1, pairs: PAIRS }
+}
+
+fn close(got: &PairOutcome, expected: &PairOutcome, what: &str) {
+    let losses = |outcome: &PairOutcome| [outcome.report.loss_plus, outcome.report.loss_minus];
+    for (got, expected) in losses(got).into_iter().zip(losses(expected)) {
+        assert!((got - expected).abs() <= 1e-4, "{what}: {got} is not {expected}");
+    }
+    assert_eq!((got.inner_steps, got.diverged_lanes), (expected.inner_steps, expected.diverged_lanes), "{what}");
+}
+
+fn device(emulator: &'static Emulator, free: u64) -> WindowTrainer<Emulated> {
+    WindowTrainer(Emulated { emulator, free, launches: AtomicU64::new(0) })
+}
+
+#[test]
+fn a_lease_of_windows_is_that_of_the_cpu() {
+    let Some(emulator) = emulator("cuda_lease_of_windows") else { return };
+    // Seven steps in windows of three: a reset falls into a window.
+    let setup = Setup::new(EstimatorKind::Pes { window: 3 }, 7);
+    let (trainer, theta) = (device(emulator, 1 << 30), setup.optimizer.init_theta(Seed::new(2)));
+    trainer.knows(&*setup.families[0], &*setup.optimizer).unwrap();
+    let mut sequence = SlotSequence::new(Seed::new(4), 1, &setup.estimator, 100, &[1.0]).unwrap();
+    let (mut kept, mut on_cpu) = (None, vec![None; PAIRS as usize]);
+    for outer_step in 0..4 {
+        let plan = sequence.window();
+        let particles: Option<&Vec<_>> = kept.as_ref();
+        let got =
+            window_pairs(&setup.context(), &trainer, &theta, slot(outer_step), &plan, particles.map(Vec::as_slice))
+                .unwrap();
+        for (pair, (got, particle)) in (0..PAIRS).zip(&got) {
+            let id = PairId { outer_step, slot: 1, pair };
+            let before = on_cpu[pair as usize].take();
+            let (expected, after) = window_pair(&setup.context(), &theta, id, &plan, before).unwrap();
+            close(got, &expected, &format!("outer step {outer_step}, pair {pair}"));
+            assert_eq!((particle.trajectory, &particle.state.step), (after.trajectory, &after.state.step));
+            on_cpu[pair as usize] = Some(after);
+        }
+        kept = Some(got.into_iter().map(|(_, particle)| particle).collect());
+        sequence.advance();
+    }
+}
+
+#[test]
+fn a_lease_too_large_is_split_without_a_trace_and_a_pair_too_large_refused() {
+    let Some(emulator) = emulator("cuda_lease_split") else { return };
+    let setup = Setup::new(EstimatorKind::FullEs { loss: MetaLoss::Average }, 5);
+    let theta = setup.optimizer.init_theta(Seed::new(2));
+    let window = SlotSequence::new(Seed::new(4), 1, &setup.estimator, 100, &[1.0]).unwrap().window();
+    let plan = paceline_worker::cuda::window::WindowPlan::new(&*setup.families[0], &*setup.optimizer).unwrap();
+    let need = plan.need(5, 0);
+    let run = |pairs: u64| {
+        let trainer = device(emulator, (need.shared + pairs * need.pair) * 10 / 9 + 16);
+        let outcomes = full_es_pairs(&setup.context(), &trainer, &theta, slot(0), &window);
+        (outcomes, trainer.0.launches.into_inner())
+    };
+    let (whole, launches) = run(3);
+    assert_eq!(launches, 1);
+    let whole = whole.unwrap();
+    for (pairs, launches) in [(2, 2), (1, 3)] {
+        let (split, counted) = run(pairs);
+        assert_eq!((split.unwrap(), counted), (whole.clone(), launches), "the same to the bit");
+    }
+    let refused = run(0).0.unwrap_err().to_string();
+    assert!(refused.contains("one pair of lanes needs"), "{refused}");
+    for (pair, got) in (0..PAIRS).zip(&whole) {
+        let id = PairId { outer_step: 0, slot: 1, pair };
+        close(got, &full_es_pair(&setup.context(), &theta, id, &window).unwrap(), &format!("pair {pair}"));
+    }
+}
