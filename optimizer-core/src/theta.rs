@@ -101,12 +101,29 @@ impl Theta {
 
     /// The hash that names this theta on the wire and in checkpoints.
     pub fn hash(&self) -> ThetaHash {
-        let mut hasher = Sha256::new();
-        hasher.update(self.layout.to_string().as_bytes());
-        for value in &self.values {
-            hasher.update(value.to_le_bytes());
+        let mut hasher = Hasher::new(&self.layout);
+        hasher.update(&self.values);
+        hasher.finish()
+    }
+}
+
+/// The hash of a theta whose values come one after another.
+pub(crate) struct Hasher(Sha256);
+
+impl Hasher {
+    pub(crate) fn new(layout: &Layout) -> Self {
+        Self(Sha256::new_with_prefix(layout.to_string()))
+    }
+
+    /// The next values, in the order of lanes and of the layout.
+    pub(crate) fn update(&mut self, values: &[f32]) {
+        for value in values {
+            self.0.update(value.to_le_bytes());
         }
-        ThetaHash(hasher.finalize().into())
+    }
+
+    pub(crate) fn finish(self) -> ThetaHash {
+        ThetaHash(self.0.finalize().into())
     }
 }
 

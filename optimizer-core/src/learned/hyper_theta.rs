@@ -10,6 +10,7 @@
 //! go in and out unchanged.
 
 use super::bank::{Bank, NetworkShape};
+use super::dense::Matrix;
 use super::hypernetwork::Hypernetwork;
 use super::initial::{ThetaTensors, linear, zeros};
 use super::lane_theta::LaneTheta;
@@ -54,9 +55,10 @@ impl HyperShape {
         tensors
     }
 
-    /// The banks of all lanes of theta.
-    pub(super) fn banks(&self, theta: &LaneTheta) -> Vec<Bank> {
-        (0..theta.lanes()).map(|lane| Bank::gather(&self.network, self.banks, theta.own(), lane)).collect()
+    /// The banks of all lanes of theta, `[K, weights]` each.
+    pub(super) fn banks(&self, theta: &LaneTheta) -> Vec<Matrix> {
+        let of_lane = |lane| Bank::gather(&self.network, self.banks, theta.own(), lane).matrix();
+        (0..theta.lanes()).map(of_lane).collect()
     }
 
     /// The LSTM, its inputs and its heads in all lanes of theta.

@@ -270,13 +270,13 @@ impl LearnedOptimizer for HyperV2 {
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), &theta)?;
-        Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), LaneTheta::new(theta))))
+        Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), LaneTheta::new(&theta, LAYERS)?)))
     }
 
     /// Under low-rank noise the lanes share the unperturbed matrices of the hypernetwork.
     fn bind_perturbed(&self, theta: &Theta, epsilon: &Perturbation, sigma: f32) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), theta)?;
-        let theta = LaneTheta::perturbed(theta, epsilon, sigma, LAYERS)?;
+        let theta = LaneTheta::perturbed(theta, std::slice::from_ref(epsilon), sigma, LAYERS)?;
         Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta)))
     }
 }
