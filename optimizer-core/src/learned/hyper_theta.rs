@@ -16,6 +16,8 @@ use super::initial::{ThetaTensors, linear, zeros};
 use super::lane_theta::LaneTheta;
 use super::{lane_of, loss_buffer, theta_tensor};
 use crate::optimizer::Slot;
+use crate::perturbation::{Noise, Perturbation};
+use crate::{Result, Theta};
 
 /// What the names of the hypernetwork's layers begin with; the rest of theta is no layer.
 pub(super) const LAYERS: &str = "rnn_params/";
@@ -53,6 +55,34 @@ impl HyperShape {
         dense("rnn_to_controls", self.hidden, self.banks);
         dense("step_size", self.hidden, 1);
         tensors
+    }
+
+    /// Theta for the lanes of some pairs, in parts that are best run one after another: where lanes share nothing and two
+    /// of them exceed the cache of a core, each by itself.
+    ///
+    /// # Errors
+    /// As [`LaneTheta::perturbed`].
+    pub(super) fn parts(&self, theta: &Theta, pairs: &[Perturbation], sigma: f32) -> Result<Vec<LaneTheta>> {
+        let lanes = LaneTheta::perturbed(theta, pairs, sigma, LAYERS)?;
+        if lanes.shares() {
+            return Ok(vec![lanes]);
+        }
+        lanes.apart(if self.layer_bytes() > LARGE { 1 } else { 2 })
+    }
+
+    /// How many pairs are best run together for parameters of so many tensors: where they share large weights, enough to
+    /// use a weight often once it is read.
+    pub(super) fn pairs_together(&self, noise: Noise, rows: usize) -> usize {
+        match noise {
+            Noise::LowRank { .. } if self.layer_bytes() > LARGE => ROWS.div_ceil(2 * rows.max(1)),
+            Noise::LowRank { .. } | Noise::Dense | Noise::Orthogonal => 1,
+        }
+    }
+
+    /// What the matrices of the layers take.
+    fn layer_bytes(&self) -> usize {
+        let layers = self.tensors().into_iter().filter(|(spec, _)| spec.name().starts_with(LAYERS));
+        4 * layers.map(|(spec, _)| spec.size()).sum::<usize>()
     }
 
     /// The banks of all lanes of theta, `[K, weights]` each.
@@ -94,6 +124,12 @@ impl HyperShape {
         [decays, means, minima, iteration, rows * self.hidden, rows * self.hidden]
     }
 }
+
+/// Weights that do not stay in a core's own cache.
+const LARGE: usize = 1 << 20;
+
+/// Rows for which products with such weights no longer wait for memory.
+const ROWS: usize = 64;
 
 /// Number of slots beside the accumulators.
 pub(super) const OWN_SLOTS: usize = 6;

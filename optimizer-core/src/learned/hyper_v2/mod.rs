@@ -28,7 +28,7 @@ use super::step::StepSettings;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta};
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
-use crate::perturbation::Perturbation;
+use crate::perturbation::{Noise, Perturbation};
 use crate::{Result, Seed, Theta};
 
 mod tensor_features;
@@ -278,5 +278,18 @@ impl LearnedOptimizer for HyperV2 {
         check_theta(self.layout(), theta)?;
         let theta = LaneTheta::perturbed(theta, std::slice::from_ref(epsilon), sigma, LAYERS)?;
         Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta)))
+    }
+
+    /// Under low-rank noise all pairs share those matrices; else each pair, or each lane of large weights, goes alone.
+    fn bind_pairs(&self, theta: &Theta, pairs: &[Perturbation], sigma: f32) -> Result<Vec<Box<dyn Optimizer>>> {
+        check_theta(self.layout(), theta)?;
+        let bound = |theta| -> Box<dyn Optimizer> {
+            Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta))
+        };
+        Ok(self.shape.parts(theta, pairs, sigma)?.into_iter().map(bound).collect())
+    }
+
+    fn pairs_together(&self, noise: Noise, params: &Layout) -> usize {
+        self.shape.pairs_together(noise, params.len())
     }
 }

@@ -127,24 +127,29 @@ impl LaneTheta {
         self.own.lanes()
     }
 
-    /// Each lane as a theta of its own; all together where lanes share matrices.
-    pub(super) fn apart(self) -> Result<Vec<Self>> {
-        let lanes = self.lanes();
-        let mut apart = vec![BTreeMap::new(); lanes];
-        if self.matrices.values().any(|weights| matches!(weights, Weights::LowRank(_))) {
-            return Ok(vec![self]);
-        }
+    /// Whether lanes share matrices and differ from them.
+    pub(super) fn shares(&self) -> bool {
+        self.matrices.values().any(|weights| matches!(weights, Weights::LowRank(_)))
+    }
+
+    /// Every `lanes` successive lanes as a theta of their own. They share no matrices.
+    pub(super) fn apart(self, lanes: usize) -> Result<Vec<Self>> {
+        let mut apart = vec![BTreeMap::new(); self.lanes() / lanes];
         for (name, weights) in self.matrices {
-            let Weights::Own(matrices) = weights else { unreachable!("no matrix is shared") };
-            for (lane, matrix) in apart.iter_mut().zip(matrices) {
-                lane.insert(name.clone(), Weights::Own(vec![matrix]));
+            let Weights::Own(matrices) = weights else { unreachable!("lanes share no matrices") };
+            for (lane, matrix) in matrices.into_iter().enumerate() {
+                let weights = apart[lane / lanes].entry(name.clone()).or_insert_with(|| Weights::Own(Vec::new()));
+                if let Weights::Own(matrices) = weights {
+                    matrices.push(matrix);
+                }
             }
         }
-        let of_lane = |(lane, matrices)| {
-            let own = Theta::new(self.own.layout(), 1, self.own.lane(lane).to_vec())?;
+        let own = self.own.values().chunks(lanes * self.own.layout().size());
+        let part = |(own, matrices): (&[f32], _)| {
+            let own = Theta::new(self.own.layout(), lanes, own.to_vec())?;
             Ok(Self { layout: Arc::clone(&self.layout), own, matrices })
         };
-        apart.into_iter().enumerate().map(of_lane).collect()
+        own.zip(apart).map(part).collect()
     }
 
     /// What is no matrix of a layer.
@@ -357,7 +362,7 @@ mod tests {
         let pairs =
             [0, 1].map(|pair| Perturbation::new(Seed::new(5), Noise::Dense, theta.layout(), 0, 0, pair).unwrap());
         let together = LaneTheta::perturbed(&theta, &pairs, SIGMA, "m/").unwrap();
-        let apart = together.clone().apart().unwrap();
+        let apart = together.clone().apart(1).unwrap();
         assert_eq!((together.lanes(), apart.len()), (4, 4));
         let x = normals(4, 4 * 3 * 200);
         let y = together.layer("m").apply(4, &x);
@@ -379,7 +384,7 @@ mod tests {
         });
         let x = normals(4, 6 * 3 * 40);
         let together = LaneTheta::perturbed(&theta, &pairs, SIGMA, "m/").unwrap();
-        assert_eq!(together.clone().apart().unwrap().len(), 1);
+        assert!(together.shares());
         let y = together.layer("m").apply(6, &x);
         for ((pair, x), y) in pairs.iter().zip(x.chunks(2 * 3 * 40)).zip(y.chunks(2 * 3 * 31)) {
             let alone = LaneTheta::perturbed(&theta, slice::from_ref(pair), SIGMA, "m/").unwrap();
