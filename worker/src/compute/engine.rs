@@ -1,14 +1,16 @@
 //! The engine: caches around the pure unrolls of `optimizer-core`, and their spread over the executor threads.
 //!
 //! ```text
-//!  pair 0 ─► executor ─► outcome ┐
-//!  pair 1 ─► executor ─► outcome ├─► in pair order ─► seed-coded reports, or one dense sum
-//!  pair 2 ─► executor ─► outcome ┘
+//!  pairs 0, 1 ─► executor ─► outcomes ┐
+//!  pairs 2, 3 ─► executor ─► outcomes ├─► in pair order ─► seed-coded reports, or one dense sum
+//!  pair 4     ─► executor ─► outcome  ┘
 //! ```
 //!
-//! A pair is computed by one thread from its seeds alone, and outcomes are gathered by their place, so the number of
-//! threads and their timing cannot show in a result.
+//! A group of pairs is computed by one thread; an optimizer whose pairs share large weights wants several in a group
+//! ([`UnrollContext::groups`]). Each pair's bits depend on its seeds alone, and outcomes are gathered by their place, so
+//! groups, the number of threads and their timing cannot show in a result.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +20,7 @@ use paceline_optimizer_core::learned::LearnedOptimizer;
 use paceline_optimizer_core::outer::{ResultForm, slot_gradient};
 use paceline_optimizer_core::schedule::Window;
 use paceline_optimizer_core::unroll::{
-    PairId, PairOutcome, Particle, UnrollContext, full_es_pair, replay_pair, window_pair,
+    PairOutcome, Pairs, Particle, UnrollContext, full_es_pairs, replay_pairs, window_pairs,
 };
 use paceline_optimizer_core::{Error as CoreError, Theta};
 use paceline_proto::model::{Holdings, Lease, ResultBody, RunId, RunSpec, SeedCoded};
@@ -148,9 +150,10 @@ impl Engine {
             let Some(theta) = held.thetas.get(earlier.outer_step).map(|held| Arc::clone(&held.theta)) else {
                 return Ok(Reached::Missing(earlier.outer_step));
             };
-            let replay = move |work: &SlotWork, pair: u32| {
-                let id = PairId { outer_step: earlier.outer_step, slot: work.slot, pair };
-                replay_pair(&work.context(), &theta, id, &earlier, particle_of(particles.as_deref(), pair))
+            let replay = move |work: &SlotWork, group: Range<u32>| {
+                let before = particles_of(particles.as_deref(), &group);
+                let pairs = Pairs { outer_step: earlier.outer_step, slot: work.slot, pairs: group };
+                replay_pairs(&work.context(), &theta, &pairs, &earlier, before)
             };
             let particles = self.pairs(work, cancel, replay).await?;
             let held = self.used(&key.run)?;
@@ -159,37 +162,45 @@ impl Engine {
         }
     }
 
-    /// What each pair returns, in order; or why not, by the first pair that failed of itself.
+    /// What each pair returns, in order; or why not, by the first group that failed of itself.
     async fn pairs<T: Send + 'static>(
         &self,
         work: &SlotWork,
         cancel: &LeaseCancel,
-        run: impl Fn(&SlotWork, u32) -> Result<T, CoreError> + Send + Sync + 'static,
+        run: impl Fn(&SlotWork, Range<u32>) -> Result<Vec<T>, CoreError> + Send + Sync + 'static,
     ) -> Result<Vec<T>, ComputeError> {
         let run = Arc::new(run);
-        let queued: Vec<_> = (0..work.spec.outer.pairs_per_slot)
-            .map(|pair| {
-                let (work, run) = (work.clone(), Arc::clone(&run));
-                self.pool.run(move || {
+        let queued: Vec<_> = self
+            .groups(work)
+            .await?
+            .into_iter()
+            .map(|group| {
+                let (work, run, pairs) = (work.clone(), Arc::clone(&run), group.clone());
+                let result = self.pool.run(move || {
                     if work.stop.load(Ordering::Relaxed) {
                         return Err(CoreError::Cancelled);
                     }
-                    let result = run(&work, pair);
+                    let result = run(&work, pairs);
                     if result.is_err() {
-                        // One pair lost is the lease lost: the others need not finish.
+                        // One group lost is the lease lost: the others need not finish.
                         work.stop.store(true, Ordering::Relaxed);
                     }
                     result
-                })
+                });
+                (group, result)
             })
             .collect();
         let (mut results, mut failure) = (Vec::new(), None);
-        for (pair, result) in queued.into_iter().enumerate() {
+        for (group, result) in queued {
             match result.await {
-                Ok(Ok(result)) => results.push(result),
+                Ok(Ok(of_group)) => results.extend(of_group),
                 Ok(Err(CoreError::Cancelled)) => {}
-                Ok(Err(error)) => drop(failure.get_or_insert(ComputeError::Failed(format!("pair {pair}: {error}")))),
-                Err(panic) => drop(failure.get_or_insert(panicked(&format!("pair {pair}"), &panic))),
+                Ok(Err(error)) => {
+                    failure.get_or_insert(ComputeError::Failed(format!("{}: {error}", named(&group))));
+                }
+                Err(panic) => {
+                    failure.get_or_insert(panicked(&named(&group), &panic));
+                }
             }
         }
         if results.len() == work.spec.outer.pairs_per_slot as usize {
@@ -202,6 +213,16 @@ impl Engine {
         }
     }
 
+    /// The groups in which the pairs are best run.
+    async fn groups(&self, work: &SlotWork) -> Result<Vec<Range<u32>>, ComputeError> {
+        let (work, threads) = (work.clone(), self.pool.threads());
+        // Asking a family may mean making one of its members.
+        let groups = self
+            .pool
+            .run(move || work.context().groups(work.slot, &work.window, work.spec.outer.pairs_per_slot, threads));
+        groups.await.map_err(|panic| panicked("grouping the pairs", &panic))?.map_err(ComputeError::failed)
+    }
+
     async fn advance(&mut self, lease: &Lease, cancel: &LeaseCancel) -> Result<Progress, ComputeError> {
         let key = &lease.key;
         let Some(theta) = self.theta(lease)? else { return Ok(Progress::Missing(key.outer_step)) };
@@ -211,7 +232,10 @@ impl Engine {
             Reached::Begin(particles) => particles,
             Reached::Missing(version) => return Ok(Progress::Missing(version)),
         };
-        let run = move |work: &SlotWork, pair| work.pair(&theta, pair, particle_of(particles.as_deref(), pair));
+        let run = move |work: &SlotWork, group: Range<u32>| {
+            let before = particles_of(particles.as_deref(), &group);
+            work.group(&theta, group, before)
+        };
         let (outcomes, particles): (Vec<PairOutcome>, Vec<Option<Particle>>) =
             self.pairs(&work, cancel, run).await?.into_iter().unzip();
         let reports = outcomes.iter().map(|outcome| outcome.report).collect();
@@ -288,23 +312,26 @@ impl SlotWork {
         }
     }
 
-    /// Computes one pair on the calling thread.
-    fn pair(
+    /// Computes some pairs on the calling thread.
+    fn group(
         &self,
         theta: &Theta,
-        pair: u32,
-        particle: Option<Particle>,
-    ) -> Result<(PairOutcome, Option<Particle>), CoreError> {
-        let id = PairId { outer_step: self.outer_step, slot: self.slot, pair };
+        pairs: Range<u32>,
+        particles: Vec<Particle>,
+    ) -> Result<Vec<(PairOutcome, Option<Particle>)>, CoreError> {
+        let pairs = Pairs { outer_step: self.outer_step, slot: self.slot, pairs };
         match self.spec.estimator.kind {
             EstimatorKind::FullEs { .. } => {
-                full_es_pair(&self.context(), theta, id, &self.window).map(|outcome| (outcome, None))
+                let outcomes = full_es_pairs(&self.context(), theta, &pairs, &self.window)?;
+                Ok(outcomes.into_iter().map(|outcome| (outcome, None)).collect())
             }
             EstimatorKind::Pes { .. }
             | EstimatorKind::Gpes { .. }
             | EstimatorKind::Nres { .. }
-            | EstimatorKind::TruncatedEs { .. } => window_pair(&self.context(), theta, id, &self.window, particle)
-                .map(|(outcome, particle)| (outcome, Some(particle))),
+            | EstimatorKind::TruncatedEs { .. } => {
+                let outcomes = window_pairs(&self.context(), theta, &pairs, &self.window, particles)?;
+                Ok(outcomes.into_iter().map(|(outcome, particle)| (outcome, Some(particle))).collect())
+            }
         }
     }
 
@@ -327,9 +354,18 @@ impl SlotWork {
     }
 }
 
-/// One pair's particle.
-fn particle_of(particles: Option<&Vec<Particle>>, pair: u32) -> Option<Particle> {
-    particles?.get(pair as usize).cloned()
+/// The particles of some pairs; none where a trajectory begins.
+fn particles_of(particles: Option<&Vec<Particle>>, pairs: &Range<u32>) -> Vec<Particle> {
+    let held = particles.and_then(|held| held.get(pairs.start as usize..pairs.end as usize));
+    held.unwrap_or_default().to_vec()
+}
+
+/// Some pairs, as an error names them.
+fn named(pairs: &Range<u32>) -> String {
+    match pairs.len() {
+        1 => format!("pair {}", pairs.start),
+        _ => format!("pairs {} to {}", pairs.start, pairs.end.saturating_sub(1)),
+    }
 }
 
 fn panicked(doing: &str, panic: &Panicked) -> ComputeError {
