@@ -38,12 +38,11 @@ pub(super) fn step_by(
     gates: impl FnOnce(&[f32]) -> Vec<f32>,
 ) -> LstmState {
     let inputs = x.len() / (hidden.len() / size).max(1);
-    let joined: Vec<f32> = x
-        .chunks_exact(inputs.max(1))
-        .zip(hidden.chunks_exact(size))
-        .flat_map(|(x, h)| x.iter().chain(h))
-        .copied()
-        .collect();
+    let mut joined = Vec::with_capacity(x.len() + hidden.len());
+    for (x, h) in x.chunks_exact(inputs.max(1)).zip(hidden.chunks_exact(size)) {
+        joined.extend_from_slice(x);
+        joined.extend_from_slice(h);
+    }
     let mut next = LstmState { hidden: hidden.to_vec(), cell: cell.to_vec() };
     dispatch(Cells { gates: &gates(&joined), size, state: &mut next });
     next

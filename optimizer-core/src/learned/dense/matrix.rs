@@ -6,8 +6,13 @@
 //!
 //! Weights that are used for many steps are put in this order once: each product then is one stream through memory.
 
+use std::ops::Range;
+
 use super::tile::{PANEL, Product, Weights};
 use crate::simd::dispatch;
+
+/// Inputs whose weights are put in order at a time: what they take fits in a cache.
+const ROWS: usize = 32;
 
 /// Weights `[inputs, outputs]`, panel by panel.
 #[derive(Clone, Debug)]
@@ -27,17 +32,44 @@ impl Matrix {
     /// Of row-major weights `[inputs, outputs]`.
     pub(in crate::learned) fn new(w: &[f32], outputs: usize) -> Self {
         let mut matrix = Self::zeros(w.len() / outputs, outputs);
-        for (input, w) in w.chunks_exact(outputs).enumerate() {
-            matrix.write(input, w);
+        for (block, w) in w.chunks(ROWS * outputs).enumerate() {
+            matrix.write(block * ROWS, w, |place, columns| place.copy_from_slice(&w[columns]));
         }
         matrix
     }
 
-    /// Writes the weights `[outputs]` of one input.
-    pub(in crate::learned) fn write(&mut self, input: usize, w: &[f32]) {
-        for (panel, columns) in w.chunks(PANEL).enumerate() {
-            let begin = (panel * self.inputs + input) * PANEL;
-            self.panels[begin..begin + columns.len()].copy_from_slice(columns);
+    /// Of `w + scale · e` for each scale, row-major `[inputs, outputs]`: `draw` writes the values of e from a place on.
+    pub(in crate::learned) fn sums<const N: usize>(
+        w: &[f32],
+        outputs: usize,
+        scales: [f32; N],
+        draw: impl Fn(usize, &mut [f32]),
+    ) -> [Self; N] {
+        let mut matrices = [(); N].map(|()| Self::zeros(w.len() / outputs, outputs));
+        let mut drawn = vec![0.0; (ROWS * outputs).min(w.len())];
+        for (block, w) in w.chunks(ROWS * outputs).enumerate() {
+            let e = &mut drawn[..w.len()];
+            draw(block * ROWS * outputs, e);
+            for (matrix, scale) in matrices.iter_mut().zip(scales) {
+                matrix.write(block * ROWS, w, |place, columns| {
+                    let sums = w[columns.clone()].iter().zip(&e[columns]);
+                    place.iter_mut().zip(sums).for_each(|(place, (w, e))| *place = w + scale * e);
+                });
+            }
+        }
+        matrices
+    }
+
+    /// Has the columns of some inputs from `first` on written, panel by panel: `fill` is told where they stand in `rows`,
+    /// row-major. (Input by input, one would write to all panels in turn, whose distance may be that of a cache's sets.)
+    fn write(&mut self, first: usize, rows: &[f32], fill: impl Fn(&mut [f32], Range<usize>)) {
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        for (panel, column) in (0..outputs).step_by(PANEL).enumerate() {
+            let places = self.panels[(panel * inputs + first) * PANEL..].chunks_exact_mut(PANEL);
+            for (begin, place) in (column..rows.len()).step_by(outputs).zip(places) {
+                let columns = PANEL.min(outputs - column);
+                fill(&mut place[..columns], begin..begin + columns);
+            }
         }
     }
 

@@ -166,7 +166,7 @@ impl HyperV2Config {
     ///
     /// # Errors
     /// [`crate::Error::Setting`] if a setting is out of its range.
-    fn check(&self) -> Result<HyperShape> {
+    pub(super) fn check(&self) -> Result<HyperShape> {
         check_range("lstm_hidden_size", self.lstm_hidden_size, 1..=4096)?;
         check_range("param_inits", self.param_inits, 1..=4096)?;
         check_range("ff_hidden_size", self.ff_hidden_size, 1..=256)?;

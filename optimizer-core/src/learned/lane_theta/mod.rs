@@ -23,9 +23,6 @@ use crate::perturbation::{Factors, Perturbation};
 use crate::theta::Hasher;
 use crate::{Error, Result, Theta, ThetaHash};
 
-/// Values of a perturbation that are drawn at a time: few enough for the nearest cache.
-const DRAWN: usize = 4096;
-
 /// Theta for some lanes.
 #[derive(Clone, Debug)]
 pub(super) struct LaneTheta {
@@ -87,12 +84,14 @@ impl LaneTheta {
         };
         let weights = |index: usize, outputs: usize| {
             let w = theta.tensor(0, index);
+            let first = theta.layout().offset(index);
+            let both_signs = |epsilon: &Perturbation| {
+                Matrix::sums(w, outputs, [sigma, -sigma], |place, drawn| epsilon.values(first + place, drawn))
+            };
             let factors: Option<Vec<Factors>> = pairs.iter().map(|epsilon| epsilon.factors(index)).collect();
             match factors {
                 Some(factors) => Weights::LowRank(SharedMatrix { w: Matrix::new(w, outputs), factors, sigma }),
-                None => {
-                    Weights::Own(pairs.iter().flat_map(|pair| both_signs(w, outputs, pair, index, sigma)).collect())
-                }
+                None => Weights::Own(pairs.iter().flat_map(both_signs).collect()),
             }
         };
         Self::split(theta.layout(), layers, 2 * pairs.len(), own, weights)
@@ -182,25 +181,6 @@ impl LaneTheta {
         }
         hasher.finish()
     }
-}
-
-/// `W + sigma ε` and `W − sigma ε`: ε is drawn a few rows at a time.
-fn both_signs(w: &[f32], outputs: usize, epsilon: &Perturbation, tensor: usize, sigma: f32) -> [Matrix; 2] {
-    let [mut plus, mut minus] = [(); 2].map(|()| Matrix::zeros(w.len() / outputs, outputs));
-    let rows = (DRAWN / outputs).max(1);
-    let (mut drawn, mut row) = (vec![0.0; rows * outputs], vec![0.0; outputs]);
-    let first = epsilon.layout().offset(tensor);
-    for (block, w) in w.chunks(rows * outputs).enumerate() {
-        let drawn = &mut drawn[..w.len()];
-        epsilon.values(first + block * rows * outputs, drawn);
-        for (input, (w, e)) in w.chunks_exact(outputs).zip(drawn.chunks_exact(outputs)).enumerate() {
-            for (matrix, sigma) in [(&mut plus, sigma), (&mut minus, -sigma)] {
-                row.iter_mut().zip(w.iter().zip(e)).for_each(|(row, (w, e))| *row = w + sigma * e);
-                matrix.write(block * rows + input, &row);
-            }
-        }
-    }
-    [plus, minus]
 }
 
 /// An affine layer of all lanes, `y = x W + b`.
