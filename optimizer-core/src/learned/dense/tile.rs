@@ -104,8 +104,15 @@ impl Blocks {
         let mut out = vec![0.0; x.len()];
         for (begin, rows) in self.iter() {
             let block = begin * inputs..(begin + rows) * inputs;
-            let out = &mut out[block.clone()];
-            for (row, x) in x[block].chunks_exact(inputs).enumerate() {
+            let (x, out) = (&x[block.clone()], &mut out[block]);
+            if rows == MOST_ROWS {
+                let x: [&[f32]; MOST_ROWS] = std::array::from_fn(|row| &x[row * inputs..(row + 1) * inputs]);
+                for (input, out) in out.as_chunks_mut::<MOST_ROWS>().0.iter_mut().enumerate() {
+                    *out = std::array::from_fn(|row| x[row][input]);
+                }
+                continue;
+            }
+            for (row, x) in x.chunks_exact(inputs).enumerate() {
                 for (out, x) in out.chunks_exact_mut(rows).zip(x) {
                     out[row] = *x;
                 }
@@ -169,12 +176,15 @@ fn tile<S: Simd, const R: usize, const V: usize>(simd: S, x: &[f32], place: Plac
     let Place { w, stride, y, outputs, columns } = place;
     let mut sums = [[simd.zero(); V]; R];
     for (input, x) in x.as_chunks::<R>().0.iter().enumerate() {
-        let row = &w[input * stride..input * stride + V * WIDTH];
-        let row: [S::Vector; V] = load(simd, row);
+        let row = w[input * stride..input * stride + V * WIDTH].as_chunks::<WIDTH>().0;
+        let mut weights = [simd.zero(); V];
+        for v in 0..V {
+            weights[v] = simd.load(&row[v]);
+        }
         for r in 0..R {
             let x = simd.splat(x[r]);
             for v in 0..V {
-                sums[r][v] = simd.fma(x, row[v], sums[r][v]);
+                sums[r][v] = simd.fma(x, weights[v], sums[r][v]);
             }
         }
     }
@@ -185,13 +195,4 @@ fn tile<S: Simd, const R: usize, const V: usize>(simd: S, x: &[f32], place: Plac
             simd.store_part(sums[r][v], &mut y[begin..(begin + WIDTH).min(columns)]);
         }
     }
-}
-
-#[inline(always)]
-fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::Vector; V] {
-    let mut vectors = [simd.zero(); V];
-    for v in 0..V {
-        vectors[v] = simd.load_part(&row[v * WIDTH..(v + 1) * WIDTH]);
-    }
-    vectors
 }
