@@ -13,7 +13,7 @@ use super::bank::{Bank, NetworkShape};
 use super::dense::Matrix;
 use super::hypernetwork::Hypernetwork;
 use super::initial::{ThetaTensors, linear, zeros};
-use super::lane_theta::LaneTheta;
+use super::lane_theta::{LaneTheta, LastBound};
 use super::{lane_of, loss_buffer, theta_tensor};
 use crate::optimizer::Slot;
 use crate::perturbation::{Noise, Perturbation};
@@ -62,8 +62,14 @@ impl HyperShape {
     ///
     /// # Errors
     /// As [`LaneTheta::perturbed`].
-    pub(super) fn parts(&self, theta: &Theta, pairs: &[Perturbation], sigma: f32) -> Result<Vec<LaneTheta>> {
-        let lanes = LaneTheta::perturbed(theta, pairs, sigma, LAYERS)?;
+    pub(super) fn parts(
+        &self,
+        theta: &Theta,
+        pairs: &[Perturbation],
+        sigma: f32,
+        last: &LastBound,
+    ) -> Result<Vec<LaneTheta>> {
+        let lanes = LaneTheta::perturbed(theta, pairs, sigma, LAYERS, last)?;
         if lanes.shares() {
             return Ok(vec![lanes]);
         }
@@ -163,11 +169,12 @@ mod tests {
             let theta = optimizer.init_theta(Seed::new(1));
             let epsilon = |pair| Perturbation::new(Seed::new(2), kind, theta.layout(), 0, 0, pair).unwrap();
             let epsilons: Vec<_> = (0..pairs).map(epsilon).collect();
+            let last = LastBound::default();
             let mut bound = f64::INFINITY;
             let mut parts = Vec::new();
             for _ in 0..5 {
                 let start = Instant::now();
-                let lanes = LaneTheta::perturbed(&theta, &epsilons, 0.01, LAYERS).unwrap();
+                let lanes = LaneTheta::perturbed(&theta, &epsilons, 0.01, LAYERS, &last).unwrap();
                 parts = if lanes.shares() { vec![lanes] } else { lanes.apart(at_a_time).unwrap() };
                 bound = bound.min(start.elapsed().as_secs_f64());
             }

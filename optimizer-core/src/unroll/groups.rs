@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(cut(0, 8, 2), [0..0; 0]);
         for (pairs, most, threads) in [(1, 1, 1), (7, 2, 3), (64, 8, 6), (33, 5, 4)] {
             let groups = cut(pairs, most, threads);
-            assert!(groups.len() % threads == 0 || groups.len() == pairs as usize);
+            assert!(groups.len().is_multiple_of(threads) || groups.len() == pairs as usize);
             assert!(groups.iter().all(|group| !group.is_empty() && group.len() <= most));
             assert_eq!(groups.iter().map(ExactSizeIterator::len).sum::<usize>(), pairs as usize);
         }

@@ -84,7 +84,7 @@ impl<'a> Stage<'a> {
         let epsilon = |pair| Perturbation::new(context.run, noise, theta.layout(), perturbed, pairs.slot, pair);
         let epsilons = pairs.pairs.clone().map(epsilon).collect::<Result<Vec<_>>>()?;
         let optimizers = context.optimizer.bind_pairs(theta, &epsilons, sigma)?;
-        if optimizers.is_empty() || pairs.lanes() % optimizers.len() != 0 {
+        if optimizers.is_empty() || !pairs.lanes().is_multiple_of(optimizers.len()) {
             let what = "parts of the lanes of some pairs".into();
             return Err(Error::Lanes { what, expected: pairs.lanes(), got: optimizers.len() });
         }

@@ -188,11 +188,10 @@ fn tile<S: Simd, const R: usize, const V: usize>(simd: S, x: &[f32], place: Plac
             }
         }
     }
-    for r in 0..R {
+    for (r, sums) in sums.iter().enumerate() {
         let y = &mut y[r * outputs..r * outputs + columns];
-        for v in 0..V {
-            let begin = (v * WIDTH).min(columns);
-            simd.store_part(sums[r][v], &mut y[begin..(begin + WIDTH).min(columns)]);
+        for (y, sums) in y.chunks_mut(WIDTH).zip(sums) {
+            simd.store_part(*sums, y);
         }
     }
 }

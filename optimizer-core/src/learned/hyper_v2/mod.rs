@@ -22,7 +22,7 @@ use super::bank::NetworkShape;
 use super::hyper_theta::{HyperShape, LAYERS};
 use super::initial::InitialTheta;
 use super::inputs::InputGroups;
-use super::lane_theta::LaneTheta;
+use super::lane_theta::{LaneTheta, LastBound};
 use super::network::Activation;
 use super::step::StepSettings;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta};
@@ -241,6 +241,7 @@ pub struct HyperV2 {
     config: HyperV2Config,
     shape: HyperShape,
     theta: InitialTheta,
+    last: Arc<LastBound>,
 }
 
 impl HyperV2 {
@@ -251,7 +252,7 @@ impl HyperV2 {
     pub fn new(config: HyperV2Config) -> Result<Self> {
         let shape = config.check()?;
         let theta = InitialTheta::new(shape.tensors())?;
-        Ok(Self { config, shape, theta })
+        Ok(Self { config, shape, theta, last: Arc::default() })
     }
 }
 
@@ -276,7 +277,7 @@ impl LearnedOptimizer for HyperV2 {
     /// Under low-rank noise the lanes share the unperturbed matrices of the hypernetwork.
     fn bind_perturbed(&self, theta: &Theta, epsilon: &Perturbation, sigma: f32) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), theta)?;
-        let theta = LaneTheta::perturbed(theta, std::slice::from_ref(epsilon), sigma, LAYERS)?;
+        let theta = LaneTheta::perturbed(theta, std::slice::from_ref(epsilon), sigma, LAYERS, &self.last)?;
         Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta)))
     }
 
@@ -286,7 +287,7 @@ impl LearnedOptimizer for HyperV2 {
         let bound = |theta| -> Box<dyn Optimizer> {
             Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta))
         };
-        Ok(self.shape.parts(theta, pairs, sigma)?.into_iter().map(bound).collect())
+        Ok(self.shape.parts(theta, pairs, sigma, &self.last)?.into_iter().map(bound).collect())
     }
 
     fn pairs_together(&self, noise: Noise, params: &Layout) -> usize {

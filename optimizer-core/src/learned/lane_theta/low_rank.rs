@@ -4,16 +4,42 @@
 //!  y = x W  (rows of all lanes at once)      then, lane by lane:  y ± (sigma/√r) (x A) Bᵀ     A, B of its pair
 //! ```
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::Theta;
 use crate::learned::dense::Matrix;
 use crate::perturbation::Factors;
 use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use crate::theta::Hasher;
 
+/// The matrices of the theta that was bound last, for whoever binds it next: threads that run pairs of one theta read the
+/// same ones.
+#[derive(Debug, Default)]
+pub(in crate::learned) struct LastBound(Mutex<Option<(Theta, Matrices)>>);
+
+/// By place in theta.
+type Matrices = BTreeMap<usize, Arc<Matrix>>;
+
+impl LastBound {
+    /// A tensor of theta's only lane as a matrix with so many outputs.
+    pub(super) fn matrix(&self, theta: &Theta, tensor: usize, outputs: usize) -> Arc<Matrix> {
+        // Held while the matrix is made: others that want it wait instead of making their own.
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !held.as_ref().is_some_and(|(last, _)| last.is_clone_of(theta)) {
+            *held = None;
+        }
+        let (_, matrices) = held.get_or_insert_with(|| (theta.clone(), Matrices::new()));
+        let made = || Arc::new(Matrix::new(theta.tensor(0, tensor), outputs));
+        Arc::clone(matrices.entry(tensor).or_insert_with(made))
+    }
+}
+
 /// A matrix and the low-rank differences of the lanes from it.
 #[derive(Clone, Debug)]
 pub(super) struct SharedMatrix {
     /// `[inputs, outputs]`, unperturbed.
-    pub(super) w: Matrix,
+    pub(super) w: Arc<Matrix>,
     /// Of each pair.
     pub(super) factors: Vec<Factors>,
     /// Of + lanes; − lanes have its negative.

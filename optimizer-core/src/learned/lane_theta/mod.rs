@@ -15,6 +15,7 @@ mod low_rank;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(super) use self::low_rank::LastBound;
 use self::low_rank::SharedMatrix;
 use super::dense::{Matrix, add_bias};
 use super::lane_of;
@@ -59,11 +60,18 @@ impl LaneTheta {
     }
 
     /// The lanes `theta + sigma ε` and `theta − sigma ε` of each pair, pair by pair. `theta` has one lane. `layers` as in
-    /// [`LaneTheta::new`]; where ε is factored those matrices are shared by all lanes.
+    /// [`LaneTheta::new`]; where ε is factored those matrices are shared by all lanes,
+    /// and by whoever bound the same theta last.
     ///
     /// # Errors
     /// [`Error::Lanes`] if there is more than one, [`Error::LayoutMismatch`] if an ε is another theta's.
-    pub(super) fn perturbed(theta: &Theta, pairs: &[Perturbation], sigma: f32, layers: &str) -> Result<Self> {
+    pub(super) fn perturbed(
+        theta: &Theta,
+        pairs: &[Perturbation],
+        sigma: f32,
+        layers: &str,
+        last: &LastBound,
+    ) -> Result<Self> {
         if theta.lanes() != 1 {
             return Err(Error::Lanes { what: "theta to perturb".into(), expected: 1, got: theta.lanes() });
         }
@@ -90,7 +98,9 @@ impl LaneTheta {
             };
             let factors: Option<Vec<Factors>> = pairs.iter().map(|epsilon| epsilon.factors(index)).collect();
             match factors {
-                Some(factors) => Weights::LowRank(SharedMatrix { w: Matrix::new(w, outputs), factors, sigma }),
+                Some(factors) => {
+                    Weights::LowRank(SharedMatrix { w: last.matrix(theta, index, outputs), factors, sigma })
+                }
                 None => Weights::Own(pairs.iter().flat_map(both_signs).collect()),
             }
         };
@@ -260,8 +270,8 @@ mod tests {
         let theta = theta(inputs, outputs);
         let x = normals(2, 2 * rows * inputs);
         let pair = theta.antithetic(SIGMA, &epsilon(&theta, 2).whole()).unwrap();
-        let low_rank = LaneTheta::perturbed(&theta, &[epsilon(&theta, 2)], SIGMA, "m/").unwrap();
-        let swapped = LaneTheta::perturbed(&theta, &[epsilon(&theta, 2)], -SIGMA, "m/").unwrap();
+        let low_rank = LaneTheta::perturbed(&theta, &[epsilon(&theta, 2)], SIGMA, "m/", &LastBound::default()).unwrap();
+        let swapped = LaneTheta::perturbed(&theta, &[epsilon(&theta, 2)], -SIGMA, "m/", &LastBound::default()).unwrap();
         for (lanes, alone) in [
             (plain(&theta), [plain(&theta), plain(&theta)]),
             (plain(&pair), [0, 1].map(|lane| plain(&Theta::new(pair.layout(), 1, pair.lane(lane).to_vec()).unwrap()))),
@@ -290,7 +300,8 @@ mod tests {
             let epsilon = epsilon(&theta, rank);
             let rows = 3;
             let x = normals(4, 2 * rows * inputs);
-            let low_rank = LaneTheta::perturbed(&theta, slice::from_ref(&epsilon), SIGMA, "m/").unwrap();
+            let low_rank =
+                LaneTheta::perturbed(&theta, slice::from_ref(&epsilon), SIGMA, "m/", &LastBound::default()).unwrap();
             assert_eq!(
                 matches!(low_rank.matrices["m/w"], Weights::LowRank(_)),
                 rank < 4,
@@ -325,13 +336,18 @@ mod tests {
         let (small, large) = (theta(20, 30), theta(30, 20));
         let epsilon = epsilon(&small, 1);
         assert!(matches!(
-            LaneTheta::perturbed(&large, slice::from_ref(&epsilon), SIGMA, "m/"),
+            LaneTheta::perturbed(&large, slice::from_ref(&epsilon), SIGMA, "m/", &LastBound::default()),
             Err(Error::LayoutMismatch { .. })
         ));
         let two = small.antithetic(SIGMA, &epsilon.whole()).unwrap();
-        assert!(matches!(LaneTheta::perturbed(&two, slice::from_ref(&epsilon), SIGMA, "m/"), Err(Error::Lanes { .. })));
+        assert!(matches!(
+            LaneTheta::perturbed(&two, slice::from_ref(&epsilon), SIGMA, "m/", &LastBound::default()),
+            Err(Error::Lanes { .. })
+        ));
         assert_eq!(plain(&small).hash(), small.hash());
-        let perturbed = |sigma| LaneTheta::perturbed(&small, slice::from_ref(&epsilon), sigma, "m/").unwrap().hash();
+        let perturbed = |sigma| {
+            LaneTheta::perturbed(&small, slice::from_ref(&epsilon), sigma, "m/", &LastBound::default()).unwrap().hash()
+        };
         assert_ne!(perturbed(SIGMA), perturbed(-SIGMA));
         assert_eq!(perturbed(SIGMA), perturbed(SIGMA));
     }
@@ -341,7 +357,7 @@ mod tests {
         let theta = theta(200, 31);
         let pairs =
             [0, 1].map(|pair| Perturbation::new(Seed::new(5), Noise::Dense, theta.layout(), 0, 0, pair).unwrap());
-        let together = LaneTheta::perturbed(&theta, &pairs, SIGMA, "m/").unwrap();
+        let together = LaneTheta::perturbed(&theta, &pairs, SIGMA, "m/", &LastBound::default()).unwrap();
         let apart = together.clone().apart(1).unwrap();
         assert_eq!((together.lanes(), apart.len()), (4, 4));
         let x = normals(4, 4 * 3 * 200);
@@ -363,12 +379,26 @@ mod tests {
             Perturbation::new(Seed::new(5), Noise::LowRank { rank: 2 }, theta.layout(), 0, 0, pair).unwrap()
         });
         let x = normals(4, 6 * 3 * 40);
-        let together = LaneTheta::perturbed(&theta, &pairs, SIGMA, "m/").unwrap();
+        let together = LaneTheta::perturbed(&theta, &pairs, SIGMA, "m/", &LastBound::default()).unwrap();
         assert!(together.shares());
         let y = together.layer("m").apply(6, &x);
         for ((pair, x), y) in pairs.iter().zip(x.chunks(2 * 3 * 40)).zip(y.chunks(2 * 3 * 31)) {
-            let alone = LaneTheta::perturbed(&theta, slice::from_ref(pair), SIGMA, "m/").unwrap();
+            let alone =
+                LaneTheta::perturbed(&theta, slice::from_ref(pair), SIGMA, "m/", &LastBound::default()).unwrap();
             assert_eq!(alone.layer("m").apply(2, x), y);
         }
+    }
+
+    #[test]
+    fn matrices_are_made_once_a_theta() {
+        let (first, other) = (theta(40, 31), theta(40, 31));
+        let last = LastBound::default();
+        let one = last.matrix(&first, 1, 31);
+        assert!(Arc::ptr_eq(&one, &last.matrix(&first.clone(), 1, 31)), "a clone is the same theta");
+        assert!(!Arc::ptr_eq(&one, &last.matrix(&other, 1, 31)), "an equal one is not known to be");
+        let mut written = other.clone();
+        written.values_mut()[31] += 1.0;
+        let changed = last.matrix(&written, 1, 31);
+        assert_ne!(changed.pieces().next(), one.pieces().next());
     }
 }
