@@ -6,8 +6,9 @@
 //! ```
 //!
 //! A lane whose loss, gradient or parameters stop being finite has *diverged*: from then on its loss is NaN and it trains
-//! no more. It is emptied (zero parameters, zero state) instead of kept as it was, because keeping every lane's last good
-//! state would cost a copy of it at every step, and nothing reads it again. Lanes never disturb each other.
+//! no more. It is emptied (zero parameters, zero state, step 0) instead of kept as it was, because keeping every lane's
+//! last good state would cost a copy of it at every step, and nothing reads it again. Lanes never disturb each other, and
+//! an emptied lane is the same whether others beside it train on or not.
 
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::Params;
@@ -78,9 +79,22 @@ impl<'a> InnerLoop<'a> {
             if self.diverged[lane] {
                 fill_lane(&mut self.state.params, lane, 0.0);
                 self.state.slots.iter_mut().for_each(|slot| slot.lane_mut(lane).fill(0.0));
+                self.state.step[lane] = 0;
             }
         }
         Ok((self, losses))
+    }
+
+    /// State of optimizer and tasks, and which lanes diverged. What tasks keep of those is emptied too.
+    pub(crate) fn into_parts(self) -> (OptState, Option<Params>, Vec<bool>) {
+        let Self { tasks, state, diverged } = self;
+        let mut task_state = tasks.state().cloned();
+        if let Some(task_state) = &mut task_state {
+            for lane in (0..diverged.len()).filter(|lane| diverged[*lane]) {
+                fill_lane(task_state, lane, 0.0);
+            }
+        }
+        (state, task_state, diverged)
     }
 
     /// Each lane's loss on batch `batch` of `split`, NaN for a diverged lane. Nothing is trained.

@@ -119,7 +119,7 @@
 //! };
 //! let optimizer = LearnedOptimizerConfig::LearnableAdam.build()?;
 //! let context = UnrollContext {
-//!     run, optimizer: &*optimizer, estimator: &estimator, families: &families, cancelled: &cancelled, progress: &progress,
+//!     run, optimizer: &*optimizer, estimator: &estimator, families: &families, trainer: None, cancelled: &cancelled, progress: &progress,
 //! };
 //!
 //! let mut state = OuterState::new(optimizer.init_theta(run));

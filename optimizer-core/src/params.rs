@@ -236,10 +236,15 @@ impl Params {
     /// The lanes named, in that order (a lane may repeat).
     #[must_use]
     pub fn select(&self, lanes: &[usize]) -> Self {
-        let tensors = (0..self.layout.len())
-            .map(|index| lanes.iter().flat_map(|&lane| self.lane(index, lane)).copied().collect())
+        Self::gather(&self.layout, &lanes.iter().map(|&lane| (self, lane)).collect::<Vec<_>>())
+    }
+
+    /// Lanes of several parameters of this layout, in order.
+    pub(crate) fn gather(layout: &Arc<Layout>, lanes: &[(&Self, usize)]) -> Self {
+        let tensors = (0..layout.len())
+            .map(|index| lanes.iter().flat_map(|(params, lane)| params.lane(index, *lane)).copied().collect())
             .collect();
-        Self { layout: Arc::clone(&self.layout), lanes: lanes.len(), tensors }
+        Self { layout: Arc::clone(layout), lanes: lanes.len(), tensors }
     }
 
     /// Checks that `other` has the same layout and lanes.

@@ -20,7 +20,8 @@ use crate::{Error, Result};
 pub struct Theta {
     layout: Arc<Layout>,
     lanes: usize,
-    values: Vec<f32>,
+    /// Clones share them until one is written.
+    values: Arc<Vec<f32>>,
 }
 
 /// SHA-256 over the layout (names and shapes) and the little-endian bytes of all values.
@@ -37,12 +38,12 @@ impl Theta {
         if values.len() != expected {
             return Err(Error::Length { what: "theta".into(), expected, got: values.len() });
         }
-        Ok(Self { layout: Arc::clone(layout), lanes, values })
+        Ok(Self { layout: Arc::clone(layout), lanes, values: Arc::new(values) })
     }
 
     /// All zeros.
     pub fn zeros(layout: &Arc<Layout>, lanes: usize) -> Self {
-        Self { layout: Arc::clone(layout), lanes, values: vec![0.0; lanes * layout.size()] }
+        Self { layout: Arc::clone(layout), lanes, values: Arc::new(vec![0.0; lanes * layout.size()]) }
     }
 
     /// The layout.
@@ -62,7 +63,7 @@ impl Theta {
 
     /// All values, to be written.
     pub fn values_mut(&mut self) -> &mut [f32] {
-        &mut self.values
+        Arc::make_mut(&mut self.values).as_mut_slice()
     }
 
     /// One lane's D values.
@@ -80,7 +81,8 @@ impl Theta {
     /// Tensor `index` of one lane, to be written.
     pub fn tensor_mut(&mut self, lane: usize, index: usize) -> &mut [f32] {
         let start = lane * self.layout.size() + self.layout.offset(index);
-        &mut self.values[start..start + self.layout.tensors()[index].size()]
+        let size = self.layout.tensors()[index].size();
+        &mut self.values_mut()[start..start + size]
     }
 
     /// The two lanes of an antithetic pair, `theta + sigma ε` and `theta − sigma ε`, from the only lane of this theta.
@@ -96,17 +98,39 @@ impl Theta {
         }
         let plus = self.values.iter().zip(epsilon).map(|(value, e)| value + sigma * e);
         let minus = self.values.iter().zip(epsilon).map(|(value, e)| value - sigma * e);
-        Ok(Self { layout: Arc::clone(&self.layout), lanes: 2, values: plus.chain(minus).collect() })
+        Ok(Self { layout: Arc::clone(&self.layout), lanes: 2, values: Arc::new(plus.chain(minus).collect()) })
+    }
+
+    /// Whether this is a clone of `other`, neither of them written since: equal, and told without reading them.
+    pub(crate) fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.values, &other.values) && self.lanes == other.lanes && self.layout == other.layout
     }
 
     /// The hash that names this theta on the wire and in checkpoints.
     pub fn hash(&self) -> ThetaHash {
-        let mut hasher = Sha256::new();
-        hasher.update(self.layout.to_string().as_bytes());
-        for value in &self.values {
-            hasher.update(value.to_le_bytes());
+        let mut hasher = Hasher::new(&self.layout);
+        hasher.update(&self.values);
+        hasher.finish()
+    }
+}
+
+/// The hash of a theta whose values come one after another.
+pub(crate) struct Hasher(Sha256);
+
+impl Hasher {
+    pub(crate) fn new(layout: &Layout) -> Self {
+        Self(Sha256::new_with_prefix(layout.to_string()))
+    }
+
+    /// The next values, in the order of lanes and of the layout.
+    pub(crate) fn update(&mut self, values: &[f32]) {
+        for value in values {
+            self.0.update(value.to_le_bytes());
         }
-        ThetaHash(hasher.finalize().into())
+    }
+
+    pub(crate) fn finish(self) -> ThetaHash {
+        ThetaHash(self.0.finalize().into())
     }
 }
 

@@ -3,7 +3,7 @@
 //! In theta each array of the network exists K times, `[K, …]`. Here the K networks lie one after the other, so that the
 //! network of a tensor is one product `control [K] · bank [K, weights]`, times a factor over K.
 
-use super::dense::affine;
+use super::dense::Matrix;
 use super::initial::{Initial, ThetaTensors};
 use super::inputs::InputGroups;
 use super::network::{Activation, Layer, Network};
@@ -101,22 +101,24 @@ impl Bank {
         &self.values
     }
 
-    /// The weights of each tensor's network, `[tensors, weights]`, for controls `[tensors, K]`: the mean
-    /// over the bank, times `factor`.
-    fn combine(&self, control: &[f32], factor: f32) -> Vec<f32> {
-        let nothing = vec![0.0; self.values.len() / self.banks];
-        let factor = factor / self.banks as f32;
-        let mut weights = affine(control, &self.values, &nothing);
-        for weight in &mut weights {
-            *weight *= factor;
-        }
-        weights
+    /// As a matrix `[K, weights]` that many controls are multiplied with.
+    pub(super) fn matrix(&self) -> Matrix {
+        Matrix::new(&self.values, self.values.len() / self.banks)
     }
 }
 
 /// The weights of the networks of all lanes, `[lanes, tensors, weights]`, for controls `[lanes, tensors, K]`: the mean over
-/// the lane's bank, times `factor`. There is one bank for all lanes, or one each.
-pub(super) fn combine(banks: &[Bank], control: &[f32], factor: f32) -> Vec<f32> {
-    let of_banks = control.chunks_exact((control.len() / banks.len()).max(1));
-    banks.iter().zip(of_banks).flat_map(|(bank, control)| bank.combine(control, factor)).collect()
+/// the lane's bank, times `factor`. There is one bank `[K, weights]` for all lanes, or one each.
+pub(super) fn combine(banks: &[Matrix], control: &[f32], factor: f32) -> Vec<f32> {
+    let (networks, outputs) = (banks[0].inputs(), banks[0].outputs());
+    let factor = factor / networks as f32;
+    let mut weights = vec![0.0; control.len() / networks * outputs];
+    let rows = control.len() / networks / banks.len();
+    let of_banks =
+        weights.chunks_exact_mut((rows * outputs).max(1)).zip(control.chunks_exact((rows * networks).max(1)));
+    for (bank, (weights, control)) in banks.iter().zip(of_banks) {
+        bank.product(control, weights);
+        weights.iter_mut().for_each(|weight| *weight *= factor);
+    }
+    weights
 }

@@ -8,11 +8,11 @@
 //! on that row alone, to the bit, so neither the order nor the number of rows matters.
 
 use super::dense::affine;
-use super::float::{sigmoid, tanh};
 use super::initial::{ThetaTensors, linear, zeros};
 use super::{lane_of, theta_tensor};
 use crate::Theta;
 use crate::optimizer::Slot;
+use crate::simd::{Kernel, Simd, WIDTH, dispatch, sigmoid, tanh};
 
 /// Hidden and cell state, `[rows, H]` each.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,23 +38,53 @@ pub(super) fn step_by(
     gates: impl FnOnce(&[f32]) -> Vec<f32>,
 ) -> LstmState {
     let inputs = x.len() / (hidden.len() / size).max(1);
-    let joined: Vec<f32> = x
-        .chunks_exact(inputs.max(1))
-        .zip(hidden.chunks_exact(size))
-        .flat_map(|(x, h)| x.iter().chain(h))
-        .copied()
-        .collect();
+    let mut joined = Vec::with_capacity(x.len() + hidden.len());
+    for (x, h) in x.chunks_exact(inputs.max(1)).zip(hidden.chunks_exact(size)) {
+        joined.extend_from_slice(x);
+        joined.extend_from_slice(h);
+    }
     let mut next = LstmState { hidden: hidden.to_vec(), cell: cell.to_vec() };
-    let gates = gates(&joined);
-    let rows = next.hidden.chunks_exact_mut(size).zip(next.cell.chunks_exact_mut(size));
-    for (gates, (hidden, cell)) in gates.chunks_exact(4 * size).zip(rows) {
-        let [input, new, forget, output] = std::array::from_fn(|gate| &gates[gate * size..(gate + 1) * size]);
-        for j in 0..size {
-            cell[j] = sigmoid(forget[j] + 1.0) * cell[j] + sigmoid(input[j]) * tanh(new[j]);
-            hidden[j] = sigmoid(output[j]) * tanh(cell[j]);
+    dispatch(Cells { gates: &gates(&joined), size, state: &mut next });
+    next
+}
+
+/// From gates `[rows, 4H]` and the cells before to the next state.
+struct Cells<'a> {
+    gates: &'a [f32],
+    /// H.
+    size: usize,
+    state: &'a mut LstmState,
+}
+
+impl Kernel for Cells<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { gates, size, state } = self;
+        let one = s.splat(1.0);
+        let rows = state.hidden.chunks_exact_mut(size).zip(state.cell.chunks_exact_mut(size));
+        for (gates, (hidden, cell)) in gates.chunks_exact(4 * size).zip(rows) {
+            for (block, (hidden, cell)) in hidden.chunks_mut(WIDTH).zip(cell.chunks_mut(WIDTH)).enumerate() {
+                let [input, new, forget, output] = load_gates(s, gates, size, block * WIDTH, hidden.len());
+                let kept = s.mul(sigmoid(s, s.add(forget, one)), s.load_part(cell));
+                let next = s.fma(sigmoid(s, input), tanh(s, new), kept);
+                s.store_part(next, cell);
+                s.store_part(s.mul(sigmoid(s, output), tanh(s, next)), hidden);
+            }
         }
     }
-    next
+}
+
+/// The four gates of the units from `first`.
+#[inline(always)]
+fn load_gates<S: Simd>(s: S, gates: &[f32], size: usize, first: usize, units: usize) -> [S::Vector; 4] {
+    let mut loaded = [s.zero(); 4];
+    for (gate, loaded) in loaded.iter_mut().enumerate() {
+        let begin = gate * size + first;
+        *loaded = s.load_part(&gates[begin..begin + units]);
+    }
+    loaded
 }
 
 /// The slots `lstm/hidden` and `lstm/cell`, `[tensors, H]`, every row at the lane's `lstm_init_state` of theta.

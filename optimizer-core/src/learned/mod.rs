@@ -4,7 +4,8 @@
 //!  LearnedOptimizerConfig ─build─► LearnedOptimizer ─bind(theta)─► Optimizer
 //!                                   layout, init_theta              one theta lane a parameter lane,
 //!                                          │                        or one for all
-//!                                          └─bind_perturbed(theta, ε, sigma)─► Optimizer of two lanes
+//!                                          ├─bind_perturbed(theta, ε, sigma)─► Optimizer of two lanes
+//!                                          └─bind_pairs(theta, [ε …], sigma)─► Optimizers of two lanes a pair
 //! ```
 //!
 //! Theta is an explicit value: evolution strategies build many optimizers from many thetas, so it is never hidden state.
@@ -17,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use self::network::Layer;
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
-use crate::perturbation::Perturbation;
+use crate::perturbation::{Noise, Perturbation};
 use crate::{Error, Result, Seed, Theta};
 
 mod accumulators;
@@ -94,6 +95,24 @@ pub trait LearnedOptimizer: Send + Sync + std::fmt::Debug {
     /// [`crate::Error::Length`] if ε is not as long.
     fn bind_perturbed(&self, theta: &Theta, epsilon: &Perturbation, sigma: f32) -> Result<Box<dyn Optimizer>> {
         self.bind(theta.antithetic(sigma, &epsilon.whole())?)
+    }
+
+    /// Optimizers of the lanes `theta + sigma ε` and `theta − sigma ε` of each pair, in order: one of all lanes, or several
+    /// of equally many successive lanes, which are best run one after another. The bits of a lane do not depend on it.
+    /// `theta` has one lane.
+    ///
+    /// As it stands each pair has its own. An optimizer whose pairs share large matrices can read those once for all.
+    ///
+    /// # Errors
+    /// As [`LearnedOptimizer::bind_perturbed`].
+    fn bind_pairs(&self, theta: &Theta, pairs: &[Perturbation], sigma: f32) -> Result<Vec<Box<dyn Optimizer>>> {
+        pairs.iter().map(|epsilon| self.bind_perturbed(theta, epsilon, sigma)).collect()
+    }
+
+    /// How many pairs [`LearnedOptimizer::bind_pairs`] is best asked for at a time, under this noise and for parameters of
+    /// this layout; more cost memory and gain nothing.
+    fn pairs_together(&self, _noise: Noise, _params: &Layout) -> usize {
+        1
     }
 }
 

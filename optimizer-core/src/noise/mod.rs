@@ -22,6 +22,7 @@ mod quantile;
 pub use draws::Draws;
 
 use crate::Seed;
+use crate::simd::{Kernel, Simd, dispatch};
 use philox::{BATCH, RoundKeys};
 
 /// Name of this generator in checkpoints and on the wire.
@@ -48,26 +49,43 @@ const DRAWS: u32 = 1;
 /// assert_eq!(part, whole[50..60]);
 /// ```
 pub fn normals(seed: Seed, first: u64, out: &mut [f32]) {
-    const NUMBERS: usize = 4 * BATCH;
-    let keys = round_keys(seed);
-    let mut block = first / 4;
-    let skip = (first % 4) as usize;
-    let mut rest = out;
-    if skip > 0 {
-        let head = rest.len().min(NUMBERS - skip);
-        let (now, later) = rest.split_at_mut(head);
-        now.copy_from_slice(&batch(&keys, block)[skip..skip + head]);
-        block = block.wrapping_add(BATCH as u64);
-        rest = later;
-    }
-    let (batches, tail) = rest.as_chunks_mut::<NUMBERS>();
-    for numbers in batches {
-        *numbers = batch(&keys, block);
-        block = block.wrapping_add(BATCH as u64);
-    }
-    if !tail.is_empty() {
-        let length = tail.len();
-        tail.copy_from_slice(&batch(&keys, block)[..length]);
+    dispatch(Normals { keys: round_keys(seed), first, out });
+}
+
+/// Integers, one product and one sum a number: the compiler makes vectors of them for each instruction set, and no bit
+/// depends on it.
+struct Normals<'a> {
+    keys: RoundKeys,
+    first: u64,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Normals<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        const NUMBERS: usize = 4 * BATCH;
+        let Self { keys, first, out } = self;
+        let mut block = first / 4;
+        let skip = (first % 4) as usize;
+        let mut rest = out;
+        if skip > 0 {
+            let head = rest.len().min(NUMBERS - skip);
+            let (now, later) = rest.split_at_mut(head);
+            now.copy_from_slice(&batch(&keys, block)[skip..skip + head]);
+            block = block.wrapping_add(BATCH as u64);
+            rest = later;
+        }
+        let (batches, tail) = rest.as_chunks_mut::<NUMBERS>();
+        for numbers in batches {
+            *numbers = batch(&keys, block);
+            block = block.wrapping_add(BATCH as u64);
+        }
+        if !tail.is_empty() {
+            let length = tail.len();
+            tail.copy_from_slice(&batch(&keys, block)[..length]);
+        }
     }
 }
 
@@ -76,8 +94,10 @@ pub fn normals(seed: Seed, first: u64, out: &mut [f32]) {
 fn batch(keys: &RoundKeys, block: u64) -> [f32; 4 * BATCH] {
     let words = keys.batch(block, NORMALS);
     let mut out = [0.0; 4 * BATCH];
-    for (i, numbers) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        *numbers = [0, 1, 2, 3].map(|place| quantile::normal(words[place][i] as u32));
+    for place in 0..4 {
+        for i in 0..BATCH {
+            out[4 * i + place] = quantile::normal(words[place][i] as u32);
+        }
     }
     out
 }

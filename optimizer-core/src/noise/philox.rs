@@ -34,6 +34,7 @@ impl RoundKeys {
 
     /// The blocks of counters `[block, stream, 0]` for `BATCH` successive 64-bit block numbers: word `j` of block
     /// `first + i` is the low half of `words[j][i]`.
+    #[inline(always)]
     pub(super) fn batch(&self, first: u64, stream: u32) -> [[u64; BATCH]; 4] {
         let mut words = [[0; BATCH], [0; BATCH], [u64::from(stream); BATCH], [0; BATCH]];
         let [low, high, ..] = &mut words;
@@ -51,7 +52,7 @@ impl RoundKeys {
     fn rounds<const N: usize>(&self, words: &mut [[u64; N]; 4]) {
         let [w0, w1, w2, w3] = words;
         for key in &self.0 {
-            let [k0, k1] = key.map(u64::from);
+            let [k0, k1] = [u64::from(key[0]), u64::from(key[1])];
             for (((w0, w1), w2), w3) in w0.iter_mut().zip(w1.iter_mut()).zip(w2.iter_mut()).zip(w3.iter_mut()) {
                 let product0 = (*w0 & 0xFFFF_FFFF) * MULTIPLIERS[0];
                 let product1 = (*w2 & 0xFFFF_FFFF) * MULTIPLIERS[1];

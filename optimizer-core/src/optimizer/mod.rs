@@ -253,20 +253,24 @@ impl OptState {
     /// If there is no such lane.
     #[must_use]
     pub fn select(&self, lanes: &[usize]) -> Self {
-        let slots = self
-            .slots
-            .iter()
-            .map(|slot| Slot {
-                name: slot.name.clone(),
-                shape: slot.shape.clone(),
-                values: lanes.iter().flat_map(|&lane| slot.lane(lane)).copied().collect(),
-            })
-            .collect();
+        self.gather(&lanes.iter().map(|&lane| (self, lane)).collect::<Vec<_>>())
+    }
+
+    /// Lanes of several states of the same optimizer as this one, in order.
+    pub(crate) fn gather(&self, lanes: &[(&Self, usize)]) -> Self {
+        let slot = |(index, slot): (usize, &Slot)| Slot {
+            name: slot.name.clone(),
+            shape: slot.shape.clone(),
+            values: lanes.iter().flat_map(|(state, lane)| state.slots[index].lane(*lane)).copied().collect(),
+        };
         Self {
-            params: self.params.select(lanes),
-            step: lanes.iter().map(|&lane| self.step[lane]).collect(),
-            horizon: lanes.iter().map(|&lane| self.horizon[lane]).collect(),
-            slots,
+            params: Params::gather(
+                self.params.layout(),
+                &lanes.iter().map(|(state, lane)| (&state.params, *lane)).collect::<Vec<_>>(),
+            ),
+            step: lanes.iter().map(|(state, lane)| state.step[*lane]).collect(),
+            horizon: lanes.iter().map(|(state, lane)| state.horizon[*lane]).collect(),
+            slots: self.slots.iter().enumerate().map(slot).collect(),
         }
     }
 

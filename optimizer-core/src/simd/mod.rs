@@ -42,6 +42,9 @@ pub trait Simd: Copy + Send + Sync {
     /// Sixteen values.
     type Vector: Copy + Send + Sync;
 
+    /// How many vectors the registers hold: a kernel that keeps more of them is slow.
+    const REGISTERS: usize;
+
     /// All values `x`.
     fn splat(self, x: f32) -> Self::Vector;
     /// The values of an array.

@@ -25,6 +25,7 @@ fn zip(a: V, b: V, f: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> V {
 // SAFETY of every block below: NEON is part of the architecture; loads and stores go to arrays of the vector's size.
 impl Simd for Neon {
     type Vector = V;
+    const REGISTERS: usize = 8;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {

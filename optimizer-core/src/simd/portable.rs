@@ -15,6 +15,7 @@ fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
 
 impl Simd for Portable {
     type Vector = V;
+    const REGISTERS: usize = 4;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {

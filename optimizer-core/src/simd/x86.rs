@@ -60,6 +60,7 @@ const ROOT: i32 = std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32;
 // SAFETY of every block below: the token proves the instructions; loads and stores go to arrays of the vector's size.
 impl Simd for Avx512 {
     type Vector = __m512;
+    const REGISTERS: usize = 32;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -146,6 +147,7 @@ macro_rules! halves {
 
 impl Simd for Avx2 {
     type Vector = [__m256; 2];
+    const REGISTERS: usize = 8;
 
     #[inline(always)]
     fn splat(self, x: f32) -> [__m256; 2] {

@@ -1,4 +1,4 @@
-//! Which losses of a pair count, in the range in which tasks are mixed.
+//! Which losses of lanes count, in the range in which tasks are mixed.
 //!
 //! ```text
 //!  weights t ─ training batch t ─► loss before ─► update ─► weights t+1 ─┬─ training batch t ─► same data
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// would see its top bits only, where it tells words apart no longer.
 const FRESH: u64 = 1 << 40;
 
-/// Normalised losses of both lanes that count for the step just trained on `batch`, whose losses before the update are
+/// Normalised losses of all lanes that count for the step just trained on `batch`, whose losses before the update are
 /// `before`.
 pub(super) fn counted(
     family: &dyn TaskFamily,
@@ -24,17 +24,17 @@ pub(super) fn counted(
     from: LossFrom,
     batch: u64,
     before: &[f32],
-) -> Result<[f64; 2]> {
+) -> Result<Vec<f64>> {
     match from {
-        LossFrom::TrainingBatch => both(family, before),
-        LossFrom::SameData => both(family, &inner.evaluate(Split::Train, batch)?),
-        LossFrom::Train => both(family, &inner.evaluate(Split::Train, FRESH + batch)?),
-        LossFrom::InnerValid => both(family, &inner.evaluate(Split::InnerValid, batch)?),
-        LossFrom::OuterValid => both(family, &inner.evaluate(Split::OuterValid, batch)?),
+        LossFrom::TrainingBatch => all(family, before),
+        LossFrom::SameData => all(family, &inner.evaluate(Split::Train, batch)?),
+        LossFrom::Train => all(family, &inner.evaluate(Split::Train, FRESH + batch)?),
+        LossFrom::InnerValid => all(family, &inner.evaluate(Split::InnerValid, batch)?),
+        LossFrom::OuterValid => all(family, &inner.evaluate(Split::OuterValid, batch)?),
     }
 }
 
-/// Mean normalised losses of both lanes, as they are now, over fresh batches: of the split named, or of the training
+/// Mean normalised losses of all lanes, as they are now, over fresh batches: of the split named, or of the training
 /// split.
 pub(super) fn recomputed(
     family: &dyn TaskFamily,
@@ -42,21 +42,22 @@ pub(super) fn recomputed(
     from: LossFrom,
     batches: u32,
     cancelled: &AtomicBool,
-) -> Result<[f64; 2]> {
+) -> Result<Vec<f64>> {
     let split = from.split().unwrap_or(Split::Train);
-    let mut sums = [0.0; 2];
+    let mut sums = vec![0.0; inner.diverged.len()];
     for batch in 0..u64::from(batches) {
         if cancelled.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        let losses = both(family, &inner.evaluate(split, FRESH + batch)?)?;
+        let losses = all(family, &inner.evaluate(split, FRESH + batch)?)?;
         sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
     }
-    Ok(sums.map(|sum| sum / f64::from(batches)))
+    sums.iter_mut().for_each(|sum| *sum /= f64::from(batches));
+    Ok(sums)
 }
 
-pub(super) fn both(family: &dyn TaskFamily, losses: &[f32]) -> Result<[f64; 2]> {
-    Ok([normalised(family, losses[0])?, normalised(family, losses[1])?])
+pub(super) fn all(family: &dyn TaskFamily, losses: &[f32]) -> Result<Vec<f64>> {
+    losses.iter().map(|&loss| normalised(family, loss)).collect()
 }
 
 /// The loss in the range in which tasks are mixed; NaN gives the family's ceiling.

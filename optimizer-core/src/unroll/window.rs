@@ -85,49 +85,46 @@ fn width(estimator: &EstimatorConfig) -> Result<u32> {
     }
 }
 
-/// What happened at each place of a window.
+/// What happened to one lane at each place of a window.
 #[derive(Clone, Debug, Default)]
-pub(super) struct WindowTrace {
-    pub(super) plus: Vec<f64>,
-    pub(super) minus: Vec<f64>,
+pub(super) struct LaneTrace {
+    pub(super) losses: Vec<f64>,
     live: Vec<bool>,
     done: Vec<bool>,
 }
 
-impl WindowTrace {
+impl LaneTrace {
     /// A place that trained a step.
-    pub(super) fn step(&mut self, plus: f64, minus: f64) {
-        self.place(plus, minus, true);
+    pub(super) fn step(&mut self, loss: f64) {
+        self.place(loss, true);
     }
 
     /// The loss of the last place, recomputed.
-    pub(super) fn replace_last(&mut self, plus: f64, minus: f64) {
-        for (losses, value) in [(&mut self.plus, plus), (&mut self.minus, minus)] {
-            losses.pop();
-            losses.push(value);
-        }
+    pub(super) fn replace_last(&mut self, loss: f64) {
+        self.losses.pop();
+        self.losses.push(loss);
     }
 
     /// A place that replaced the trajectory.
     pub(super) fn reset(&mut self) {
-        self.place(0.0, 0.0, false);
+        self.place(0.0, false);
     }
 
-    fn place(&mut self, plus: f64, minus: f64, live: bool) {
-        self.plus.push(plus);
-        self.minus.push(minus);
+    fn place(&mut self, loss: f64, live: bool) {
+        self.losses.push(loss);
         self.live.push(live);
         self.done.push(!live);
     }
 
-    /// Inner steps of both lanes.
+    /// Inner steps trained.
     pub(super) fn inner_steps(&self) -> u64 {
-        2 * self.live.iter().filter(|live| **live).count() as u64
+        self.live.iter().filter(|live| **live).count() as u64
     }
+}
 
-    pub(super) fn losses(&self) -> WindowLosses<'_> {
-        WindowLosses { plus: &self.plus, minus: &self.minus, live: &self.live, done: &self.done }
-    }
+/// The losses of a pair of lanes, + and −, which train and reset at the same places.
+pub(super) fn pair_losses<'t>(plus: &'t LaneTrace, minus: &'t LaneTrace) -> WindowLosses<'t> {
+    WindowLosses { plus: &plus.losses, minus: &minus.losses, live: &plus.live, done: &plus.done }
 }
 
 #[cfg(test)]

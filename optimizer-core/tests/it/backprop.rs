@@ -148,6 +148,7 @@ fn estimate(kind: EstimatorKind, config: &LearnedOptimizerConfig, theta: &[f64],
         optimizer: &*learned,
         estimator: &estimator,
         families: &families,
+        trainer: None,
         cancelled: &cancelled,
         progress: &progress,
     };

@@ -183,6 +183,7 @@ fn recurrence_by_windows(kind: EstimatorKind, horizon: HorizonSchedule, outer_st
         optimizer: &*toy,
         estimator: &config,
         families: &families,
+        trainer: None,
         cancelled: &cancelled,
         progress: &progress,
     };
@@ -259,6 +260,7 @@ fn full_es_estimates_the_recurrence() {
             optimizer: &*toy,
             estimator: &config,
             families: &families,
+            trainer: None,
             cancelled: &cancelled,
             progress: &progress,
         };

@@ -19,6 +19,7 @@ mod noise;
 mod optimizer_laws;
 mod optimizer_settings;
 mod optimizers;
+mod pairs_together;
 mod perturbation;
 mod saved_state;
 mod self_check;

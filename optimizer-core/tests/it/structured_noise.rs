@@ -41,8 +41,15 @@ fn meta_gradient(
     outer_step: u64,
 ) -> Result<Vec<f64>> {
     let (cancelled, progress) = (AtomicBool::new(false), AtomicU64::new(0));
-    let context =
-        UnrollContext { run: RUN, optimizer, estimator, families, cancelled: &cancelled, progress: &progress };
+    let context = UnrollContext {
+        run: RUN,
+        optimizer,
+        estimator,
+        families,
+        trainer: None,
+        cancelled: &cancelled,
+        progress: &progress,
+    };
     let window = window(outer_step, estimator.horizon.min());
     let contributions: Vec<Contribution> = (0..slots)
         .map(|slot| {

@@ -9,7 +9,7 @@ use paceline_optimizer_core::optimizer::OptState;
 use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
 use paceline_optimizer_core::task::TaskFamily;
 use paceline_optimizer_core::unroll::{
-    LaneTrainer, PairId, Particle, SlotId, Training, UnrollContext, check_losses, earlier_windows, full_es_pair,
+    LaneTrainer, PairId, Pairs, Particle, Training, UnrollContext, check_losses, earlier_windows, full_es_pair,
     full_es_pairs, replay_pairs, window_pair, window_pairs,
 };
 use paceline_optimizer_core::{Result, Seed, Theta};
@@ -66,12 +66,17 @@ impl Setup {
         }
     }
 
+    fn on<'a>(&'a self, trainer: &'a dyn LaneTrainer) -> UnrollContext<'a> {
+        UnrollContext { trainer: Some(trainer), ..self.context() }
+    }
+
     fn context(&self) -> UnrollContext<'_> {
         UnrollContext {
             run: Seed::new(21),
             optimizer: &self.optimizer,
             estimator: &self.estimator,
             families: &self.families,
+            trainer: None,
             cancelled: &self.cancelled,
             progress: &self.progress,
         }
@@ -86,8 +91,8 @@ impl Setup {
     }
 }
 
-fn slot(outer_step: u64) -> SlotId {
-    SlotId { outer_step, slot: 2, pairs: PAIRS }
+fn slot(outer_step: u64) -> Pairs {
+    Pairs { outer_step, slot: 2, pairs: 0..PAIRS }
 }
 
 #[test]
@@ -109,8 +114,14 @@ fn windows_of_all_pairs_are_those_of_each() {
             let mut kept: Option<Vec<Particle>> = None;
             for outer_step in 0..12 {
                 let (plan, theta) = (sequence.window(), setup.theta(outer_step));
-                let together =
-                    window_pairs(&setup.context(), &trainer, &theta, slot(outer_step), &plan, kept.as_deref()).unwrap();
+                let together = window_pairs(
+                    &setup.on(&trainer),
+                    &theta,
+                    &slot(outer_step),
+                    &plan,
+                    kept.clone().unwrap_or_default(),
+                )
+                .unwrap();
                 for (pair, together) in (0..PAIRS).zip(&together) {
                     let id = PairId { outer_step, slot: 2, pair };
                     let particle = kept.as_ref().map(|kept| kept[pair as usize].clone());
@@ -126,8 +137,8 @@ fn windows_of_all_pairs_are_those_of_each() {
                     let rebuilt = earlier.fold(None, |particles: Option<Vec<Particle>>, earlier| {
                         let theta = setup.theta(earlier.outer_step);
                         let slot = slot(earlier.outer_step);
-                        let context = setup.context();
-                        Some(replay_pairs(&context, &trainer, &theta, slot, &earlier, particles.as_deref()).unwrap())
+                        let (context, before) = (setup.on(&trainer), particles.unwrap_or_default());
+                        Some(replay_pairs(&context, &theta, &slot, &earlier, before).unwrap())
                     });
                     assert_eq!(rebuilt, kept, "{kind:?}, {horizon:?}, after outer step {outer_step}");
                 }
@@ -141,14 +152,16 @@ fn whole_unrolls_of_all_pairs_are_those_of_each() {
     for loss in [MetaLoss::Average, MetaLoss::Min, MetaLoss::Last, MetaLoss::LastRecompute { batches: 3 }] {
         let setup = Setup::new(EstimatorKind::FullEs { loss }, HorizonSchedule::Constant { steps: 8 });
         let (window, theta, trainer) = (setup.sequence().window(), setup.theta(4), Plain::default());
-        let together = full_es_pairs(&setup.context(), &trainer, &theta, slot(4), &window).unwrap();
+        let together = full_es_pairs(&setup.on(&trainer), &theta, &slot(4), &window).unwrap();
         let alone: Vec<_> = (0..PAIRS)
             .map(|pair| {
                 full_es_pair(&setup.context(), &theta, PairId { outer_step: 4, slot: 2, pair }, &window).unwrap()
             })
             .collect();
         assert_eq!(together, alone, "{loss:?}");
-        assert_eq!(trainer.calls.into_inner(), 1, "a whole unroll is one call");
+        // Of the last place alone the loss counts: it is trained by itself.
+        let calls = if loss == MetaLoss::Last { 2 } else { 1 };
+        assert_eq!(trainer.calls.into_inner(), calls, "a whole unroll is one call");
     }
 }
 
@@ -158,6 +171,6 @@ fn losses_with_batches_of_their_own_are_refused() {
     let mut setup = Setup::new(EstimatorKind::Pes { window: 3 }, HorizonSchedule::Constant { steps: 6 });
     setup.estimator.loss_from = LossFrom::OuterValid;
     let window = setup.sequence().window();
-    let refused = window_pairs(&setup.context(), &Plain::default(), &setup.theta(0), slot(0), &window, None);
+    let refused = window_pairs(&setup.on(&Plain::default()), &setup.theta(0), &slot(0), &window, vec![]);
     assert!(refused.unwrap_err().to_string().contains("estimator.loss_from"));
 }

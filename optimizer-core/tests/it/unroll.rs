@@ -39,6 +39,7 @@ impl Setup {
             optimizer: &self.optimizer,
             estimator: &self.estimator,
             families: &self.families,
+            trainer: None,
             cancelled: &self.cancelled,
             progress: &self.progress,
         }

@@ -117,17 +117,20 @@ fn forward<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Result<(Te
     for (lane, rows) in probabilities.chunks_exact_mut(sizes.batch * sizes.classes).enumerate() {
         // In f64 whatever the layers compute in: a mean over a batch is a statistic.
         let mut sum = 0.0;
-        for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(sizes.labels(labels, lane)) {
+        let labels = sizes.labels(labels, lane);
+        let mut of_labels = Vec::with_capacity(sizes.batch);
+        for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(labels) {
+            let largest = row.iter().copied().fold(row[0], |a, b| if b > a { b } else { a });
+            // A padding label may be one that no class has.
+            of_labels.push(row.get(label as usize).map_or(T::zero(), |&of_label| of_label - largest));
+            row.iter_mut().for_each(|value| *value -= largest);
+        }
+        T::exp_all(rows);
+        for ((row, &label), of_label) in rows.chunks_exact_mut(sizes.classes).zip(labels).zip(of_labels) {
             if !sizes.counts(label) {
                 continue;
             }
-            let largest = row.iter().copied().fold(row[0], |a, b| if b > a { b } else { a });
-            let of_label = row[label as usize] - largest;
-            let mut total = T::zero();
-            for value in row.iter_mut() {
-                *value = (*value - largest).exp();
-                total += *value;
-            }
+            let total = row.iter().fold(T::zero(), |sum, &value| sum + value);
             row.iter_mut().for_each(|value| *value /= total);
             sum += (total.ln() - of_label).to_f64();
         }

@@ -1,17 +1,19 @@
 //! The engine: caches around the pure unrolls of `optimizer-core`, and their spread over the executor threads.
 //!
 //! ```text
-//!  pair 0 ─► executor ─► outcome ┐
-//!  pair 1 ─► executor ─► outcome ├─► in pair order ─► seed-coded reports, or one dense sum
-//!  pair 2 ─► executor ─► outcome ┘
+//!  pairs 0, 1 ─► executor ─► outcomes ┐
+//!  pairs 2, 3 ─► executor ─► outcomes ├─► in pair order ─► seed-coded reports, or one dense sum
+//!  pair 4     ─► executor ─► outcome  ┘
 //! ```
 //!
-//! A device computes all pairs of a lease as one piece of work, of the runs whose families and optimizer it knows; which
-//! runs those are is decided once a run.
+//! A device computes all pairs of a lease as one group, of the runs whose families and optimizer it knows; which runs those
+//! are is decided once a run.
 //!
-//! A pair is computed by one thread from its seeds alone, and outcomes are gathered by their place, so the number of
-//! threads and their timing cannot show in a result.
+//! A group of pairs is computed by one thread; an optimizer whose pairs share large weights wants several in a group
+//! ([`UnrollContext::groups`]). Each pair's bits depend on its seeds alone, and outcomes are gathered by their place, so
+//! groups, the number of threads and their timing cannot show in a result.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,8 +23,7 @@ use paceline_optimizer_core::learned::LearnedOptimizer;
 use paceline_optimizer_core::outer::{ResultForm, slot_gradient};
 use paceline_optimizer_core::schedule::Window;
 use paceline_optimizer_core::unroll::{
-    LaneTrainer, PairId, PairOutcome, Particle, SlotId, UnrollContext, full_es_pair, full_es_pairs, replay_pair,
-    replay_pairs, window_pair, window_pairs,
+    LaneTrainer, PairOutcome, Pairs, Particle, UnrollContext, full_es_pairs, replay_pairs, window_pairs,
 };
 use paceline_optimizer_core::{Error as CoreError, Theta};
 use paceline_proto::model::{Holdings, Lease, ResultBody, RunId, RunSpec, SeedCoded};
@@ -168,57 +169,57 @@ impl Engine {
             let Some(theta) = held.thetas.get(earlier.outer_step).map(|held| Arc::clone(&held.theta)) else {
                 return Ok(Reached::Missing(earlier.outer_step));
             };
-            let particles = if let Some(trainer) = work.trainer.clone() {
-                let replay = move |work: &SlotWork| {
-                    let slot = SlotId { outer_step: earlier.outer_step, ..work.slot_id() };
-                    let particles = particles.as_ref().map(|particles| particles.as_slice());
-                    replay_pairs(&work.context(), &*trainer, &theta, slot, &earlier, particles)
-                };
-                self.together(work, cancel, replay).await?
-            } else {
-                let replay = move |work: &SlotWork, pair: u32| {
-                    let id = PairId { outer_step: earlier.outer_step, slot: work.slot, pair };
-                    replay_pair(&work.context(), &theta, id, &earlier, particle_of(particles.as_deref(), pair))
-                };
-                self.pairs(work, cancel, replay).await?
+            let replay = move |work: &SlotWork, group: Range<u32>| {
+                let before = particles_of(particles.as_deref(), &group);
+                let pairs = Pairs { outer_step: earlier.outer_step, slot: work.slot, pairs: group };
+                replay_pairs(&work.context(), &theta, &pairs, &earlier, before)
             };
+            let particles = self.pairs(work, cancel, replay).await?;
             let held = self.used(&key.run)?;
             held.particles.put(key.slot, earlier.outer_step + 1, particles);
             held.thetas.trim();
         }
     }
 
-    /// What each pair returns, in order; or why not, by the first pair that failed of itself.
+    /// What each pair returns, in order; or why not, by the first group that failed of itself.
     async fn pairs<T: Send + 'static>(
         &self,
         work: &SlotWork,
         cancel: &LeaseCancel,
-        run: impl Fn(&SlotWork, u32) -> Result<T, CoreError> + Send + Sync + 'static,
+        run: impl Fn(&SlotWork, Range<u32>) -> Result<Vec<T>, CoreError> + Send + Sync + 'static,
     ) -> Result<Vec<T>, ComputeError> {
         let run = Arc::new(run);
-        let queued: Vec<_> = (0..work.spec.outer.pairs_per_slot)
-            .map(|pair| {
-                let (work, run) = (work.clone(), Arc::clone(&run));
-                self.pool.run(move || {
+        let queued: Vec<_> = self
+            .groups(work)
+            .await?
+            .into_iter()
+            .map(|group| {
+                let (work, run, pairs) = (work.clone(), Arc::clone(&run), group.clone());
+                let result = self.pool.run(move || {
                     if work.stop.load(Ordering::Relaxed) {
                         return Err(CoreError::Cancelled);
                     }
-                    let result = run(&work, pair);
+                    let result = run(&work, pairs);
                     if result.is_err() {
-                        // One pair lost is the lease lost: the others need not finish.
+                        // One group lost is the lease lost: the others need not finish.
                         work.stop.store(true, Ordering::Relaxed);
                     }
                     result
-                })
+                });
+                (group, result)
             })
             .collect();
         let (mut results, mut failure) = (Vec::new(), None);
-        for (pair, result) in queued.into_iter().enumerate() {
+        for (group, result) in queued {
             match result.await {
-                Ok(Ok(result)) => results.push(result),
+                Ok(Ok(of_group)) => results.extend(of_group),
                 Ok(Err(CoreError::Cancelled)) => {}
-                Ok(Err(error)) => drop(failure.get_or_insert(ComputeError::Failed(format!("pair {pair}: {error}")))),
-                Err(panic) => drop(failure.get_or_insert(panicked(&format!("pair {pair}"), &panic))),
+                Ok(Err(error)) => {
+                    failure.get_or_insert(ComputeError::Failed(format!("{}: {error}", named(&group))));
+                }
+                Err(panic) => {
+                    failure.get_or_insert(panicked(&named(&group), &panic));
+                }
             }
         }
         if results.len() == work.spec.outer.pairs_per_slot as usize {
@@ -231,25 +232,14 @@ impl Engine {
         }
     }
 
-    /// What all pairs return, in order, computed as one piece of work: a device takes them all, and one thread waits.
-    async fn together<T: Send + 'static>(
-        &self,
-        work: &SlotWork,
-        cancel: &LeaseCancel,
-        run: impl FnOnce(&SlotWork) -> Result<Vec<T>, CoreError> + Send + 'static,
-    ) -> Result<Vec<T>, ComputeError> {
-        let work = work.clone();
-        let computed = self.pool.run(move || match work.stop.load(Ordering::Relaxed) {
-            true => Err(CoreError::Cancelled),
-            false => run(&work),
-        });
-        match computed.await {
-            Ok(Ok(results)) => Ok(results),
-            Ok(Err(CoreError::Cancelled)) => Err(ComputeError::Cancelled),
-            Ok(Err(_)) | Err(_) if cancel.is_cancelled() => Err(ComputeError::Cancelled),
-            Ok(Err(error)) => Err(ComputeError::failed(error)),
-            Err(panic) => Err(panicked("all pairs", &panic)),
-        }
+    /// The groups in which the pairs are best run.
+    async fn groups(&self, work: &SlotWork) -> Result<Vec<Range<u32>>, ComputeError> {
+        let (work, threads) = (work.clone(), self.pool.threads());
+        // Asking a family may mean making one of its members.
+        let groups = self
+            .pool
+            .run(move || work.context().groups(work.slot, &work.window, work.spec.outer.pairs_per_slot, threads));
+        groups.await.map_err(|panic| panicked("grouping the pairs", &panic))?.map_err(ComputeError::failed)
     }
 
     async fn advance(&mut self, lease: &Lease, cancel: &LeaseCancel) -> Result<Progress, ComputeError> {
@@ -261,16 +251,12 @@ impl Engine {
             Reached::Begin(particles) => particles,
             Reached::Missing(version) => return Ok(Progress::Missing(version)),
         };
-        let computed = if let Some(trainer) = work.trainer.clone() {
-            let particles = particles.as_ref().map(Arc::clone);
-            let run =
-                move |work: &SlotWork| work.all_pairs(&*trainer, &theta, particles.as_ref().map(|p| p.as_slice()));
-            self.together(&work, cancel, run).await?
-        } else {
-            let run = move |work: &SlotWork, pair| work.pair(&theta, pair, particle_of(particles.as_deref(), pair));
-            self.pairs(&work, cancel, run).await?
+        let run = move |work: &SlotWork, group: Range<u32>| {
+            let before = particles_of(particles.as_deref(), &group);
+            work.group(&theta, group, before)
         };
-        let (outcomes, particles): (Vec<PairOutcome>, Vec<Option<Particle>>) = computed.into_iter().unzip();
+        let (outcomes, particles): (Vec<PairOutcome>, Vec<Option<Particle>>) =
+            self.pairs(&work, cancel, run).await?.into_iter().unzip();
         let reports = outcomes.iter().map(|outcome| outcome.report).collect();
         let body = self.body(&work, reports).await?;
         let held = self.used(&key.run)?;
@@ -340,48 +326,32 @@ impl SlotWork {
             optimizer: &*self.optimizer,
             estimator: &self.spec.estimator,
             families: &self.families,
+            trainer: self.trainer.as_deref(),
             cancelled: &self.stop,
             progress: &self.progress,
         }
     }
 
-    fn slot_id(&self) -> SlotId {
-        SlotId { outer_step: self.outer_step, slot: self.slot, pairs: self.spec.outer.pairs_per_slot }
-    }
-
-    /// Computes all pairs by a device.
-    fn all_pairs(
+    /// Computes some pairs on the calling thread.
+    fn group(
         &self,
-        trainer: &dyn LaneTrainer,
         theta: &Theta,
-        particles: Option<&[Particle]>,
+        pairs: Range<u32>,
+        particles: Vec<Particle>,
     ) -> Result<Vec<(PairOutcome, Option<Particle>)>, CoreError> {
-        let (context, slot) = (self.context(), self.slot_id());
-        if let EstimatorKind::FullEs { .. } = self.spec.estimator.kind {
-            let outcomes = full_es_pairs(&context, trainer, theta, slot, &self.window)?;
-            return Ok(outcomes.into_iter().map(|outcome| (outcome, None)).collect());
-        }
-        let pairs = window_pairs(&context, trainer, theta, slot, &self.window, particles)?;
-        Ok(pairs.into_iter().map(|(outcome, particle)| (outcome, Some(particle))).collect())
-    }
-
-    /// Computes one pair on the calling thread.
-    fn pair(
-        &self,
-        theta: &Theta,
-        pair: u32,
-        particle: Option<Particle>,
-    ) -> Result<(PairOutcome, Option<Particle>), CoreError> {
-        let id = PairId { outer_step: self.outer_step, slot: self.slot, pair };
+        let pairs = Pairs { outer_step: self.outer_step, slot: self.slot, pairs };
         match self.spec.estimator.kind {
             EstimatorKind::FullEs { .. } => {
-                full_es_pair(&self.context(), theta, id, &self.window).map(|outcome| (outcome, None))
+                let outcomes = full_es_pairs(&self.context(), theta, &pairs, &self.window)?;
+                Ok(outcomes.into_iter().map(|outcome| (outcome, None)).collect())
             }
             EstimatorKind::Pes { .. }
             | EstimatorKind::Gpes { .. }
             | EstimatorKind::Nres { .. }
-            | EstimatorKind::TruncatedEs { .. } => window_pair(&self.context(), theta, id, &self.window, particle)
-                .map(|(outcome, particle)| (outcome, Some(particle))),
+            | EstimatorKind::TruncatedEs { .. } => {
+                let outcomes = window_pairs(&self.context(), theta, &pairs, &self.window, particles)?;
+                Ok(outcomes.into_iter().map(|(outcome, particle)| (outcome, Some(particle))).collect())
+            }
         }
     }
 
@@ -404,9 +374,18 @@ impl SlotWork {
     }
 }
 
-/// One pair's particle.
-fn particle_of(particles: Option<&Vec<Particle>>, pair: u32) -> Option<Particle> {
-    particles?.get(pair as usize).cloned()
+/// The particles of some pairs; none where a trajectory begins.
+fn particles_of(particles: Option<&Vec<Particle>>, pairs: &Range<u32>) -> Vec<Particle> {
+    let held = particles.and_then(|held| held.get(pairs.start as usize..pairs.end as usize));
+    held.unwrap_or_default().to_vec()
+}
+
+/// Some pairs, as an error names them.
+fn named(pairs: &Range<u32>) -> String {
+    match pairs.len() {
+        1 => format!("pair {}", pairs.start),
+        _ => format!("pairs {} to {}", pairs.start, pairs.end.saturating_sub(1)),
+    }
 }
 
 fn panicked(doing: &str, panic: &Panicked) -> ComputeError {
@@ -426,5 +405,6 @@ impl Drop for StopOnDrop {
 
 #[cfg(test)]
 mod device_tests;
+
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //!              ┌──────── supply ◄── (the loop pulls it) ◄──┐
 //!              ▼                                           │
 //!  admit ───► run ─► executor threads ──┬─► Missing: this version of theta
-//!                    one pair each      └─► Computed
+//!                    some pairs each    └─► Computed
 //! ```
 //!
 //! A lost trajectory is run again window by window, and each window asks for its own version of theta: so a worker never

@@ -55,6 +55,11 @@ impl Pool {
         Ok(Self { queue: Some(queue), threads })
     }
 
+    /// Number of threads.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
     /// Queues a closure. Its value, or its panic, comes back.
     pub(crate) fn run<T, F>(&self, closure: F) -> impl Future<Output = Result<T, Panicked>> + Send + use<T, F>
     where

@@ -9,7 +9,7 @@ use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLos
 use paceline_optimizer_core::learned::{AdafacMlpConfig, Celo2Base, Celo2Config, LearnedOptimizerConfig};
 use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
 use paceline_optimizer_core::task::TaskFamily;
-use paceline_optimizer_core::unroll::{PairId, SlotId, UnrollContext, full_es_pair, full_es_pairs};
+use paceline_optimizer_core::unroll::{PairId, Pairs, UnrollContext, full_es_pair, full_es_pairs};
 use paceline_worker::cuda::{CudaDevice, WindowTrainer};
 
 const STEPS: u32 = 50;
@@ -44,15 +44,17 @@ fn on_the_device(trainer: &WindowTrainer<CudaDevice>, pairs: u32, repeat: usize,
             optimizer: &*optimizer,
             estimator: &estimator,
             families: &[family],
+            trainer: None,
             cancelled: &AtomicBool::new(false),
             progress: &AtomicU64::new(0),
         };
         let window = SlotSequence::new(Seed::new(4), 1, &estimator, 100, &[1.0]).unwrap().window();
-        let (theta, slot) = (optimizer.init_theta(Seed::new(2)), SlotId { outer_step: 0, slot: 1, pairs });
+        let (theta, slot) = (optimizer.init_theta(Seed::new(2)), Pairs { outer_step: 0, slot: 1, pairs: 0..pairs });
         let (mut outcomes, mut seconds) = (Vec::new(), 0.0);
         for _ in 0..repeat {
             let begun = Instant::now();
-            outcomes = full_es_pairs(&context, trainer, &theta, slot, &window).unwrap();
+            outcomes =
+                full_es_pairs(&UnrollContext { trainer: Some(trainer), ..context }, &theta, &slot, &window).unwrap();
             seconds = begun.elapsed().as_secs_f64();
         }
         for (pair, got) in (0..compared).zip(&outcomes) {

@@ -78,6 +78,7 @@ fn curve(kind: EstimatorKind, seed: Seed, last: u64, stop: &AtomicBool) -> Resul
         optimizer: &rule,
         estimator: &estimator,
         families: &families,
+        trainer: None,
         cancelled: stop,
         progress: &progress,
     };

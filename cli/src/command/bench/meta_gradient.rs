@@ -131,6 +131,7 @@ impl MetaGradient {
             optimizer: &*self.optimizer,
             estimator: &self.estimator,
             families: &self.families,
+            trainer: None,
             cancelled: &cancelled,
             progress: &progress,
         };

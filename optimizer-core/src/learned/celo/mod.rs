@@ -24,13 +24,13 @@ use super::course::COURSE_FEATURES;
 use super::hyper_theta::{HyperShape, LAYERS};
 use super::initial::InitialTheta;
 use super::inputs::InputGroups;
-use super::lane_theta::LaneTheta;
+use super::lane_theta::{LaneTheta, LastBound};
 use super::network::Activation;
 use super::step::StepSettings;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_range, check_theta};
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
-use crate::perturbation::Perturbation;
+use crate::perturbation::{Noise, Perturbation};
 use crate::{Result, Seed, Theta};
 
 mod update;
@@ -270,6 +270,7 @@ pub struct Celo {
     config: CeloConfig,
     shape: HyperShape,
     theta: InitialTheta,
+    last: Arc<LastBound>,
 }
 
 impl Celo {
@@ -280,7 +281,7 @@ impl Celo {
     pub fn new(config: CeloConfig) -> Result<Self> {
         let shape = config.check()?;
         let theta = InitialTheta::new(shape.tensors())?;
-        Ok(Self { config, shape, theta })
+        Ok(Self { config, shape, theta, last: Arc::default() })
     }
 }
 
@@ -299,13 +300,26 @@ impl LearnedOptimizer for Celo {
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), &theta)?;
-        Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), LaneTheta::new(theta))))
+        Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), LaneTheta::new(&theta, LAYERS)?)))
     }
 
     /// Under low-rank noise the lanes share the unperturbed matrices of the LSTM and its heads.
     fn bind_perturbed(&self, theta: &Theta, epsilon: &Perturbation, sigma: f32) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), theta)?;
-        let theta = LaneTheta::perturbed(theta, epsilon, sigma, LAYERS)?;
+        let theta = LaneTheta::perturbed(theta, std::slice::from_ref(epsilon), sigma, LAYERS, &self.last)?;
         Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta)))
+    }
+
+    /// Under low-rank noise all pairs share those matrices; else each pair, or each lane of large weights, goes alone.
+    fn bind_pairs(&self, theta: &Theta, pairs: &[Perturbation], sigma: f32) -> Result<Vec<Box<dyn Optimizer>>> {
+        check_theta(self.layout(), theta)?;
+        let bound = |theta| -> Box<dyn Optimizer> {
+            Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta))
+        };
+        Ok(self.shape.parts(theta, pairs, sigma, &self.last)?.into_iter().map(bound).collect())
+    }
+
+    fn pairs_together(&self, noise: Noise, _params: &Layout) -> usize {
+        self.shape.pairs_together(noise, 1)
     }
 }

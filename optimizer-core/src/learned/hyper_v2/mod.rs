@@ -22,13 +22,13 @@ use super::bank::NetworkShape;
 use super::hyper_theta::{HyperShape, LAYERS};
 use super::initial::InitialTheta;
 use super::inputs::InputGroups;
-use super::lane_theta::LaneTheta;
+use super::lane_theta::{LaneTheta, LastBound};
 use super::network::Activation;
 use super::step::StepSettings;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta};
 use crate::optimizer::Optimizer;
 use crate::params::Layout;
-use crate::perturbation::Perturbation;
+use crate::perturbation::{Noise, Perturbation};
 use crate::{Result, Seed, Theta};
 
 mod tensor_features;
@@ -166,7 +166,7 @@ impl HyperV2Config {
     ///
     /// # Errors
     /// [`crate::Error::Setting`] if a setting is out of its range.
-    fn check(&self) -> Result<HyperShape> {
+    pub(super) fn check(&self) -> Result<HyperShape> {
         check_range("lstm_hidden_size", self.lstm_hidden_size, 1..=4096)?;
         check_range("param_inits", self.param_inits, 1..=4096)?;
         check_range("ff_hidden_size", self.ff_hidden_size, 1..=256)?;
@@ -241,6 +241,7 @@ pub struct HyperV2 {
     config: HyperV2Config,
     shape: HyperShape,
     theta: InitialTheta,
+    last: Arc<LastBound>,
 }
 
 impl HyperV2 {
@@ -251,7 +252,7 @@ impl HyperV2 {
     pub fn new(config: HyperV2Config) -> Result<Self> {
         let shape = config.check()?;
         let theta = InitialTheta::new(shape.tensors())?;
-        Ok(Self { config, shape, theta })
+        Ok(Self { config, shape, theta, last: Arc::default() })
     }
 }
 
@@ -270,13 +271,26 @@ impl LearnedOptimizer for HyperV2 {
 
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), &theta)?;
-        Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), LaneTheta::new(theta))))
+        Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), LaneTheta::new(&theta, LAYERS)?)))
     }
 
     /// Under low-rank noise the lanes share the unperturbed matrices of the hypernetwork.
     fn bind_perturbed(&self, theta: &Theta, epsilon: &Perturbation, sigma: f32) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), theta)?;
-        let theta = LaneTheta::perturbed(theta, epsilon, sigma, LAYERS)?;
+        let theta = LaneTheta::perturbed(theta, std::slice::from_ref(epsilon), sigma, LAYERS, &self.last)?;
         Ok(Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta)))
+    }
+
+    /// Under low-rank noise all pairs share those matrices; else each pair, or each lane of large weights, goes alone.
+    fn bind_pairs(&self, theta: &Theta, pairs: &[Perturbation], sigma: f32) -> Result<Vec<Box<dyn Optimizer>>> {
+        check_theta(self.layout(), theta)?;
+        let bound = |theta| -> Box<dyn Optimizer> {
+            Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta))
+        };
+        Ok(self.shape.parts(theta, pairs, sigma, &self.last)?.into_iter().map(bound).collect())
+    }
+
+    fn pairs_together(&self, noise: Noise, params: &Layout) -> usize {
+        self.shape.pairs_together(noise, params.len())
     }
 }

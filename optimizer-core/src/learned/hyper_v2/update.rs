@@ -17,9 +17,10 @@ use std::sync::Arc;
 use super::HyperV2Config;
 use super::tensor_features::{self, SharedFeatures};
 use crate::learned::accumulators::{Decays, TensorPlan, check_slots, clip_gradient, new_slots, plans};
-use crate::learned::bank::{Bank, combine};
+use crate::learned::bank::combine;
 use crate::learned::channels::{CLIPPED, Channels, Guards, InputRows};
 use crate::learned::course;
+use crate::learned::dense::Matrix;
 use crate::learned::hyper_theta::{HyperShape, OWN_SLOTS};
 use crate::learned::hypernetwork::Advice;
 use crate::learned::lane_theta::LaneTheta;
@@ -40,7 +41,7 @@ pub(super) struct Bound {
     rows: InputRows<CLIPPED>,
     theta: LaneTheta,
     /// One a theta lane.
-    banks: Vec<Bank>,
+    banks: Vec<Matrix>,
 }
 
 impl Bound {

@@ -9,7 +9,7 @@ use paceline_optimizer_core::learned::{AdafacMlpConfig, LearnedOptimizer, Learne
 use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
 use paceline_optimizer_core::task::TaskFamily;
 use paceline_optimizer_core::unroll::{
-    LaneTrainer, PairId, PairOutcome, SlotId, UnrollContext, full_es_pair, full_es_pairs, window_pair, window_pairs,
+    LaneTrainer, PairId, PairOutcome, Pairs, UnrollContext, full_es_pair, full_es_pairs, window_pair, window_pairs,
 };
 use paceline_worker::cuda::layout::THREADS;
 use paceline_worker::cuda::{WindowJob, WindowKernel, WindowTrainer};
@@ -85,20 +85,25 @@ impl Setup {
         }
     }
 
+    fn on<'a>(&'a self, trainer: &'a dyn LaneTrainer) -> UnrollContext<'a> {
+        UnrollContext { trainer: Some(trainer), ..self.context() }
+    }
+
     fn context(&self) -> UnrollContext<'_> {
         UnrollContext {
             run: Seed::new(4),
             optimizer: &*self.optimizer,
             estimator: &self.estimator,
             families: &self.families,
+            trainer: None,
             cancelled: &self.cancelled,
             progress: &self.progress,
         }
     }
 }
 
-fn slot(outer_step: u64) -> SlotId {
-    SlotId { outer_step, slot: 1, pairs: PAIRS }
+fn slot(outer_step: u64) -> Pairs {
+    Pairs { outer_step, slot: 1, pairs: 0..PAIRS }
 }
 
 fn close(got: &PairOutcome, expected: &PairOutcome, what: &str) {
@@ -121,13 +126,10 @@ fn a_lease_of_windows_is_that_of_the_cpu() {
     let (trainer, theta) = (device(emulator, 1 << 30), setup.optimizer.init_theta(Seed::new(2)));
     trainer.knows(&*setup.families[0], &*setup.optimizer).unwrap();
     let mut sequence = SlotSequence::new(Seed::new(4), 1, &setup.estimator, 100, &[1.0]).unwrap();
-    let (mut kept, mut on_cpu) = (None, vec![None; PAIRS as usize]);
+    let (mut kept, mut on_cpu) = (vec![], vec![None; PAIRS as usize]);
     for outer_step in 0..4 {
         let plan = sequence.window();
-        let particles: Option<&Vec<_>> = kept.as_ref();
-        let got =
-            window_pairs(&setup.context(), &trainer, &theta, slot(outer_step), &plan, particles.map(Vec::as_slice))
-                .unwrap();
+        let got = window_pairs(&setup.on(&trainer), &theta, &slot(outer_step), &plan, kept).unwrap();
         for (pair, (got, particle)) in (0..PAIRS).zip(&got) {
             let id = PairId { outer_step, slot: 1, pair };
             let before = on_cpu[pair as usize].take();
@@ -136,7 +138,7 @@ fn a_lease_of_windows_is_that_of_the_cpu() {
             assert_eq!((particle.trajectory, &particle.state.step), (after.trajectory, &after.state.step));
             on_cpu[pair as usize] = Some(after);
         }
-        kept = Some(got.into_iter().map(|(_, particle)| particle).collect());
+        kept = got.into_iter().map(|(_, particle)| particle).collect();
         sequence.advance();
     }
 }
@@ -151,7 +153,7 @@ fn a_lease_too_large_is_split_without_a_trace_and_a_pair_too_large_refused() {
     let need = plan.need(5, 0);
     let run = |pairs: u64| {
         let trainer = device(emulator, (need.shared + pairs * need.pair) * 10 / 9 + 16);
-        let outcomes = full_es_pairs(&setup.context(), &trainer, &theta, slot(0), &window);
+        let outcomes = full_es_pairs(&setup.on(&trainer), &theta, &slot(0), &window);
         (outcomes, trainer.0.launches.into_inner())
     };
     let (whole, launches) = run(3);
