@@ -3,6 +3,8 @@
 //! `cargo bench -p paceline-optimizer-core -- update/square` runs some of them. Throughput is in parameters, normals or
 //! values of theta a second, on one thread.
 
+#![expect(missing_docs, reason = "a function that a macro of criterion makes")]
+
 use std::sync::Arc;
 
 use criterion::{

@@ -115,6 +115,15 @@ pub(super) struct Walk<'a, I> {
     next: usize,
 }
 
+/// Some elements of a walk.
+#[derive(Debug)]
+struct WalkedBlock<'p> {
+    start: usize,
+    length: usize,
+    /// Where their rows and columns of second moments lie.
+    places: Option<&'p (Place, Place)>,
+}
+
 impl<'a, I> Walk<'a, I> {
     /// At the first element.
     pub(super) fn new<const E: usize>(inputs: &'a I) -> Self
@@ -124,22 +133,19 @@ impl<'a, I> Walk<'a, I> {
         Self { inputs, places: inputs.places(), next: 0 }
     }
 
-    /// The next block before `end`: where it starts, its length, and where its rows and columns lie.
+    /// The next block before `end`.
     ///
     /// A loop and no closure, which would be compiled without the vector instructions of its caller.
     #[inline(always)]
-    fn next_block(&mut self, end: usize) -> Option<(usize, usize, Option<&(Place, Place)>)> {
+    fn next_block(&mut self, end: usize) -> Option<WalkedBlock<'_>> {
         let start = self.next;
         if start >= end {
             return None;
         }
         let length = BLOCK.min(end - start);
         self.next += length;
-        let places = match &mut self.places {
-            Some(places) => Some(places.next_block(length)),
-            None => None,
-        };
-        Some((start, length, places))
+        let places = self.places.as_mut().map(|places| places.next_block(length));
+        Some(WalkedBlock { start, length, places })
     }
 }
 
@@ -164,7 +170,7 @@ impl<const E: usize, I: Inputs<E>> Kernel for MeanSquares<'_, '_, E, I> {
         // f32 sums of few blocks, one a place in the block, are added up in f64.
         let (mut sums, mut of_blocks, mut blocks) = ([0.0_f64; E], [s.zero(); E], 0);
         let end = walk.next + count;
-        while let Some((start, length, places)) = walk.next_block(end) {
+        while let Some(WalkedBlock { start, length, places }) = walk.next_block(end) {
             let x = inputs.element(s, s.load_part(&p[start..start + length]), start, length, places);
             if length == BLOCK {
                 for (sum, x) in of_blocks.iter_mut().zip(x) {
@@ -336,7 +342,7 @@ impl<const E: usize, I: Inputs<E>, M: Mover<E>> Kernel for Sweep<'_, '_, '_, E, 
             }
         };
         let end = walk.next + count;
-        while let Some((start, length, places)) = walk.next_block(end) {
+        while let Some(WalkedBlock { start, length, places }) = walk.next_block(end) {
             let parameters = s.load_part(&p[start..start + length]);
             let x = inputs.element(s, parameters, start, length, places);
             first.evaluate(s, &x, start, length, places, &mut z[..first.units()]);

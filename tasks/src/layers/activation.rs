@@ -161,10 +161,10 @@ impl Nonlinearity {
                 let [scale, alpha] = [SELU_SCALE, SELU_ALPHA].map(T::from_f64);
                 map(values, |x| scale * if x > zero { x } else { alpha * x.exp_m1() });
             }
-            Self::Tanh => map(values, T::tanh),
+            Self::Tanh => T::tanh_all(values),
             Self::Cos => map(values, T::cos),
             Self::Sin => map(values, T::sin),
-            Self::Sigmoid => map(values, sigmoid),
+            Self::Sigmoid => T::sigmoid_all(values),
             Self::Silu => map(values, |x| x * sigmoid(x)),
             Self::Gelu => {
                 let half = T::from_f64(0.5);

@@ -10,6 +10,7 @@ trait Function {
 
 struct Exp;
 struct Tanh;
+struct Sigmoid;
 
 impl Function for Exp {
     #[inline(always)]
@@ -22,6 +23,13 @@ impl Function for Tanh {
     #[inline(always)]
     fn of<S: Simd>(s: S, x: S::Vector) -> S::Vector {
         simd::tanh(s, x)
+    }
+}
+
+impl Function for Sigmoid {
+    #[inline(always)]
+    fn of<S: Simd>(s: S, x: S::Vector) -> S::Vector {
+        simd::sigmoid(s, x)
     }
 }
 
@@ -49,10 +57,18 @@ pub(super) fn tanh(values: &mut [f32]) {
     dispatch(Map::<Tanh>(values, std::marker::PhantomData));
 }
 
+pub(super) fn sigmoid(values: &mut [f32]) {
+    dispatch(Map::<Sigmoid>(values, std::marker::PhantomData));
+}
+
 pub(super) fn exp_f64(values: &mut [f64]) {
     values.iter_mut().for_each(|value| *value = value.exp());
 }
 
 pub(super) fn tanh_f64(values: &mut [f64]) {
     values.iter_mut().for_each(|value| *value = value.tanh());
+}
+
+pub(super) fn sigmoid_f64(values: &mut [f64]) {
+    values.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp()));
 }

@@ -24,13 +24,15 @@ pub(super) trait Real: WithDType + std::ops::Neg<Output = Self> {
     fn exp_all(values: &mut [Self]);
     /// `tanh` of every value.
     fn tanh_all(values: &mut [Self]);
+    /// The logistic function of every value.
+    fn sigmoid_all(values: &mut [Self]);
     /// Runs `work` with a scratch buffer of `length` values, kept by this thread for the next call.
     /// The values are whatever the last user left.
     fn with_scratch<R>(length: usize, work: impl FnOnce(&mut [Self]) -> R) -> R;
 }
 
 macro_rules! impl_real {
-    ($type:ty, $multiply:path, $exp:path, $tanh:path) => {
+    ($type:ty, $multiply:path, $exp:path, $tanh:path, $sigmoid:path) => {
         impl Real for $type {
             fn exp(self) -> Self {
                 <$type>::exp(self)
@@ -68,6 +70,9 @@ macro_rules! impl_real {
             fn tanh_all(values: &mut [Self]) {
                 $tanh(values);
             }
+            fn sigmoid_all(values: &mut [Self]) {
+                $sigmoid(values);
+            }
             fn with_scratch<R>(length: usize, work: impl FnOnce(&mut [Self]) -> R) -> R {
                 thread_local! {
                     static SCRATCH: RefCell<Vec<$type>> = const { RefCell::new(Vec::new()) };
@@ -85,5 +90,5 @@ macro_rules! impl_real {
     };
 }
 
-impl_real!(f32, tile::multiply, elementwise::exp, elementwise::tanh);
-impl_real!(f64, multiply_f64, elementwise::exp_f64, elementwise::tanh_f64);
+impl_real!(f32, tile::multiply, elementwise::exp, elementwise::tanh, elementwise::sigmoid);
+impl_real!(f64, multiply_f64, elementwise::exp_f64, elementwise::tanh_f64, elementwise::sigmoid_f64);

@@ -12,7 +12,10 @@ use crate::failure::Failure;
 
 type Shapes = Vec<(String, Vec<usize>)>;
 
-const LISTS: [(&str, fn() -> Shapes); 4] =
+/// A list's name, and what it holds.
+type List = (&'static str, fn() -> Shapes);
+
+const LISTS: [List; 4] =
     [("square", square), ("vit_b16", vit_b16), ("gpt2_124m", gpt2_124m), ("many_small", many_small)];
 
 /// The list of this name.

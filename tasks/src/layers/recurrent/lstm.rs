@@ -1,6 +1,5 @@
 //! The LSTM's cell. Gates `i, g, f, o` of a row lie one after another.
 
-use super::super::activation::sigmoid;
 use super::{Backward, Forward, Into, Matrix, Real, Sizes, block, block_mut, multiply, recurrent_gradient};
 
 pub(super) fn forward<T: Real>(sizes: Sizes, lane: Forward<'_, T>) {
@@ -19,16 +18,20 @@ pub(super) fn forward<T: Real>(sizes: Sizes, lane: Forward<'_, T>) {
             let (i, rest) = block_mut(gates, row, 4 * hidden).split_at_mut(hidden);
             let (g, rest) = rest.split_at_mut(hidden);
             let (f, o) = rest.split_at_mut(hidden);
+            f.iter_mut().for_each(|value| *value += one);
+            for gate in [&mut *i, f, o] {
+                T::sigmoid_all(gate);
+            }
+            T::tanh_all(g);
+            let states = block_mut(states, row, hidden);
             for unit in 0..hidden {
                 let place = row * hidden + unit;
-                i[unit] = sigmoid(i[unit]);
-                g[unit] = g[unit].tanh();
-                f[unit] = sigmoid(f[unit] + one);
-                o[unit] = sigmoid(o[unit]);
                 let before = if time > 0 { earlier[(time - 1) * size + place] } else { T::zero() };
                 now[place] = f[unit] * before + i[unit] * g[unit];
-                states[place] = o[unit] * now[place].tanh();
+                states[unit] = now[place];
             }
+            T::tanh_all(states);
+            states.iter_mut().zip(o).for_each(|(state, o)| *state *= *o);
         }
     }
 }
@@ -40,6 +43,7 @@ pub(super) fn backward<T: Real>(sizes: Sizes, lane: Backward<'_, T>) {
     let size = sizes.state();
     // The gradient of the memory, from later times.
     let mut carried = vec![T::zero(); size];
+    let mut squashed = vec![T::zero(); hidden];
     for time in (0..sizes.time).rev() {
         let (earlier, now) = grads.split_at_mut(time * size);
         let gates = block_mut(gates, time, 4 * size);
@@ -48,10 +52,12 @@ pub(super) fn backward<T: Real>(sizes: Sizes, lane: Backward<'_, T>) {
             let (i, rest) = block_mut(gates, row, 4 * hidden).split_at_mut(hidden);
             let (g, rest) = rest.split_at_mut(hidden);
             let (f, o) = rest.split_at_mut(hidden);
+            squashed.copy_from_slice(block(memory_now, row, hidden));
+            T::tanh_all(&mut squashed);
             for unit in 0..hidden {
                 let place = row * hidden + unit;
                 let before = if time > 0 { memory[(time - 1) * size + place] } else { T::zero() };
-                let squashed = memory_now[place].tanh();
+                let squashed = squashed[unit];
                 let of_memory = carried[place] + now[place] * o[unit] * (one - squashed * squashed);
                 carried[place] = of_memory * f[unit];
                 let (input, candidate) = (i[unit], g[unit]);

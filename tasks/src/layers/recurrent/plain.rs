@@ -15,7 +15,7 @@ pub(super) fn forward<T: Real>(sizes: Sizes, lane: Forward<'_, T>) {
         match sizes.cell {
             // NaN is not below 0 and stays.
             Cell::Irnn => gates.iter_mut().filter(|value| **value <= T::zero()).for_each(|value| *value = T::zero()),
-            Cell::Vanilla | Cell::Lstm | Cell::Gru => gates.iter_mut().for_each(|value| *value = value.tanh()),
+            Cell::Vanilla | Cell::Lstm | Cell::Gru => T::tanh_all(gates),
         }
         block_mut(states, time, size).copy_from_slice(gates);
     }
