@@ -117,16 +117,16 @@ fn forward<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Result<(Te
     for (lane, rows) in probabilities.chunks_exact_mut(sizes.batch * sizes.classes).enumerate() {
         // In f64 whatever the layers compute in: a mean over a batch is a statistic.
         let mut sum = 0.0;
-        let labels = sizes.labels(labels, lane);
+        let of_lane = sizes.labels(labels, lane);
         let mut of_labels = Vec::with_capacity(sizes.batch);
-        for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(labels) {
+        for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(of_lane) {
             let largest = row.iter().copied().fold(row[0], |a, b| if b > a { b } else { a });
             // A padding label may be one that no class has.
             of_labels.push(row.get(label as usize).map_or(T::zero(), |&of_label| of_label - largest));
             row.iter_mut().for_each(|value| *value -= largest);
         }
         T::exp_all(rows);
-        for ((row, &label), of_label) in rows.chunks_exact_mut(sizes.classes).zip(labels).zip(of_labels) {
+        for ((row, &label), of_label) in rows.chunks_exact_mut(sizes.classes).zip(of_lane).zip(of_labels) {
             if !sizes.counts(label) {
                 continue;
             }

@@ -49,8 +49,11 @@ pub(super) fn multiply<T: Real>(out: &mut [T], left: Matrix<'_, T>, right: Matri
     assert_eq!(inner, right.rows, "inner sizes of a product must agree");
     assert_eq!(out.len(), rows * columns, "the output of a {rows}×{columns} product must have as many values");
     crate::cost::spend(2.0 * rows as f64 * columns as f64 * inner as f64);
-    if inner == 0 && into == Into::Overwrite {
-        out.fill(T::zero());
+    if inner == 0 || out.is_empty() {
+        // An empty sum.
+        if into == Into::Overwrite {
+            out.fill(T::zero());
+        }
         return;
     }
     T::multiply(out, left, right, into);
@@ -126,9 +129,18 @@ mod tests {
     #[test]
     fn tiles_are_sums_in_order_wherever_they_begin() {
         let value = |i: usize| ((i * 37 + 11) % 23) as f32 / 7.0 - 1.6;
-        for (rows, inner, columns) in
-            [(1, 1, 1), (7, 3, 10), (8, 5, 16), (9, 64, 32), (33, 9, 17), (16, 300, 48), (3, 2, 65), (5, 0, 4)]
-        {
+        for (rows, inner, columns) in [
+            (1, 1, 1),
+            (7, 3, 10),
+            (8, 5, 16),
+            (9, 64, 32),
+            (33, 9, 17),
+            (16, 300, 48),
+            (3, 2, 65),
+            (5, 0, 4),
+            (4, 1, 20),
+            (20, 3, 1),
+        ] {
             let left: Vec<f32> = (0..rows * inner).map(value).collect();
             let right: Vec<f32> = (0..inner * columns).map(|i| value(i + 5)).collect();
             let left_t: Vec<f32> = (0..inner * rows).map(|i| left[(i % rows) * inner + i / rows]).collect();

@@ -43,8 +43,8 @@ pub(super) fn multiply(out: &mut [f32], left: Matrix<'_, f32>, right: Matrix<'_,
 /// Copies a matrix, however it lies, into rows of `stride` values with zeros at their ends.
 fn pad(padded: &mut [f32], matrix: Matrix<'_, f32>, stride: usize) {
     if matrix.column_stride == 1 {
-        for (to, row) in padded.chunks_exact_mut(stride).zip(matrix.values.chunks(matrix.row_stride)) {
-            to[..matrix.columns].copy_from_slice(&row[..matrix.columns]);
+        for (row, to) in padded.chunks_exact_mut(stride).enumerate() {
+            to[..matrix.columns].copy_from_slice(&matrix.values[row * matrix.row_stride..][..matrix.columns]);
             to[matrix.columns..].fill(0.0);
         }
         return;

@@ -29,7 +29,7 @@ const fn plain(name: &'static str, settings: &'static str) -> LearnedName {
 }
 
 /// The sizes that Celo was published in.
-const CELO: &str = r#"{"kind": "celo", "lstm_hidden_size": 64, "param_inits": 1, "train_phase": "scheduler"}"#;
+const CELO: &str = r#"{"kind": "celo", "lstm_hidden_size": 64, "param_inits": 1, "train_phase": 2}"#;
 
 const LEARNED: [LearnedName; 12] = [
     LearnedName { hidden: true, ..plain("adafac_mlp", r#"{"kind": "adafac_mlp"}"#) },
