@@ -58,7 +58,7 @@ impl NetworkShape {
         first.chain(rest).map(|name| theta_tensor(theta, lane, &format!("ff_mod_stack/~/{name}"))).collect()
     }
 
-    /// The network whose weights lie one after the other, as in a row of [`Bank::combine`].
+    /// The network whose weights lie one after the other, as in a row of [`combine`].
     pub(super) fn network<'a>(&self, mut weights: &'a [f32]) -> Network<'a> {
         let mut layer = |inputs: usize, outputs: usize| {
             let (w, rest) = weights.split_at(inputs * outputs);
