@@ -172,18 +172,14 @@ impl<const E: usize, I: Inputs<E>> Kernel for MeanSquares<'_, '_, E, I> {
         let end = walk.next + count;
         while let Some(WalkedBlock { start, length, places }) = walk.next_block(end) {
             let x = inputs.element(s, s.load_part(&p[start..start + length]), start, length, places);
-            if length == BLOCK {
-                for (sum, x) in of_blocks.iter_mut().zip(x) {
-                    *sum = s.fma(x, x, *sum);
-                }
-            } else {
-                for (sum, x) in of_blocks.iter_mut().zip(x) {
+            for (sum, mut x) in of_blocks.iter_mut().zip(x) {
+                if length < BLOCK {
                     // What lies beyond the end holds no sense.
                     let mut inside = [0.0; BLOCK];
                     s.store_part(x, &mut inside[..length]);
-                    let x = s.load(&inside);
-                    *sum = s.fma(x, x, *sum);
+                    x = s.load(&inside);
                 }
+                *sum = s.fma(x, x, *sum);
             }
             blocks += 1;
             if blocks == BLOCKS_OF_A_SUM {

@@ -13,6 +13,7 @@
 //! root are IEEE 754's, and the order of a sum is part of the kernel. So a result does not depend on the host.
 
 mod functions;
+mod map;
 mod portable;
 
 #[cfg(target_arch = "aarch64")]
@@ -23,6 +24,7 @@ mod x86;
 use std::sync::OnceLock;
 
 pub use functions::{exp, log, rsqrt, sigmoid, tanh};
+pub use map::{exp_all, log_all, sigmoid_all, tanh_all};
 
 /// Values of a vector.
 pub const WIDTH: usize = 16;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use candle_core::WithDType;
+use paceline_optimizer_core::simd;
 
 use super::matrix::{Into, Matrix, multiply_f64};
 use super::{elementwise, tile};
@@ -90,5 +91,5 @@ macro_rules! impl_real {
     };
 }
 
-impl_real!(f32, tile::multiply, elementwise::exp, elementwise::tanh, elementwise::sigmoid);
-impl_real!(f64, multiply_f64, elementwise::exp_f64, elementwise::tanh_f64, elementwise::sigmoid_f64);
+impl_real!(f32, tile::multiply, simd::exp_all, simd::tanh_all, simd::sigmoid_all);
+impl_real!(f64, multiply_f64, elementwise::exp, elementwise::tanh, elementwise::sigmoid);
