@@ -24,8 +24,8 @@ mod perturbation;
 mod saved_state;
 mod self_check;
 mod structured_noise;
-mod together;
 mod toy;
+mod trainer;
 mod unroll;
 mod validation;
 

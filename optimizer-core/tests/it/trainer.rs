@@ -1,20 +1,19 @@
-//! All pairs of a slot at once: the same reports and particles, to the bit, as pair by pair.
+//! All pairs of a slot handed to a trainer: the same reports and particles, to the bit, as pair by pair.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, LossFrom, MetaLoss};
+use paceline_optimizer_core::Result;
+use paceline_optimizer_core::estimator::{EstimatorKind, LossFrom, MetaLoss};
 use paceline_optimizer_core::learned::LearnedOptimizer;
 use paceline_optimizer_core::optimizer::OptState;
-use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
+use paceline_optimizer_core::schedule::HorizonSchedule;
 use paceline_optimizer_core::task::TaskFamily;
 use paceline_optimizer_core::unroll::{
     LaneTrainer, PairId, Pairs, Particle, Training, UnrollContext, check_losses, earlier_windows, full_es_pair,
     full_es_pairs, replay_pairs, window_pair, window_pairs,
 };
-use paceline_optimizer_core::{Result, Seed, Theta};
 
-use crate::toy::{Descent, Quadratic};
+use crate::unroll::Setup;
 
 const PAIRS: u32 = 3;
 
@@ -47,48 +46,9 @@ impl LaneTrainer for Plain {
     }
 }
 
-struct Setup {
-    optimizer: Descent,
-    estimator: EstimatorConfig,
-    families: [Arc<dyn TaskFamily>; 1],
-    cancelled: AtomicBool,
-    progress: AtomicU64,
-}
-
-impl Setup {
-    fn new(kind: EstimatorKind, horizon: HorizonSchedule) -> Self {
-        Self {
-            optimizer: Descent::new(),
-            estimator: EstimatorConfig::new(kind, 0.2, horizon),
-            families: [Arc::new(Quadratic::new())],
-            cancelled: AtomicBool::new(false),
-            progress: AtomicU64::new(0),
-        }
-    }
-
-    fn on<'a>(&'a self, trainer: &'a dyn LaneTrainer) -> UnrollContext<'a> {
-        UnrollContext { trainer: Some(trainer), ..self.context() }
-    }
-
-    fn context(&self) -> UnrollContext<'_> {
-        UnrollContext {
-            run: Seed::new(21),
-            optimizer: &self.optimizer,
-            estimator: &self.estimator,
-            families: &self.families,
-            trainer: None,
-            cancelled: &self.cancelled,
-            progress: &self.progress,
-        }
-    }
-
-    fn sequence(&self) -> SlotSequence {
-        SlotSequence::new(Seed::new(21), 2, &self.estimator, 100, &[1.0]).unwrap()
-    }
-
-    fn theta(&self, outer_step: u64) -> Theta {
-        self.optimizer.theta(-2.0 + 0.03 * outer_step as f32)
-    }
+/// The same work, trained by `trainer`.
+fn on<'a>(setup: &'a Setup, trainer: &'a dyn LaneTrainer) -> UnrollContext<'a> {
+    UnrollContext { trainer: Some(trainer), ..setup.context() }
 }
 
 fn slot(outer_step: u64) -> Pairs {
@@ -110,12 +70,12 @@ fn windows_of_all_pairs_are_those_of_each() {
         ] {
             let mut setup = Setup::new(kind, horizon.clone());
             setup.estimator.initial_offset = 3;
-            let (mut sequence, trainer) = (setup.sequence(), Plain::default());
+            let (mut sequence, trainer) = (setup.sequence(2), Plain::default());
             let mut kept: Option<Vec<Particle>> = None;
             for outer_step in 0..12 {
                 let (plan, theta) = (sequence.window(), setup.theta(outer_step));
                 let together = window_pairs(
-                    &setup.on(&trainer),
+                    &on(&setup, &trainer),
                     &theta,
                     &slot(outer_step),
                     &plan,
@@ -137,7 +97,7 @@ fn windows_of_all_pairs_are_those_of_each() {
                     let rebuilt = earlier.fold(None, |particles: Option<Vec<Particle>>, earlier| {
                         let theta = setup.theta(earlier.outer_step);
                         let slot = slot(earlier.outer_step);
-                        let (context, before) = (setup.on(&trainer), particles.unwrap_or_default());
+                        let (context, before) = (on(&setup, &trainer), particles.unwrap_or_default());
                         Some(replay_pairs(&context, &theta, &slot, &earlier, before).unwrap())
                     });
                     assert_eq!(rebuilt, kept, "{kind:?}, {horizon:?}, after outer step {outer_step}");
@@ -151,8 +111,8 @@ fn windows_of_all_pairs_are_those_of_each() {
 fn whole_unrolls_of_all_pairs_are_those_of_each() {
     for loss in [MetaLoss::Average, MetaLoss::Min, MetaLoss::Last, MetaLoss::LastRecompute { batches: 3 }] {
         let setup = Setup::new(EstimatorKind::FullEs { loss }, HorizonSchedule::Constant { steps: 8 });
-        let (window, theta, trainer) = (setup.sequence().window(), setup.theta(4), Plain::default());
-        let together = full_es_pairs(&setup.on(&trainer), &theta, &slot(4), &window).unwrap();
+        let (window, theta, trainer) = (setup.sequence(2).window(), setup.theta(4), Plain::default());
+        let together = full_es_pairs(&on(&setup, &trainer), &theta, &slot(4), &window).unwrap();
         let alone: Vec<_> = (0..PAIRS)
             .map(|pair| {
                 full_es_pair(&setup.context(), &theta, PairId { outer_step: 4, slot: 2, pair }, &window).unwrap()
@@ -170,7 +130,7 @@ fn losses_with_batches_of_their_own_are_refused() {
     assert!(check_losses(LossFrom::TrainingBatch).is_ok());
     let mut setup = Setup::new(EstimatorKind::Pes { window: 3 }, HorizonSchedule::Constant { steps: 6 });
     setup.estimator.loss_from = LossFrom::OuterValid;
-    let window = setup.sequence().window();
-    let refused = window_pairs(&setup.on(&Plain::default()), &setup.theta(0), &slot(0), &window, vec![]);
+    let window = setup.sequence(2).window();
+    let refused = window_pairs(&on(&setup, &Plain::default()), &setup.theta(0), &slot(0), &window, vec![]);
     assert!(refused.unwrap_err().to_string().contains("estimator.loss_from"));
 }

@@ -14,16 +14,16 @@ use paceline_optimizer_core::{Error, Seed, Theta, noise};
 
 use crate::toy::{Descent, Quadratic};
 
-struct Setup {
+pub(crate) struct Setup {
     optimizer: Descent,
-    estimator: EstimatorConfig,
+    pub(crate) estimator: EstimatorConfig,
     families: [Arc<dyn TaskFamily>; 2],
     cancelled: AtomicBool,
     progress: AtomicU64,
 }
 
 impl Setup {
-    fn new(kind: EstimatorKind, horizon: HorizonSchedule) -> Self {
+    pub(crate) fn new(kind: EstimatorKind, horizon: HorizonSchedule) -> Self {
         Self {
             optimizer: Descent::new(),
             estimator: EstimatorConfig::new(kind, 0.2, horizon),
@@ -33,7 +33,7 @@ impl Setup {
         }
     }
 
-    fn context(&self) -> UnrollContext<'_> {
+    pub(crate) fn context(&self) -> UnrollContext<'_> {
         UnrollContext {
             run: Seed::new(21),
             optimizer: &self.optimizer,
@@ -45,12 +45,12 @@ impl Setup {
         }
     }
 
-    fn sequence(&self, slot: u32) -> SlotSequence {
+    pub(crate) fn sequence(&self, slot: u32) -> SlotSequence {
         SlotSequence::new(Seed::new(21), slot, &self.estimator, 100, &[1.0, 1.0]).unwrap()
     }
 
     /// A theta that moves from outer step to outer step, as it does while meta-training.
-    fn theta(&self, outer_step: u64) -> Theta {
+    pub(crate) fn theta(&self, outer_step: u64) -> Theta {
         self.optimizer.theta(-2.0 + 0.03 * outer_step as f32)
     }
 
