@@ -44,6 +44,7 @@ use crate::held::HeldLeases;
 use crate::lease_loop::LeaseLoop;
 use crate::session::{Caller, Session};
 
+pub use compute::{Panicked, Pool};
 pub use config::{Config, Device, DeviceUnavailable, InvalidDevice};
 pub use error::Error;
 

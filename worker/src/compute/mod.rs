@@ -26,6 +26,7 @@ use paceline_proto::model::{Holdings, Lease, ResultBody, RunId};
 use crate::held::LeaseCancel;
 
 pub(crate) use engine::Engine;
+pub use pool::{Panicked, Pool};
 
 /// What turns leases into results.
 pub(crate) trait Compute: Send {

@@ -25,11 +25,11 @@ type Work = Box<dyn FnOnce() + Send>;
 /// A closure panicked; the text is its message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("panicked: {0}")]
-pub(crate) struct Panicked(String);
+pub struct Panicked(String);
 
 /// The threads that compute. Dropping it ends them after the work already queued.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub struct Pool {
     /// Its length is bounded by the pairs of the one lease that is computed at a time. `None` only while dropping.
     queue: Option<mpsc::Sender<Work>>,
     threads: Vec<JoinHandle<()>>,
@@ -40,7 +40,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Thread`].
-    pub(crate) fn new(threads: usize) -> Result<Self> {
+    pub fn new(threads: usize) -> Result<Self> {
         let (queue, work) = mpsc::channel::<Work>();
         let work = Arc::new(Mutex::new(work));
         let spawn = |index| {
@@ -56,12 +56,12 @@ impl Pool {
     }
 
     /// Number of threads.
-    pub(crate) fn threads(&self) -> usize {
+    pub fn threads(&self) -> usize {
         self.threads.len()
     }
 
     /// Queues a closure. Its value, or its panic, comes back.
-    pub(crate) fn run<T, F>(&self, closure: F) -> impl Future<Output = Result<T, Panicked>> + Send + use<T, F>
+    pub fn run<T, F>(&self, closure: F) -> impl Future<Output = Result<T, Panicked>> + Send + use<T, F>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,

@@ -1,50 +1,36 @@
-//! Threads that compute pairs, as a worker's do.
-//!
-//! ```text
-//!  closures ─► queue ─► thread 0 │ thread 1 │ …      each is a rayon pool of itself alone
-//! ```
+//! A worker's threads, for a caller that waits.
 //!
 //! They outlive a measurement's repeats, so that neither their start nor what they keep between pairs is counted anew.
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
+
+use paceline_worker::Pool;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::failure::{Exit, Failure};
-
-/// As a worker's threads: reverse-mode graphs of long unrolls recurse deeply when they are dropped.
-const STACK_BYTES: usize = 16 << 20;
-
-type Work = Box<dyn FnOnce() + Send>;
 
 /// Some threads. Dropping them ends them after the work already queued.
 #[derive(Debug)]
 pub(super) struct Executors {
-    /// `None` only while dropping.
-    queue: Option<mpsc::Sender<Work>>,
-    threads: Vec<JoinHandle<()>>,
+    pool: Pool,
+    /// Only waits for answers.
+    waiting: Runtime,
 }
 
 impl Executors {
-    /// Starts `threads` threads.
+    /// Starts `threads` threads, or one.
     pub(super) fn new(threads: usize) -> Result<Self, Failure> {
-        let (queue, work) = mpsc::channel::<Work>();
-        let work = Arc::new(Mutex::new(work));
-        let spawn = |index: usize| {
-            let work = Arc::clone(&work);
-            let builder = thread::Builder::new().name(format!("bench-{index}")).stack_size(STACK_BYTES);
-            builder.spawn(move || execute(&work)).map_err(|error| {
-                Failure::new(Exit::CannotCreate, "THREAD", format!("cannot start thread {index} of {threads}"))
-                    .cause(error)
-                    .help("ask for fewer with --threads")
-            })
-        };
-        let threads = (0..threads.max(1)).map(spawn).collect::<Result<_, _>>()?;
-        Ok(Self { queue: Some(queue), threads })
+        let pool = Pool::new(threads.max(1)).map_err(|error| {
+            Failure::new(Exit::CannotCreate, "THREAD", format!("cannot start {threads} computing threads"))
+                .cause(error)
+                .help("ask for fewer with --threads")
+        })?;
+        Ok(Self { pool, waiting: Builder::new_current_thread().build().map_err(Failure::bug)? })
     }
 
     /// How many.
     pub(super) fn count(&self) -> usize {
-        self.threads.len()
+        self.pool.threads()
     }
 
     /// What `run` gives for each number below `count`, in order.
@@ -53,47 +39,14 @@ impl Executors {
         count: usize,
         run: impl Fn(usize) -> T + Send + Sync + 'static,
     ) -> Result<Vec<T>, Failure> {
-        let (answer, answers) = mpsc::channel();
         let run = Arc::new(run);
-        let queue = self.queue.as_ref().ok_or_else(|| Failure::bug("work for threads that have ended"))?;
-        for index in 0..count {
-            let (answer, run) = (answer.clone(), Arc::clone(&run));
-            // Whoever asked waits for all answers.
-            let work = Box::new(move || drop(answer.send((index, run(index)))));
-            queue.send(work).map_err(|_| Failure::bug("every computing thread has ended"))?;
-        }
-        drop(answer);
-        let mut done: Vec<(usize, T)> = answers.into_iter().collect();
-        if done.len() < count {
-            return Err(Failure::bug("a computing thread panicked"));
-        }
-        done.sort_by_key(|(index, _)| *index);
-        Ok(done.into_iter().map(|(_, value)| value).collect())
-    }
-}
-
-impl Drop for Executors {
-    fn drop(&mut self) {
-        self.queue = None;
-        for thread in self.threads.drain(..) {
-            // A panic was told already, by whoever missed its answer.
-            drop(thread.join());
-        }
-    }
-}
-
-fn execute(work: &Mutex<mpsc::Receiver<Work>>) {
-    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
-    if let Err(error) = &alone {
-        eprintln!("warning: no pool of its own for a computing thread, times are not a worker's: {error}");
-    }
-    loop {
-        // The lock is held while waiting: one idle thread waits for work, the others wait for the lock.
-        let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        match next {
-            Ok(work) => work(),
-            Err(mpsc::RecvError) => return,
-        }
+        let queue = |index| {
+            let run = Arc::clone(&run);
+            self.pool.run(move || run(index))
+        };
+        // All are queued before the first is waited for.
+        let answers: Vec<_> = (0..count).map(queue).collect();
+        answers.into_iter().map(|answer| self.waiting.block_on(answer).map_err(Failure::bug)).collect()
     }
 }
 

@@ -17,7 +17,7 @@ use paceline_optimizer_core::outer::{Contribution, OuterConfig, Report, SlotResu
 use paceline_optimizer_core::perturbation::Noise;
 use paceline_optimizer_core::schedule::{HorizonSchedule, Trajectory, Window};
 use paceline_optimizer_core::task::TaskFamily;
-use paceline_optimizer_core::unroll::{PairId, PairOutcome, UnrollContext, full_es_pair};
+use paceline_optimizer_core::unroll::{PairOutcome, Pairs, UnrollContext, full_es_pairs};
 use paceline_optimizer_core::{Result, Seed, Theta};
 
 use super::executors::Executors;
@@ -27,9 +27,6 @@ use crate::failure::Failure;
 
 /// Standard deviation of the perturbations.
 const SIGMA: f32 = 0.01;
-
-/// Pairs that one call computes.
-const GROUP: u32 = 1;
 
 /// Everything that does not change from one meta-gradient to the next.
 pub(super) struct MetaGradient {
@@ -94,17 +91,16 @@ impl MetaGradient {
 
     /// The meta-gradient of one outer step.
     pub(super) fn compute(self: &Arc<Self>, executors: &Executors, outer_step: u64) -> Result<Computed, Failure> {
-        let pairs = self.outer.pairs_per_slot;
-        let groups = pairs.div_ceil(GROUP);
+        let window = self.window(outer_step);
+        let groups =
+            self.with_context(|context| context.groups(0, &window, self.outer.pairs_per_slot, executors.count()))?;
         let own = Arc::clone(self);
-        let outcomes = executors.map(groups as usize, move |group| {
-            let first = group as u32 * GROUP;
-            own.unroll(outer_step, first..pairs.min(first + GROUP))
-        })?;
+        let outcomes =
+            executors.map(groups.len(), move |group| own.unroll(outer_step, &window, groups[group].clone()))?;
         let outcomes: Vec<PairOutcome> = outcomes.into_iter().collect::<Result<Vec<_>>>()?.concat();
         let contribution = Contribution {
             slot: 0,
-            window: self.window(outer_step),
+            window,
             inner_steps: outcomes.iter().map(|outcome| outcome.inner_steps).sum(),
             diverged_lanes: outcomes.iter().map(|outcome| outcome.diverged_lanes).sum(),
             result: SlotResult::SeedCoded(outcomes.into_iter().map(|outcome| outcome.report).collect()),
@@ -124,9 +120,14 @@ impl MetaGradient {
     }
 
     /// Some pairs, on the calling thread.
-    fn unroll(&self, outer_step: u64, pairs: Range<u32>) -> Result<Vec<PairOutcome>> {
+    fn unroll(&self, outer_step: u64, window: &Window, pairs: Range<u32>) -> Result<Vec<PairOutcome>> {
+        let pairs = Pairs { outer_step, slot: 0, pairs };
+        self.with_context(|context| full_es_pairs(context, &self.theta, &pairs, window))
+    }
+
+    fn with_context<T>(&self, run: impl FnOnce(&UnrollContext<'_>) -> T) -> T {
         let (cancelled, progress) = (AtomicBool::new(false), AtomicU64::new(0));
-        let context = UnrollContext {
+        run(&UnrollContext {
             run: self.run,
             optimizer: &*self.optimizer,
             estimator: &self.estimator,
@@ -134,10 +135,7 @@ impl MetaGradient {
             trainer: None,
             cancelled: &cancelled,
             progress: &progress,
-        };
-        let window = self.window(outer_step);
-        let pair = |pair| full_es_pair(&context, &self.theta, PairId { outer_step, slot: 0, pair }, &window);
-        pairs.map(pair).collect()
+        })
     }
 }
 
