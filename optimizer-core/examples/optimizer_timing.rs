@@ -1,42 +1,62 @@
-//! Time an optimizer's update takes, in nanoseconds a parameter, on one thread:
+//! Time an optimizer's update takes, in nanoseconds a parameter, on one thread and for large tensors on two:
 //! `cargo run --release -p paceline-optimizer-core --example optimizer_timing`.
+//!
+//! With arguments only the models and optimizers whose names contain the first and the second: `… -- 32x10 adafac`.
 //!
 //! The least of several rounds is printed: the machine's other work only ever adds.
 
 use std::time::Instant;
 
 use paceline_optimizer_core::learned::{
-    AdafacMlpConfig, Celo2, Celo2Config, CeloConfig, HyperV2Config, LearnedOptimizerConfig,
+    AdafacMlpConfig, Celo2Base, Celo2Config, CeloConfig, HyperV2Config, LearnedOptimizerConfig, MlpConfig,
+    MlpNominalConfig,
 };
-use paceline_optimizer_core::optimizer::{Adam, Optimizer, OptimizerConfig};
+use paceline_optimizer_core::optimizer::{AdamW, Optimizer, OptimizerConfig};
 use paceline_optimizer_core::perturbation::{Noise, Perturbation};
 use paceline_optimizer_core::{Error, Layout, Params, Result, Seed, TensorSpec, noise};
 
 fn main() -> Result<()> {
-    let models: [(&str, Vec<TensorSpec>); 4] = [
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let chosen = |which: usize, name: &str| arguments.get(which).is_none_or(|part| name.contains(part.as_str()));
+    let models: [(&str, Vec<TensorSpec>); 6] = [
         ("matrix 64x32", vec![TensorSpec::new("w", [64, 32])]),
         ("head 32x10", vec![TensorSpec::new("w", [32, 10])]),
         ("MLP 64-32-10", mlp(&[64, 32, 10])),
         ("MLP 784-32-10", mlp(&[784, 32, 10])),
+        ("kernel 3x3x16x32", vec![TensorSpec::new("w", [3, 3, 16, 32])]),
+        ("1024x1024", vec![TensorSpec::new("w", [1024, 1024])]),
     ];
-    let adam = OptimizerConfig::Adam(Adam::new(1e-3)).build()?;
     let learned = |config: LearnedOptimizerConfig| -> Result<Box<dyn Optimizer>> {
         let optimizer = config.build()?;
         optimizer.bind(optimizer.init_theta(Seed::new(1)))
     };
-    let adafac = learned(LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()))?;
-    let hyper = learned(LearnedOptimizerConfig::HyperV2(HyperV2Config::default()))?;
-    let celo = learned(LearnedOptimizerConfig::Celo(CeloConfig::published()))?;
-    let celo2 = learned(LearnedOptimizerConfig::Celo2(Celo2Config::Shipped(Celo2::new(1e-3))))?;
-    for (name, tensors) in models {
+    let wide = AdafacMlpConfig { hidden_size: 32, ..AdafacMlpConfig::default() };
+    let contenders = [
+        ("adam_w", OptimizerConfig::AdamW(AdamW::default()).build()?),
+        ("adafac h4", learned(LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()))?),
+        ("adafac h32", learned(LearnedOptimizerConfig::AdafacMlp(wide))?),
+        ("hyper_v2", learned(LearnedOptimizerConfig::HyperV2(HyperV2Config::default()))?),
+        ("celo", learned(LearnedOptimizerConfig::Celo(CeloConfig::published()))?),
+        ("celo2 base", learned(LearnedOptimizerConfig::Celo2(Celo2Config::Base(Celo2Base::default())))?),
+        ("mlp", learned(LearnedOptimizerConfig::Mlp(MlpConfig::default()))?),
+        ("nominal", learned(LearnedOptimizerConfig::MlpNominal(MlpNominalConfig::default()))?),
+    ];
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|_| Error::Cancelled);
+    for (name, tensors) in models.into_iter().filter(|(name, _)| chosen(0, name)) {
         let layout = Layout::new(tensors)?;
-        let line = [&adam, &adafac, &hyper, &celo, &celo2]
-            .map(|optimizer| Ok(format!("{} {:6.1}", optimizer.name(), nanoseconds(optimizer.as_ref(), &layout)?)))
-            .into_iter()
-            .collect::<Result<Vec<_>>>()?;
-        println!("{name:14} {:6} parameters, ns a parameter: {}", layout.size(), line.join(", "));
+        let shared = layout.size() > 1 << 16;
+        for threads in if shared { 1..=2 } else { 1..=1 } {
+            let pool = pool(threads)?;
+            let time = |(name, optimizer): &(&str, Box<dyn Optimizer>)| {
+                let time = pool.install(|| nanoseconds(optimizer.as_ref(), &layout))?;
+                Ok(format!("{name} {time:5.2}"))
+            };
+            let contenders = contenders.iter().filter(|(name, _)| chosen(1, name));
+            let line = contenders.map(time).collect::<Result<Vec<_>>>()?;
+            println!("{name:16} threads {threads}, ns a parameter: {}", line.join(", "));
+        }
     }
-    pairs(&Layout::new(mlp(&[64, 32, 10]))?)
+    if arguments.is_empty() { pairs(&Layout::new(mlp(&[64, 32, 10]))?) } else { Ok(()) }
 }
 
 /// An antithetic pair of VeLO's size, two lanes: its perturbation, its binding, its updates.

@@ -157,6 +157,7 @@ pub mod learned;
 pub mod noise;
 pub mod optimizer;
 pub mod outer;
+mod parallel;
 pub mod params;
 pub mod perturbation;
 pub mod schedule;

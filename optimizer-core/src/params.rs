@@ -221,6 +221,11 @@ impl Params {
         &mut self.tensors[index]
     }
 
+    /// All tensors, all lanes: `[lanes, shape…]` each, to be written.
+    pub(crate) fn tensors_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.tensors.iter_mut().map(Vec::as_mut_slice)
+    }
+
     /// Tensor `index` of one lane: `[shape…]`.
     pub fn lane(&self, index: usize, lane: usize) -> &[f32] {
         let size = self.layout.tensors[index].size();

@@ -9,34 +9,26 @@
 //!  v_diag/NAME   [3, shape]       v_a ← d_a v_a + (1−d_a) G                                (rank < 2)
 //! ```
 //!
-//! How an average takes up a value is told in [`rolling`].
+//! How an average takes up a value is told in [`rolling`]; [`fused`](super::fused) does it.
 
 use super::axes::Factored;
-use super::float::{BLOCK, block_sum, each};
-use super::rolling::{self, roll};
+use super::rolling;
 use crate::Result;
 use crate::optimizer::{Decay, OptState, Slot};
 use crate::params::{Layout, TensorSpec};
-use crate::simd::{Kernel, Simd, dispatch};
 
 /// Timescales of the momenta, and of the factored second moments.
 pub(super) const TIMESCALES: usize = 3;
 
-/// Gradients of HyperV2 and the Celo family are clipped to this, element by element, before anything sees them.
-const GRADIENT_BOUND: f32 = 1000.0;
-
-/// Replaces `clipped` by the elements of a gradient, each between ±1000; NaN stays.
-pub(super) fn clip_gradient(clipped: &mut Vec<f32>, g: &[f32]) {
-    clipped.clear();
-    clipped.extend(g.iter().map(|g| g.clamp(-GRADIENT_BOUND, GRADIENT_BOUND)));
-}
-
 /// Decays of all accumulators.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Decays {
-    momentum: [Decay; TIMESCALES],
-    rms: Decay,
-    second: [Decay; TIMESCALES],
+    /// Of the momenta.
+    pub(super) momentum: [Decay; TIMESCALES],
+    /// Of the second moment.
+    pub(super) rms: Decay,
+    /// Of the factored second moments.
+    pub(super) second: [Decay; TIMESCALES],
 }
 
 impl Decays {
@@ -162,109 +154,13 @@ pub(super) enum SecondMoment<'a> {
     },
 }
 
-/// One tensor's accumulators in one lane, divided by what they have collected: without the bias towards their initial 0.
-#[derive(Debug)]
-pub(super) struct Corrected {
-    /// Momenta, `[3, size]`.
-    pub(super) m: Vec<f32>,
-    /// Second moment, `[size]`.
-    pub(super) rms: Vec<f32>,
-    /// `v_row`, `[3, rows]`; empty below rank 2.
-    pub(super) row: Vec<f32>,
-    /// `v_col`, `[3, columns]`; empty below rank 2.
-    pub(super) col: Vec<f32>,
-}
-
 impl Accumulators<'_> {
-    /// The accumulators after `count` gradients, divided by `1 − decay^count`; full second moments are left out.
-    pub(super) fn corrected(&self, decays: &Decays, count: u32) -> Corrected {
-        let divided = |values: &[f32], decays: &[Decay]| {
-            let size = (values.len() / decays.len()).max(1);
-            let timescales = values.chunks_exact(size).zip(decays);
-            timescales.flat_map(|(v, decay)| v.iter().map(|v| v / decay.collected(count))).collect()
+    /// The same for a while.
+    pub(super) fn borrowed(&mut self) -> Accumulators<'_> {
+        let second = match &mut self.second {
+            SecondMoment::Factored { axes, row, col } => SecondMoment::Factored { axes, row, col },
+            SecondMoment::Full { v } => SecondMoment::Full { v },
         };
-        let (row, col): (&[f32], &[f32]) = match &self.second {
-            SecondMoment::Factored { row, col, .. } => (row, col),
-            SecondMoment::Full { .. } => (&[], &[]),
-        };
-        Corrected {
-            m: divided(self.m, &decays.momentum),
-            rms: divided(self.rms, &[decays.rms]),
-            row: divided(row, &decays.second),
-            col: divided(col, &decays.second),
-        }
-    }
-
-    /// One gradient enters.
-    pub(super) fn update(&mut self, g: &[f32], decays: &Decays) {
-        if g.is_empty() {
-            return;
-        }
-        dispatch(Update { accumulators: self, g, decays });
-    }
-}
-
-/// One copy of an update for each instruction set.
-struct Update<'u, 'a> {
-    accumulators: &'u mut Accumulators<'a>,
-    g: &'u [f32],
-    decays: &'u Decays,
-}
-
-impl Kernel for Update<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Self { accumulators, g, decays } = self;
-        roll(accumulators.m, &decays.momentum, g, |g| g);
-        decays.rms.accumulate(accumulators.rms, g, |g| g * g);
-        match &mut accumulators.second {
-            SecondMoment::Full { v } => roll(v, &decays.second, g, padded_square),
-            SecondMoment::Factored { axes, row, col } => {
-                let (row_means, col_means) = means_of_squares(axes, g);
-                roll(row, &decays.second, &row_means, |mean| mean);
-                roll(col, &decays.second, &col_means, |mean| mean);
-            }
-        }
-    }
-}
-
-/// `g² + 1e-30`: never zero, so that roots of averages can be divided by.
-#[inline(always)]
-fn padded_square(g: f32) -> f32 {
-    g * g + 1e-30
-}
-
-/// Means of the padded squares over d0 (one a row value) and over d1 (one a column value), summed in f64.
-#[inline(always)]
-fn means_of_squares(axes: &Factored, g: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let mut rows = vec![0.0_f64; axes.rows()];
-    let mut cols = vec![0.0_f64; axes.cols()];
-    let (row_step, col_step) = axes.run_steps();
-    let length = axes.run_length();
-    for (run, g) in axes.runs().zip(g.chunks_exact(length)) {
-        add_run(&mut rows, run.row, row_step, g);
-        add_run(&mut cols, run.col, col_step, g);
-    }
-    let mean = |sums: Vec<f64>, count: usize| sums.into_iter().map(|sum| (sum / count as f64) as f32).collect();
-    (mean(rows, axes.row_count), mean(cols, axes.col_count))
-}
-
-/// Adds the padded squares of one run: all to one sum, or each to its own.
-#[inline(always)]
-fn add_run(sums: &mut [f64], first: usize, step: usize, g: &[f32]) {
-    if step == 1 {
-        for (sum, &g) in sums[first..first + g.len()].iter_mut().zip(g) {
-            *sum += f64::from(padded_square(g));
-        }
-        return;
-    }
-    let (blocks, rest) = g.as_chunks::<BLOCK>();
-    for block in blocks {
-        sums[first] += f64::from(block_sum(each(*block, padded_square)));
-    }
-    for &g in rest {
-        sums[first] += f64::from(padded_square(g));
+        Accumulators { m: self.m, rms: self.rms, second }
     }
 }

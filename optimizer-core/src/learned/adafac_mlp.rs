@@ -13,10 +13,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::accumulators::{check_slots, new_slots, plans};
-use super::adafac_network::{AdafacNetwork, GUARDS, LaneTheta, ROWS, WeightLayout};
-use super::channels::Channels;
+use super::adafac_network::{AdafacNetwork, LaneTheta, WeightLayout, biases, networks, step};
 use super::initial::InitialTheta;
-use super::network::apply;
+use super::jobs::for_each_tensor;
 use super::step::StepRule;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_theta, lane_of};
 use crate::optimizer::{OptState, Optimizer};
@@ -156,18 +155,12 @@ impl Optimizer for Bound {
         check_lanes(self.lanes.len(), state.lanes())?;
         let plans = plans(grads.layout());
         check_slots(&state, &plans, &[])?;
-        for lane in 0..state.lanes() {
-            let theta = &self.lanes[lane_of(self.lanes.len(), lane)];
-            let bias = theta.bias_at(state.step[lane]);
-            let network = theta.network(&bias);
-            for (index, plan) in plans.iter().enumerate() {
-                let g = grads.lane(index, lane);
-                let mut accumulators = plan.accumulators(&mut state.slots, lane);
-                accumulators.update(g, &theta.decays);
-                let channels = Channels::new(g, &accumulators, GUARDS);
-                apply(state.params.lane_mut(index, lane), &channels, &ROWS, &network, self.rule);
-            }
-        }
+        let biases = biases(&self.lanes, &state);
+        let networks = networks(&self.lanes, &biases);
+        for_each_tensor(&mut state, &plans, grads, |job| {
+            let step = step(&self.lanes[lane_of(self.lanes.len(), job.lane)], &networks[job.lane]);
+            step.take(job.p, job.g, job.accumulators, |_| self.rule);
+        });
         state.count_step();
         Ok(state)
     }

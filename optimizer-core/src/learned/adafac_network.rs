@@ -16,9 +16,11 @@ use serde::{Deserialize, Serialize};
 use super::accumulators::Decays;
 use super::channels::{Guards, InputRows, PLAIN};
 use super::decays::{TIME_CHANNELS, moved_decay, time_embedding};
+use super::fused::Step;
 use super::initial::{Initial, ThetaTensors, zeros};
 use super::network::{Activation, Layer, Network};
-use super::{check_decays, check_range};
+use super::{check_decays, check_range, lane_of};
+use crate::optimizer::OptState;
 use crate::params::{Layout, TensorSpec};
 use crate::{Error, Result, Theta};
 
@@ -56,7 +58,7 @@ const NORMALISED: usize = 28;
 const INPUTS: usize = NORMALISED + TIME_CHANNELS;
 
 /// Where each channel stands among the inputs: g, p, m, rms, m·q, q, fac_g, row, col, 1/√row, 1/√col, fac_m.
-pub(super) const ROWS: InputRows<PLAIN> = {
+const ROWS: InputRows<PLAIN> = {
     let mut element = [Some(0); PLAIN];
     let mut channel = 0;
     while channel < PLAIN {
@@ -68,7 +70,7 @@ pub(super) const ROWS: InputRows<PLAIN> = {
 };
 
 /// What is added inside roots.
-pub(super) const GUARDS: Guards = Guards { q: 1e-6, fac_m: 1e-6, normaliser: Some(1e-5) };
+const GUARDS: Guards = Guards { q: 1e-6, fac_m: 1e-6, normaliser: Some(1e-5) };
 
 /// Shape of the network, and the decays at offset 0.
 #[derive(Clone, Copy, Debug)]
@@ -210,6 +212,21 @@ impl LaneTheta {
             activation: Activation::Relu,
         }
     }
+}
+
+/// The bias of the first layer of each lane of a state, at its step.
+pub(super) fn biases(thetas: &[LaneTheta], state: &OptState) -> Vec<Vec<f32>> {
+    (0..state.lanes()).map(|lane| thetas[lane_of(thetas.len(), lane)].bias_at(state.step[lane])).collect()
+}
+
+/// The network of each lane, with those biases.
+pub(super) fn networks<'a>(thetas: &'a [LaneTheta], biases: &'a [Vec<f32>]) -> Vec<Network<'a>> {
+    biases.iter().enumerate().map(|(lane, bias)| thetas[lane_of(thetas.len(), lane)].network(bias)).collect()
+}
+
+/// The step of one lane.
+pub(super) fn step<'a>(theta: &'a LaneTheta, network: &'a Network<'a>) -> Step<'a, PLAIN> {
+    Step { decays: &theta.decays, rows: &ROWS, guards: GUARDS, network, corrected: None, by_matrices: false }
 }
 
 #[cfg(test)]

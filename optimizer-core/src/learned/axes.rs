@@ -10,13 +10,9 @@
 //! ```
 //!
 //! Elements are walked in row-major order. Along the last axis a row index either stands still (the axis is d0) or
-//! counts up, and so does a column index: such a stretch is a [`Run`]. Blocks of elements that lie inside a run are read
-//! without gathering.
+//! counts up, and so does a column index: such a stretch is a [`Run`].
 
 use std::ops::Range;
-
-use super::float::BLOCK;
-use crate::simd::Simd;
 
 /// The factored axes of one tensor of rank ≥ 2.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +99,25 @@ impl Factored {
         Runs { axes: self, index: vec![0; outer], next: Run { row: 0, col: 0 }, left }
     }
 
+    /// Row and column index of the first element of a run.
+    pub(super) fn run_at(&self, run: usize) -> Run {
+        let mut left = run;
+        let mut first = Run { row: 0, col: 0 };
+        for axis in (0..self.shape.len() - 1).rev() {
+            let index = left % self.shape[axis];
+            left /= self.shape[axis];
+            first.row += index * self.row_strides[axis];
+            first.col += index * self.col_strides[axis];
+        }
+        first
+    }
+
+    /// How many runs follow one another along the last axis but one, and what each adds to the row and column index.
+    pub(super) fn run_series(&self) -> (usize, usize, usize) {
+        let axis = self.shape.len() - 2;
+        (self.shape[axis], self.row_strides[axis], self.col_strides[axis])
+    }
+
     /// The tensor as one slice.
     pub(super) fn whole(&self) -> Slice {
         Slice { elements: 0..self.shape.iter().product(), rows: 0..self.rows(), cols: 0..self.cols() }
@@ -123,13 +138,6 @@ impl Factored {
             rows: first.row..first.row + rows,
             cols: first.col..first.col + cols,
         })
-    }
-
-    /// The places of the tensor's blocks, in row-major order.
-    pub(super) fn places(&self) -> Places<'_> {
-        let mut runs = self.runs();
-        let run = runs.next().unwrap_or(Run { row: 0, col: 0 });
-        Places { axes: self, runs, run, done: 0, places: (Place::Same(0), Place::Same(0)) }
     }
 }
 
@@ -187,87 +195,6 @@ impl Iterator for Runs<'_> {
     }
 }
 
-/// Where the row (or column) values of a block of elements lie.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Place {
-    /// One value for the whole block.
-    Same(usize),
-    /// Consecutive values from here.
-    Range(usize),
-    /// One index an element.
-    Each([u32; BLOCK]),
-}
-
-impl Place {
-    /// The block's values of a table that is indexed by row (or column).
-    #[inline(always)]
-    pub(super) fn load<S: Simd>(&self, s: S, table: &[f32]) -> S::Vector {
-        match self {
-            Self::Same(index) => s.splat(table[*index]),
-            Self::Range(start) => s.load_part(&table[*start..*start + BLOCK]),
-            Self::Each(indices) => {
-                let mut block = [0.0; BLOCK];
-                for (value, &index) in block.iter_mut().zip(indices) {
-                    *value = table[index as usize];
-                }
-                s.load(&block)
-            }
-        }
-    }
-}
-
-/// Walks the blocks of a tensor.
-#[derive(Debug)]
-pub(super) struct Places<'a> {
-    axes: &'a Factored,
-    runs: Runs<'a>,
-    run: Run,
-    done: usize,
-    places: (Place, Place),
-}
-
-impl Places<'_> {
-    /// Row and column places of the next `len` elements: at most a block; the unused indices of a shorter one are 0.
-    #[inline]
-    pub(super) fn next_block(&mut self, len: usize) -> &(Place, Place) {
-        if self.done == self.axes.run_length() {
-            self.next_run();
-        }
-        if len == BLOCK && self.done + BLOCK <= self.axes.run_length() {
-            let (row_step, col_step) = self.axes.run_steps();
-            let place = |step: usize, first: usize| if step == 0 { Place::Same(first) } else { Place::Range(first) };
-            self.places.0 = place(row_step, self.run.row + self.done * row_step);
-            self.places.1 = place(col_step, self.run.col + self.done * col_step);
-            self.done += BLOCK;
-        } else {
-            self.places = self.gather(len);
-        }
-        &self.places
-    }
-
-    #[inline(always)]
-    fn next_run(&mut self) {
-        self.run = self.runs.next().unwrap_or(self.run);
-        self.done = 0;
-    }
-
-    /// Places of elements that do not lie in one run.
-    #[inline(never)]
-    fn gather(&mut self, len: usize) -> (Place, Place) {
-        let (row_step, col_step) = self.axes.run_steps();
-        let (mut rows, mut cols) = ([0; BLOCK], [0; BLOCK]);
-        for (row, col) in rows[..len].iter_mut().zip(&mut cols[..len]) {
-            if self.done == self.axes.run_length() {
-                self.next_run();
-            }
-            *row = (self.run.row + self.done * row_step) as u32;
-            *col = (self.run.col + self.done * col_step) as u32;
-            self.done += 1;
-        }
-        (Place::Each(rows), Place::Each(cols))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,20 +217,26 @@ mod tests {
             .collect()
     }
 
-    fn by_blocks(axes: &Factored, size: usize) -> Vec<(usize, usize)> {
-        let index = |place: &Place, j: usize| match place {
-            Place::Same(index) => *index,
-            Place::Range(first) => first + j,
-            Place::Each(indices) => indices[j] as usize,
-        };
-        let mut places = axes.places();
-        let mut all = Vec::new();
-        for start in (0..size).step_by(BLOCK) {
-            let len = BLOCK.min(size - start);
-            let (row, col) = places.next_block(len);
-            all.extend((0..len).map(|j| (index(row, j), index(col, j))));
+    fn by_runs(axes: &Factored) -> Vec<(usize, usize)> {
+        let (row_step, col_step) = axes.run_steps();
+        let of_run = |run: Run| (0..axes.run_length()).map(move |j| (run.row + j * row_step, run.col + j * col_step));
+        axes.runs().flat_map(of_run).collect()
+    }
+
+    #[test]
+    fn a_run_is_found_by_its_number_and_leads_to_the_next() {
+        for shape in [vec![6, 5], vec![2, 1, 4, 3], vec![3, 3, 2, 4], vec![5, 40, 33], vec![1, 1]] {
+            let axes = Factored::of(&shape).unwrap();
+            let (series, row_step, col_step) = axes.run_series();
+            let runs: Vec<Run> = axes.runs().collect();
+            for (number, run) in runs.iter().enumerate() {
+                assert_eq!(axes.run_at(number), *run, "shape {shape:?}");
+                if (number + 1) % series != 0 {
+                    let next = Run { row: run.row + row_step, col: run.col + col_step };
+                    assert_eq!(runs[number + 1], next, "shape {shape:?}");
+                }
+            }
         }
-        all
     }
 
     #[test]
@@ -323,8 +256,7 @@ mod tests {
             (vec![5, 40, 33], 1, 2),
         ] {
             let axes = Factored::of(&shape).unwrap();
-            let size = shape.iter().product();
-            assert_eq!(by_blocks(&axes, size), by_definition(&shape, d0, d1), "shape {shape:?}");
+            assert_eq!(by_runs(&axes), by_definition(&shape, d0, d1), "shape {shape:?}");
             assert_eq!((axes.row_count, axes.col_count), (shape[d0], shape[d1]));
             assert_eq!(axes.row_split.iter().product::<usize>(), axes.rows());
             assert_eq!(axes.row_split[1], shape[d1]);
@@ -336,7 +268,7 @@ mod tests {
         for shape in [vec![6, 5], vec![3, 3, 2, 4], vec![64, 8, 3], vec![5, 2, 3], vec![2, 40, 3, 40], vec![1, 1, 1]] {
             let axes = Factored::of(&shape).unwrap();
             let size: usize = shape.iter().product();
-            let places = by_blocks(&axes, size);
+            let places = by_runs(&axes);
             let mut next = 0;
             for slice in axes.matrices() {
                 assert_eq!(slice.elements.start, next, "shape {shape:?}");

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::axes::Place;
 use super::decays::{TIME_CHANNELS, time_embedding};
 use super::first_layer::FirstLayer;
 use super::initial::InitialTheta;
@@ -113,19 +112,8 @@ struct Momenta<'a> {
 }
 
 impl Inputs<CHANNELS> for Momenta<'_> {
-    fn len(&self) -> usize {
-        self.g.len()
-    }
-
     #[inline(always)]
-    fn element<S: Simd>(
-        &self,
-        s: S,
-        p: S::Vector,
-        start: usize,
-        length: usize,
-        _: Option<&(Place, Place)>,
-    ) -> [S::Vector; CHANNELS] {
+    fn element<S: Simd>(&self, s: S, p: S::Vector, start: usize, length: usize) -> [S::Vector; CHANNELS] {
         let mut x = [s.zero(); CHANNELS];
         (x[0], x[1]) = (s.load_part(&self.g[start..start + length]), p);
         for a in 0..DECAYS.len() {
@@ -154,7 +142,7 @@ impl Bound {
             roll(m, &DECAYS.map(Decay::traced), g, |g| g);
             let inputs = Momenta { g, m };
             let p = state.params.lane_mut(index, lane);
-            let first = FirstLayer::plain(first, &element_normalisers(&inputs, p));
+            let first = FirstLayer::new(first, &element_normalisers(&inputs, p));
             sweep_with(p, &inputs, &first, &network, OUTPUTS, self.rule);
         }
     }

@@ -20,16 +20,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::accumulators::{check_slots, new_slots, plans};
-use super::adafac_network::{AdafacNetwork, GUARDS, LaneTheta, ROWS, WeightLayout};
-use super::channels::{Channels, PLAIN, Q};
-use super::float::{BLOCK, Block, each, exp, mean, partial_sum};
+use super::accumulators::{Accumulators, check_slots, new_slots, plans};
+use super::adafac_network::{AdafacNetwork, LaneTheta, WeightLayout, biases, networks, step};
+use super::channels::{PLAIN, Q};
+use super::float::mean;
+use super::fused::{Moved, Said, Step};
 use super::initial::InitialTheta;
-use super::network::{Evaluated, Network, sweep};
-use super::step::StepRule;
+use super::jobs::for_each_tensor;
 use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_theta, lane_of};
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::{Layout, Params};
+use crate::simd::{self, Simd};
 use crate::{Error, Result, Seed, Theta, ThetaHash};
 
 /// What the nominal term follows. Names are the reference's (`nominal_grad_estimator`), in snake case.
@@ -50,24 +51,22 @@ pub enum NominalGradient {
 }
 
 impl NominalGradient {
-    /// ĝ of a block, from its element channels (g, p, m ×3, rms, m·q ×3, …).
+    /// ĝ of a vector, from its element channels (g, p, m ×3, rms, m·q ×3, …).
     #[inline(always)]
-    fn of(self, x: &[Block; PLAIN]) -> Block {
-        let mean = |first: usize| {
-            let mut block = x[first];
-            for j in 0..BLOCK {
-                block[j] = (x[first][j] + x[first + 1][j] + x[first + 2][j]) / 3.0;
-            }
-            block
-        };
+    fn of<S: Simd>(self, s: S, x: &[S::Vector; PLAIN]) -> S::Vector {
         match self {
             Self::Sgd => x[0],
             Self::Sgdm => x[4],
-            Self::AggMo => mean(2),
+            Self::AggMo => mean_of_three(s, [x[2], x[3], x[4]]),
             Self::Adam => x[8],
-            Self::AdamAggMo => mean(6),
+            Self::AdamAggMo => mean_of_three(s, [x[6], x[7], x[8]]),
         }
     }
+}
+
+#[inline(always)]
+fn mean_of_three<S: Simd>(s: S, [a, b, c]: [S::Vector; 3]) -> S::Vector {
+    s.div(s.add(s.add(a, b), c), s.splat(3.0))
 }
 
 /// Settings of [`MlpNominal`]. A key that is absent takes the default of the reference's constructor.
@@ -230,44 +229,74 @@ struct Bound {
     lanes: Vec<LaneTheta>,
 }
 
+/// The step of one tensor.
+#[derive(Clone, Copy, Debug)]
+struct NominalStep<'a> {
+    config: &'a MlpNominalConfig,
+    /// Instead of an element's own.
+    magnitude: Option<f32>,
+    /// Instead of an element's own.
+    nominal: Option<f32>,
+    /// Factor of the network's step.
+    gradient_mean: f32,
+}
+
+impl Moved<PLAIN, OUTPUTS> for NominalStep<'_> {
+    #[inline(always)]
+    fn moved<S: Simd>(&self, s: S, said: &Said<'_, S, PLAIN, OUTPUTS>) -> S::Vector {
+        let Self { config, magnitude, nominal, gradient_mean } = *self;
+        let [direction, own_magnitude, own_nominal, regularisation] = said.outputs;
+        let magnitude = match magnitude {
+            Some(mean) => s.splat(mean),
+            None => own_magnitude,
+        };
+        let nominal = match nominal {
+            Some(mean) => s.splat(mean),
+            None => own_nominal,
+        };
+        let size = simd::exp(s, s.mul(s.splat(config.exp_mult[0]), magnitude));
+        let mut step = s.mul(s.mul(s.mul(direction, size), s.splat(config.step_mult)), s.splat(gradient_mean));
+        if config.normalize_blackbox {
+            step = s.mul(step, said.x[Q]);
+        }
+        let nominal = simd::exp(s, s.mul(s.splat(config.exp_mult[1]), nominal));
+        let rate = s.mul(s.splat(config.nominal_stepsize), nominal);
+        let mut decay = s.splat(config.weight_decay);
+        if config.regularization_controller {
+            decay = s.mul(decay, simd::exp(s, s.mul(s.splat(config.exp_mult[2]), regularisation)));
+        }
+        let kept = s.mul(s.sub(s.splat(1.0), decay), said.p);
+        s.sub(s.sub(kept, step), s.mul(rate, config.nominal_grad_estimator.of(s, said.x)))
+    }
+}
+
+/// An output takes the place of the parameters.
+struct Output(usize);
+
+impl Moved<PLAIN, OUTPUTS> for Output {
+    #[inline(always)]
+    fn moved<S: Simd>(&self, _: S, said: &Said<'_, S, PLAIN, OUTPUTS>) -> S::Vector {
+        said.outputs[self.0]
+    }
+}
+
 impl Bound {
     /// Moves the parameters of one tensor in one lane.
-    fn apply(&self, p: &mut [f32], channels: &Channels<'_>, g: &[f32], network: &Network<'_>) {
-        if p.is_empty() {
-            return;
-        }
-        let first = channels.first_layer(p, network.first, &ROWS);
+    fn apply(&self, step: &Step<'_, PLAIN>, p: &mut [f32], g: &[f32], accumulators: Accumulators<'_>) {
         let config = &self.config;
-        let (mut mean_magnitude, mut mean_nominal) = (None, None);
-        if config.aggregate_magnitude || (config.aggregate_nom_magnitude && config.nominal_controller) {
-            let mut sums = [0.0; 3];
-            sweep(p, channels, &first, network, sums.len(), |block: &Evaluated<'_, PLAIN>| {
-                for (sum, output) in sums.iter_mut().zip(block.outputs) {
-                    *sum += partial_sum(*output, block.length);
-                }
-                *block.p
-            });
-            let means = sums.map(|sum| (sum / g.len() as f64) as f32);
-            mean_magnitude = config.aggregate_magnitude.then_some(means[1]);
-            mean_nominal = config.aggregate_nom_magnitude.then_some(means[2]);
-        }
-        let rule = StepRule::plain(config.exp_mult[0], config.step_mult);
+        let mut entered = step.enter(p, g, accumulators);
+        let mut mean_of = |output: usize| {
+            let mut outputs = p.to_vec();
+            entered.evaluate(&mut outputs, &Output(output));
+            mean(&outputs, |output| output)
+        };
+        let magnitude = config.aggregate_magnitude.then(|| mean_of(1));
+        let nominal = match config.nominal_controller {
+            true => config.aggregate_nom_magnitude.then(|| mean_of(2)),
+            false => Some(1.0),
+        };
         let gradient_mean = if config.selfnormalize_blackbox { mean(g, |g| g) } else { 1.0 };
-        sweep(p, channels, &first, network, OUTPUTS, |block: &Evaluated<'_, PLAIN>| {
-            let output = |unit: usize, mean: Option<f32>| mean.map_or(block.outputs[unit], |mean| [mean; BLOCK]);
-            let nominal = if config.nominal_controller { output(2, mean_nominal) } else { [1.0; BLOCK] };
-            let regularisation = if config.regularization_controller { block.outputs[3] } else { [0.0; BLOCK] };
-            let step = rule.step(&block.outputs[0], &output(1, mean_magnitude));
-            let q = if config.normalize_blackbox { block.x[Q] } else { [1.0; BLOCK] };
-            let rate = each(nominal, |nominal| config.nominal_stepsize * exp(nominal * config.exp_mult[1]));
-            let keep = each(regularisation, |r| 1.0 - config.weight_decay * exp(r * config.exp_mult[2]));
-            let followed = config.nominal_grad_estimator.of(block.x);
-            let mut moved = *block.p;
-            for j in 0..BLOCK {
-                moved[j] = keep[j] * moved[j] - step[j] * q[j] * gradient_mean - rate[j] * followed[j];
-            }
-            moved
-        });
+        entered.evaluate(p, &NominalStep { config, magnitude, nominal, gradient_mean });
     }
 }
 
@@ -291,18 +320,12 @@ impl Optimizer for Bound {
         check_lanes(self.lanes.len(), state.lanes())?;
         let plans = plans(grads.layout());
         check_slots(&state, &plans, &[])?;
-        for lane in 0..state.lanes() {
-            let theta = &self.lanes[lane_of(self.lanes.len(), lane)];
-            let bias = theta.bias_at(state.step[lane]);
-            let network = theta.network(&bias);
-            for (index, plan) in plans.iter().enumerate() {
-                let g = grads.lane(index, lane);
-                let mut accumulators = plan.accumulators(&mut state.slots, lane);
-                accumulators.update(g, &theta.decays);
-                let channels = Channels::new(g, &accumulators, GUARDS);
-                self.apply(state.params.lane_mut(index, lane), &channels, g, &network);
-            }
-        }
+        let biases = biases(&self.lanes, &state);
+        let networks = networks(&self.lanes, &biases);
+        for_each_tensor(&mut state, &plans, grads, |job| {
+            let step = step(&self.lanes[lane_of(self.lanes.len(), job.lane)], &networks[job.lane]);
+            self.apply(&step, job.p, job.g, job.accumulators);
+        });
         state.count_step();
         Ok(state)
     }

@@ -2,7 +2,8 @@
 
 use super::channels::Q;
 use super::check_finite;
-use super::float::{BLOCK, Block, each, exp, mean, minimum};
+use super::float::{BLOCK, Block, each, exp, minimum};
+use super::fused::{Moved, Said};
 use super::network::{Mover, Outputs};
 use crate::simd::{self, Simd};
 use crate::{Error, Result};
@@ -55,6 +56,19 @@ impl<const E: usize> Mover<E> for StepRule {
     }
 }
 
+impl<const E: usize> Moved<E, 2> for StepRule {
+    #[inline(always)]
+    fn moved<S: Simd>(&self, s: S, said: &Said<'_, S, E, 2>) -> S::Vector {
+        let size = s.mul(s.splat(self.scale), simd::exp(s, s.mul(s.splat(self.exp_mult), said.outputs[1])));
+        let step = s.mul(s.mul(said.outputs[0], size), s.splat(self.step_mult));
+        let mut step = s.mul(s.splat(self.rate), step);
+        if self.precondition {
+            step = s.mul(step, said.x[Q]);
+        }
+        s.sub(said.p, step)
+    }
+}
+
 /// The settings that decide a [`StepRule`], in HyperV2 and Celo.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct StepSettings {
@@ -84,13 +98,13 @@ impl StepSettings {
         }
     }
 
-    /// The rule for a tensor whose parameters are `p`.
-    pub(super) fn rule(&self, rate: f32, p: &[f32]) -> StepRule {
+    /// The rule for a tensor of this many parameters, of this mean square.
+    pub(super) fn rule(&self, rate: f32, size: usize, mean_square: f32) -> StepRule {
         let mut scale = 1.0;
         if self.param_scale_mult {
-            scale = parameter_scale(p);
+            scale = parameter_scale(mean_square);
             if let Some(amount) = self.clip_param_scale_amount {
-                scale = minimum(scale, amount * (p.len() as f32).sqrt());
+                scale = minimum(scale, amount * (size as f32).sqrt());
             }
         }
         let &Self { exp_mult, step_mult, precondition, .. } = self;
@@ -98,7 +112,7 @@ impl StepSettings {
     }
 }
 
-/// `√(mean p² + 1e-9)`.
-pub(super) fn parameter_scale(p: &[f32]) -> f32 {
-    (mean(p, |p| p * p) + 1e-9).sqrt()
+/// The scale of a tensor whose parameters have this mean square: its root, guarded.
+pub(super) fn parameter_scale(mean_square: f32) -> f32 {
+    (mean_square + 1e-9).sqrt()
 }

@@ -11,7 +11,9 @@ use super::decay::Decay;
 use super::rule::{Buffer, Moment, Rule};
 use super::{OptState, Schedule, TensorSlots, moments, settings};
 use crate::Result;
+use crate::parallel::{Split, by_grains, grains, is_shared};
 use crate::params::{Params, TensorSpec};
+use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 
 /// Two slots a tensor: `m/NAME` and `v/NAME`.
 pub(crate) const MOMENTS: TensorSlots = TensorSlots { prefixes: &["m", "v"] };
@@ -46,13 +48,100 @@ impl AdamRule {
 
     /// Update number `count` (from 1) of one tensor.
     pub(crate) fn update_tensor(&self, count: u32, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-        let (collected1, collected2) = (self.beta1.collected(count), self.beta2.collected(count));
-        for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-            *m = self.beta1.mix(*m, g);
-            *v = self.beta2.mix(*v, g * g);
-            let direction = (*m / collected1) / ((*v / collected2 + self.eps_root).sqrt() + self.eps);
-            *p -= self.learning_rate * (direction + self.weight_decay * *p);
+        let size = p.len();
+        let nothing = &mut vec![(); grains(size)][..];
+        by_grains(Elements { p, g, m, v }, nothing, is_shared(size), &|elements, _, (): &mut ()| {
+            dispatch(Update { rule: self, count, elements });
+        });
+    }
+}
+
+/// Some elements of a tensor.
+struct Elements<'a> {
+    p: &'a mut [f32],
+    g: &'a [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+}
+
+impl Split for Elements<'_> {
+    fn split_at(self, middle: usize) -> (Self, Self) {
+        let (p, p_behind) = self.p.split_at_mut(middle);
+        let (g, g_behind) = self.g.split_at(middle);
+        let (m, m_behind) = self.m.split_at_mut(middle);
+        let (v, v_behind) = self.v.split_at_mut(middle);
+        (Self { p, g, m, v }, Self { p: p_behind, g: g_behind, m: m_behind, v: v_behind })
+    }
+}
+
+/// One division and one root for sixteen elements: bias corrections are multiplied in, as reciprocals.
+struct Update<'r, 'a> {
+    rule: &'r AdamRule,
+    count: u32,
+    elements: Elements<'a>,
+}
+
+impl Kernel for Update<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { rule, count, elements: Elements { p, g, m, v } } = self;
+        let numbers = Numbers {
+            keep1: s.splat(rule.beta1.keep),
+            take1: s.splat(rule.beta1.take),
+            keep2: s.splat(rule.beta2.keep),
+            take2: s.splat(rule.beta2.take),
+            correction1: s.splat(1.0 / rule.beta1.collected(count)),
+            correction2: s.splat(1.0 / rule.beta2.collected(count)),
+            eps: s.splat(rule.eps),
+            eps_root: s.splat(rule.eps_root),
+            decay: s.splat(rule.weight_decay),
+            back: s.splat(-rule.learning_rate),
+        };
+        // Arrays of a known length, so that nothing is masked.
+        let (p, p_rest) = p.as_chunks_mut::<WIDTH>();
+        let (g, g_rest) = g.as_chunks::<WIDTH>();
+        let (m, m_rest) = m.as_chunks_mut::<WIDTH>();
+        let (v, v_rest) = v.as_chunks_mut::<WIDTH>();
+        for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+            let (new_p, new_m, new_v) = numbers.moved(s, s.load(p), s.load(g), s.load(m), s.load(v));
+            s.store(new_p, p);
+            s.store(new_m, m);
+            s.store(new_v, v);
         }
+        let (old_p, old_g) = (s.load_part(p_rest), s.load_part(g_rest));
+        let (new_p, new_m, new_v) = numbers.moved(s, old_p, old_g, s.load_part(m_rest), s.load_part(v_rest));
+        s.store_part(new_p, p_rest);
+        s.store_part(new_m, m_rest);
+        s.store_part(new_v, v_rest);
+    }
+}
+
+/// All numbers of a step, sixteen times each.
+struct Numbers<S: Simd> {
+    keep1: S::Vector,
+    take1: S::Vector,
+    keep2: S::Vector,
+    take2: S::Vector,
+    correction1: S::Vector,
+    correction2: S::Vector,
+    eps: S::Vector,
+    eps_root: S::Vector,
+    decay: S::Vector,
+    /// Minus the learning rate.
+    back: S::Vector,
+}
+
+impl<S: Simd> Numbers<S> {
+    /// New parameters, first and second moments.
+    #[inline(always)]
+    fn moved(&self, s: S, p: S::Vector, g: S::Vector, m: S::Vector, v: S::Vector) -> (S::Vector, S::Vector, S::Vector) {
+        let m = s.fma(self.take1, g, s.mul(self.keep1, m));
+        let v = s.fma(self.take2, s.mul(g, g), s.mul(self.keep2, v));
+        let root = s.sqrt(s.fma(v, self.correction2, self.eps_root));
+        let direction = s.div(s.mul(m, self.correction1), s.add(root, self.eps));
+        (s.fma(self.back, s.fma(self.decay, p, direction), p), m, v)
     }
 }
 
@@ -219,5 +308,73 @@ impl Rule for AdamW {
     ) {
         let [m, v] = buffers else { unreachable!("two buffers a tensor") };
         rule.update_tensor(*count, p, g, m, v);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::InstructionSet;
+    use crate::simd::tests::with_instructions;
+    use crate::{Seed, noise};
+
+    const RULE: AdamRule = AdamRule {
+        learning_rate: 0.03,
+        beta1: Decay { keep: 0.9, take: 0.1 },
+        beta2: Decay { keep: 0.999, take: 0.001 },
+        eps: 1e-8,
+        eps_root: 1e-8,
+        weight_decay: 0.1,
+    };
+
+    fn normals(seed: u64, size: usize) -> Vec<f32> {
+        let mut values = vec![0.0; size];
+        noise::normals(Seed::new(seed), 0, &mut values);
+        values
+    }
+
+    /// `p`, `m` and `v` after some updates, one behind the other.
+    fn updated(size: usize) -> Vec<f32> {
+        let (mut p, mut m, mut v) = (normals(1, size), vec![0.0; size], vec![0.0; size]);
+        for count in 1..=5 {
+            RULE.update_tensor(count, &mut p, &normals(10 + u64::from(count), size), &mut m, &mut v);
+        }
+        [p, m, v].concat()
+    }
+
+    #[test]
+    fn every_length_moves_as_defined() {
+        for size in [0, 1, 2, 15, 16, 17, 33, 100] {
+            let (mut p, mut m, mut v) = (normals(1, size), vec![0.0_f64; size], vec![0.0_f64; size]);
+            let start = p.clone();
+            for count in 1..=5 {
+                let g = normals(10 + u64::from(count), size);
+                let [c1, c2] = [RULE.beta1, RULE.beta2].map(|beta| f64::from(beta.collected(count)));
+                for i in 0..size {
+                    let g = f64::from(g[i]);
+                    m[i] = f64::from(RULE.beta1.keep) * m[i] + f64::from(RULE.beta1.take) * g;
+                    v[i] = f64::from(RULE.beta2.keep) * v[i] + f64::from(RULE.beta2.take) * g * g;
+                    let direction = m[i] / c1 / ((v[i] / c2 + 1e-8).sqrt() + 1e-8);
+                    p[i] = (f64::from(p[i]) - 0.03 * (direction + 0.1 * f64::from(p[i]))) as f32;
+                }
+            }
+            for (i, got) in updated(size)[..size].iter().enumerate() {
+                // Of the way, not of the place.
+                let error = ((got - start[i]) - (p[i] - start[i])).abs();
+                assert!(error <= 2e-6 * (p[i] - start[i]).abs() + 5e-7, "{size}: {got} is no {}", p[i]);
+            }
+        }
+    }
+
+    #[test]
+    fn instructions_and_threads_change_no_bit() {
+        let sizes = [33, 1000, 80_000];
+        let all = || sizes.map(|size| updated(size).into_iter().map(f32::to_bits).collect::<Vec<_>>());
+        let expected = all();
+        for set in InstructionSet::available() {
+            assert!(with_instructions(set, all) == expected, "{set:?}");
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        assert!(pool.install(all) == expected);
     }
 }

@@ -112,6 +112,15 @@ pub trait Simd: Copy + Send + Sync {
         }
     }
 
+    /// The first `count` values, of at most [`WIDTH`], and zeros behind them.
+    #[inline(always)]
+    fn first(self, x: Self::Vector, count: usize) -> Self::Vector {
+        let mut values = [0.0; WIDTH];
+        self.store(x, &mut values);
+        values[count..].fill(0.0);
+        self.load(&values)
+    }
+
     /// The sum of the values, by halves: 16 → 8 → 4 → 2 → 1.
     #[inline(always)]
     fn sum(self, x: Self::Vector) -> f32 {
@@ -179,8 +188,12 @@ impl InstructionSet {
 /// Runs a kernel with the best instructions of this processor.
 #[inline]
 pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(test)]
+    if let Some(set) = tests::FORCED.get() {
+        return set.run(kernel);
+    }
     InstructionSet::best().run(kernel)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

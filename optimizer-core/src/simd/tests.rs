@@ -2,6 +2,19 @@
 
 use super::*;
 
+thread_local! {
+    /// What [`dispatch`] takes on this thread instead of the best.
+    pub(crate) static FORCED: std::cell::Cell<Option<InstructionSet>> = const { std::cell::Cell::new(None) };
+}
+
+/// Calls `work` with these instructions wherever it dispatches on this thread.
+pub(crate) fn with_instructions<T>(set: InstructionSet, work: impl FnOnce() -> T) -> T {
+    let before = FORCED.replace(Some(set));
+    let result = work();
+    FORCED.set(before);
+    result
+}
+
 /// All operations on some values, written one after the other.
 struct Everything<'a>(&'a [f32; WIDTH], &'a [f32; WIDTH]);
 

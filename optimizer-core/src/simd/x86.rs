@@ -135,6 +135,40 @@ impl Simd for Avx512 {
             (_mm512_castsi512_ps(mantissa), _mm512_cvtepi32_ps(_mm512_srai_epi32::<23>(offset)))
         }
     }
+    #[inline(always)]
+    fn load_part(self, values: &[f32]) -> __m512 {
+        // A masked load touches no memory behind its last value.
+        unsafe { _mm512_maskz_loadu_ps(mask(values.len()), values.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store_part(self, x: __m512, values: &mut [f32]) {
+        unsafe { _mm512_mask_storeu_ps(values.as_mut_ptr(), mask(values.len()), x) }
+    }
+    #[inline(always)]
+    fn first(self, x: __m512, count: usize) -> __m512 {
+        unsafe { _mm512_maskz_mov_ps(mask(count), x) }
+    }
+    #[inline(always)]
+    fn sum(self, x: __m512) -> f32 {
+        unsafe { halved(_mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x))) }
+    }
+}
+
+/// Bits of the first `count` values; all of them for more than there are.
+#[inline(always)]
+fn mask(count: usize) -> __mmask16 {
+    if count >= WIDTH { !0 } else { (1 << count) - 1 }
+}
+
+/// The sum of eight values by halves.
+#[inline(always)]
+fn halved(x: __m256) -> f32 {
+    // SAFETY: only called with the proof of more than AVX.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    }
 }
 
 /// Applies an intrinsic to both halves.
@@ -228,5 +262,9 @@ impl Simd for Avx2 {
         };
         let ((low, low_exponent), (high, high_exponent)) = (split(x[0]), split(x[1]));
         ([low, high], [low_exponent, high_exponent])
+    }
+    #[inline(always)]
+    fn sum(self, x: [__m256; 2]) -> f32 {
+        unsafe { halved(_mm256_add_ps(x[0], x[1])) }
     }
 }

@@ -10,17 +10,19 @@
 //! A loss is taken and the LSTM advances in both phases.
 
 use super::{CeloConfig, TrainPhase};
-use crate::learned::accumulators::{Decays, TensorPlan, check_slots, clip_gradient, new_slots, plans};
+use crate::learned::accumulators::{Decays, TensorPlan, check_slots, new_slots, plans};
 use crate::learned::bank::combine;
-use crate::learned::channels::{CLIPPED, Channels, Guards, InputRows};
+use crate::learned::channels::{CLIPPED, Guards, InputRows};
 use crate::learned::course;
 use crate::learned::dense::Matrix;
 use crate::learned::float::{exact_exp, maximum};
+use crate::learned::fused::Step;
 use crate::learned::hyper_theta::{HyperShape, OWN_SLOTS};
 use crate::learned::hypernetwork::Advice;
+use crate::learned::jobs::for_each_tensor;
 use crate::learned::lane_theta::LaneTheta;
 use crate::learned::lstm::LstmState;
-use crate::learned::network::apply;
+use crate::learned::network::Network;
 use crate::learned::{check_horizons, check_lanes};
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::Params;
@@ -61,31 +63,27 @@ impl Bound {
         self.shape.hypernetwork(&self.theta).advise(losses.len(), &features, &hidden.values, &cell.values)
     }
 
-    /// Moves the parameters of one lane, with the weights of its network and what its rate is advised to be.
-    fn move_lane(
-        &self,
-        state: &mut OptState,
-        plans: &[TensorPlan],
-        grads: &Params,
-        lane: usize,
-        weights: &[f32],
-        rate: f32,
-    ) {
-        let rate = match self.config.train_phase {
-            TrainPhase::Network => 1.0,
-            TrainPhase::Scheduler => 0.1 * exact_exp(rate),
-        };
-        let network = self.shape.network.network(weights);
-        let step = self.config.step();
-        let mut clipped = Vec::new();
-        for (index, plan) in plans.iter().enumerate() {
-            clip_gradient(&mut clipped, grads.lane(index, lane));
-            let p = state.params.lane_mut(index, lane);
-            let mut accumulators = plan.accumulators(&mut state.slots, lane);
-            accumulators.update(&clipped, &self.decays);
-            let channels = Channels::new(&clipped, &accumulators, Guards::HYPER_V2);
-            apply(p, &channels, &self.rows, &network, step.rule(rate, p));
-        }
+    /// Moves all parameters, with the weights of the lanes' networks and what the lanes' rates are advised to be.
+    fn follow(&self, state: &mut OptState, plans: &[TensorPlan], grads: &Params, weights: &[f32], advised: &[f32]) {
+        let networks = weights.chunks_exact(weights.len() / advised.len());
+        let networks: Vec<Network<'_>> = networks.map(|weights| self.shape.network.network(weights)).collect();
+        let settings = self.config.step();
+        for_each_tensor(state, plans, grads, |job| {
+            let rate = match self.config.train_phase {
+                TrainPhase::Network => 1.0,
+                TrainPhase::Scheduler => 0.1 * exact_exp(advised[job.lane]),
+            };
+            let step = Step {
+                decays: &self.decays,
+                rows: &self.rows,
+                guards: Guards::HYPER_V2,
+                network: &networks[job.lane],
+                corrected: None,
+                by_matrices: false,
+            };
+            let size = job.p.len();
+            step.take(job.p, job.g, job.accumulators, |mean_square| settings.rule(rate, size, mean_square));
+        });
     }
 
     /// The LSTM's next state enters its slots.
@@ -140,10 +138,7 @@ impl Optimizer for Bound {
         let advice = self.advise(&mut state, losses);
         let control: Vec<f32> = advice.control.chunks_exact(self.shape.banks).flat_map(softmax).collect();
         let weights = combine(&self.banks, &control, 1.0);
-        let of_lanes = weights.chunks_exact(weights.len() / losses.len());
-        for (lane, (weights, &rate)) in of_lanes.zip(&advice.rate).enumerate() {
-            self.move_lane(&mut state, &plans, grads, lane, weights, rate);
-        }
+        self.follow(&mut state, &plans, grads, &weights, &advice.rate);
         self.store(&mut state, &advice.state);
         state.count_step();
         Ok(state)

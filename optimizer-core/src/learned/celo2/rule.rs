@@ -10,12 +10,13 @@
 
 use crate::learned::accumulators::{Accumulators, Decays};
 use crate::learned::bank::NetworkShape;
-use crate::learned::channels::{CLIPPED, Channels, Guards};
-use crate::learned::first_layer::FirstLayer;
-use crate::learned::float::{exp, mean, rsqrt};
-use crate::learned::network::{Evaluated, Network, Walk, sweep_next};
+use crate::learned::channels::{CLIPPED, Guards};
+use crate::learned::float::{mean, rsqrt};
+use crate::learned::fused::{Moved, Said, Step};
+use crate::learned::network::Network;
 use crate::learned::step::parameter_scale;
 use crate::optimizer::newton_schulz::NewtonSchulz;
+use crate::simd::{self, Simd};
 
 /// Everything about the rule but theta.
 #[derive(Clone, Debug)]
@@ -44,35 +45,69 @@ pub(super) struct Rule {
     pub(super) precondition: bool,
 }
 
-/// One tensor in one lane, after its gradient entered the accumulators.
+/// One tensor in one lane.
 #[derive(Debug)]
 pub(super) struct Tensor<'a> {
     /// Shape.
     pub(super) shape: &'a [usize],
-    /// The gradient, clipped.
+    /// The parameters.
+    pub(super) p: &'a [f32],
+    /// Their gradient.
     pub(super) g: &'a [f32],
-    /// The accumulators.
-    pub(super) accumulators: &'a Accumulators<'a>,
-    /// How many gradients have entered.
+    /// Which update this is, from 1.
     pub(super) count: u32,
 }
 
+/// The parameters are replaced by directions.
+#[derive(Clone, Copy, Debug)]
+struct Direction {
+    scale: f32,
+    exp_mult: f32,
+    /// Instead of an element's own.
+    magnitude: Option<f32>,
+}
+
+impl Moved<CLIPPED, 2> for Direction {
+    #[inline(always)]
+    fn moved<S: Simd>(&self, s: S, said: &Said<'_, S, CLIPPED, 2>) -> S::Vector {
+        let magnitude = match self.magnitude {
+            Some(magnitude) => s.splat(magnitude),
+            None => said.outputs[1],
+        };
+        let size = simd::exp(s, s.mul(s.splat(self.exp_mult), magnitude));
+        s.mul(said.outputs[0], s.mul(s.splat(self.scale), size))
+    }
+}
+
+/// The parameters are replaced by the network's magnitudes.
+struct Magnitude;
+
+impl Moved<CLIPPED, 2> for Magnitude {
+    #[inline(always)]
+    fn moved<S: Simd>(&self, _: S, said: &Said<'_, S, CLIPPED, 2>) -> S::Vector {
+        said.outputs[1]
+    }
+}
+
 impl Rule {
-    /// The direction of a tensor whose parameters are `p`, which stay as they are.
-    pub(super) fn direction(&self, p: &mut [f32], tensor: &Tensor<'_>, network: &Network<'_>) -> Vec<f32> {
-        if p.is_empty() {
-            return Vec::new();
+    /// A gradient enters the accumulators, and `direction` becomes where the rule says that the parameters go.
+    pub(super) fn direct(
+        &self,
+        direction: &mut Vec<f32>,
+        tensor: &Tensor<'_>,
+        mut accumulators: Accumulators<'_>,
+        network: &Network<'_>,
+    ) {
+        direction.clear();
+        direction.extend_from_slice(tensor.p);
+        if direction.is_empty() {
+            return;
         }
-        let corrected = self.bias_correction.then(|| tensor.accumulators.corrected(&self.decays, tensor.count));
-        let mut channels = Channels::new(tensor.g, tensor.accumulators, self.guards);
-        if let Some(corrected) = &corrected {
-            channels = channels.with_corrected(corrected);
-        }
-        let mut direction = self.scaled(p, &channels, network, tensor.shape.len());
+        self.evaluate(direction, tensor, accumulators.borrowed(), network);
         let matrix = match *tensor.shape {
             [.., rows, columns] => {
                 if let Some(newton_schulz) = &self.newton_schulz {
-                    newton_schulz.apply(&mut direction, rows, columns);
+                    newton_schulz.apply(direction, rows, columns);
                 }
                 rows * columns
             }
@@ -83,36 +118,38 @@ impl Rule {
             direction.iter_mut().for_each(|s| *s = *s * norm * self.factor);
         }
         if self.precondition {
-            let rms = corrected.as_ref().map_or(&*tensor.accumulators.rms, |corrected| &corrected.rms);
-            direction.iter_mut().zip(rms).for_each(|(s, rms)| *s *= rsqrt(rms + 1e-6));
+            let collected = if self.bias_correction { self.decays.rms.collected(tensor.count) } else { 1.0 };
+            direction.iter_mut().zip(&*accumulators.rms).for_each(|(s, rms)| *s *= rsqrt(rms / collected + 1e-6));
         }
-        direction
     }
 
-    /// What the network says: direction times magnitude.
-    fn scaled(&self, p: &mut [f32], channels: &Channels<'_>, network: &Network<'_>, rank: usize) -> Vec<f32> {
+    /// What the network says, direction times magnitude, takes the place of the parameters in `direction`.
+    fn evaluate(
+        &self,
+        direction: &mut [f32],
+        tensor: &Tensor<'_>,
+        accumulators: Accumulators<'_>,
+        network: &Network<'_>,
+    ) {
+        let &Tensor { shape, p, g, count } = tensor;
         let inputs = self.shape.inputs;
-        let rows = if rank < 2 { inputs.rows_without_factored() } else { inputs.rows() };
-        let scale = if self.param_scale_mult { parameter_scale(p) } else { 1.0 };
-        let (mut direction, mut magnitude) = (Vec::with_capacity(p.len()), Vec::with_capacity(p.len()));
-        let mut first = FirstLayer::unfolded(network.first, channels.factors());
-        let (mut before, mut walk) = (Walk::new::<CLIPPED>(channels), Walk::new::<CLIPPED>(channels));
-        for slice in channels.matrices() {
-            first.refold(&rows, &channels.normalisers(p, &slice, &mut before), &slice);
-            let count = slice.elements.len();
-            sweep_next(p, &mut walk, count, &first, network, 2, |block: &Evaluated<'_, CLIPPED>| {
-                direction.extend_from_slice(&block.outputs[0][..block.length]);
-                magnitude.extend_from_slice(&block.outputs[1][..block.length]);
-                *block.p
-            });
-        }
+        let rows = if shape.len() < 2 { inputs.rows_without_factored() } else { inputs.rows() };
+        let step = Step {
+            decays: &self.decays,
+            rows: &rows,
+            guards: self.guards,
+            network,
+            corrected: self.bias_correction.then_some(count),
+            by_matrices: true,
+        };
+        let mut entered = step.enter(direction, g, accumulators);
+        let scale = if self.param_scale_mult { parameter_scale(entered.mean_square()) } else { 1.0 };
+        let mut magnitude = None;
         if self.aggregate_magnitude {
-            let mean = mean(&magnitude, |magnitude| magnitude);
-            magnitude.fill(mean);
+            entered.evaluate(direction, &Magnitude);
+            magnitude = Some(mean(direction, |magnitude| magnitude));
+            direction.copy_from_slice(p);
         }
-        for (s, magnitude) in direction.iter_mut().zip(magnitude) {
-            *s *= scale * exp(self.exp_mult * magnitude);
-        }
-        direction
+        entered.evaluate(direction, &Direction { scale, exp_mult: self.exp_mult, magnitude });
     }
 }

@@ -5,7 +5,7 @@
 
 use super::form::{AdamMoments, Form};
 use super::rule::{Rule, Tensor};
-use crate::learned::accumulators::{TensorPlan, clip_gradient, new_tensor_slots};
+use crate::learned::accumulators::{TensorPlan, new_tensor_slots};
 use crate::learned::bank::Bank;
 use crate::learned::{check_lanes, lane_of};
 use crate::optimizer::{Moment, OptState, Optimizer, Slot};
@@ -57,21 +57,15 @@ impl Bound {
         let now = Moment { step: state.step[lane], horizon: state.horizon[lane] };
         let network = self.networks[lane_of(self.networks.len(), lane)].values();
         let network = self.rule.shape.network(network);
-        let mut clipped = Vec::new();
+        let mut direction = Vec::new();
         for (index, mover) in movers.iter().enumerate() {
             let (p, g) = (state.params.lane_mut(index, lane), grads.lane(index, lane));
             match mover {
                 Mover::Learned(plan) => {
-                    clip_gradient(&mut clipped, g);
-                    let mut accumulators = plan.accumulators(&mut state.slots, lane);
-                    accumulators.update(&clipped, &self.rule.decays);
-                    let tensor = Tensor {
-                        shape: grads.layout().tensors()[index].shape(),
-                        g: &clipped,
-                        accumulators: &accumulators,
-                        count: now.count(),
-                    };
-                    let direction = self.rule.direction(p, &tensor, &network);
+                    let shape = grads.layout().tensors()[index].shape();
+                    let tensor = Tensor { shape, p, g, count: now.count() };
+                    let accumulators = plan.accumulators(&mut state.slots, lane);
+                    self.rule.direct(&mut direction, &tensor, accumulators, &network);
                     self.form.follow(p, &direction, now);
                 }
                 Mover::Adam { first_slot, .. } => {

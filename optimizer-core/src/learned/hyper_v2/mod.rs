@@ -31,6 +31,7 @@ use crate::params::Layout;
 use crate::perturbation::{Noise, Perturbation};
 use crate::{Result, Seed, Theta};
 
+mod statistics;
 mod tensor_features;
 mod update;
 mod velo;

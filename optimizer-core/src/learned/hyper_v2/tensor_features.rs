@@ -9,9 +9,9 @@
 //! `s = 1/√max(1e-9, mean p²)`, momenta and the second moment are multiplied by `s` (the second moment too, although it
 //! is a square), and `var_rms` is centred on the means of the momenta: quirks of the reference that its weights rely on.
 
-use crate::learned::accumulators::TIMESCALES;
 use crate::learned::course::Course;
-use crate::learned::float::{log_magnitude, mean, safe_rsqrt};
+use crate::learned::float::{log_magnitude, safe_rsqrt};
+use crate::learned::hyper_v2::statistics::Statistics;
 
 /// Number of features without the validation flag.
 pub(super) const FEATURES: usize = 30;
@@ -42,24 +42,19 @@ pub(super) fn append(
     m: &[f32],
     rms: &[f32],
 ) {
-    let scale = safe_rsqrt(mean(p, |p| p * p));
-    let momentum = |a: usize| &m[a * p.len()..(a + 1) * p.len()];
-    let momentum_means: [f32; TIMESCALES] = std::array::from_fn(|a| mean(momentum(a), |m| m * scale));
+    let statistics = Statistics::of(p, m, rms);
+    let scale = safe_rsqrt(statistics.mean_square as f32);
+    let scaled = |x: f64, scale: f32| x * f64::from(scale);
+    let centres = statistics.m.map(|m| scaled(m.mean, scale));
+    let square = f64::from(scale) * f64::from(scale);
     features.extend(shared.course);
-    features.push(log_size(mean(rms, |rms| rms * scale)));
+    features.push(log_size(scaled(statistics.rms.mean, scale) as f32));
     let rank = shape.iter().filter(|&&axis| axis > 1).count();
     features.extend((0..RANKS).map(|candidate| if candidate == rank { 1.0 } else { 0.0 }));
-    features.extend(momentum_means.iter().enumerate().map(|(a, &centre)| {
-        log_size(mean(momentum(a), |m| {
-            let centred = m * scale - centre;
-            centred * centred
-        }))
-    }));
-    features.extend(momentum_means.iter().map(|&centre| {
-        log_size(mean(rms, |rms| {
-            let centred = rms * scale - centre;
-            centred * centred
-        }))
+    features.extend(statistics.m.map(|m| log_size((m.variance * square) as f32)));
+    features.extend(centres.map(|centre| {
+        let apart = scaled(statistics.rms.mean, scale) - centre;
+        log_size((statistics.rms.variance * square + apart * apart) as f32)
     }));
     features.extend(shared.validation);
 }

@@ -16,16 +16,17 @@ use std::sync::Arc;
 
 use super::HyperV2Config;
 use super::tensor_features::{self, SharedFeatures};
-use crate::learned::accumulators::{Decays, TensorPlan, check_slots, clip_gradient, new_slots, plans};
+use crate::learned::accumulators::{Decays, TensorPlan, check_slots, new_slots, plans};
 use crate::learned::bank::combine;
-use crate::learned::channels::{CLIPPED, Channels, Guards, InputRows};
+use crate::learned::channels::{CLIPPED, Guards, InputRows};
 use crate::learned::course;
 use crate::learned::dense::Matrix;
+use crate::learned::fused::Step;
 use crate::learned::hyper_theta::{HyperShape, OWN_SLOTS};
 use crate::learned::hypernetwork::Advice;
+use crate::learned::jobs::for_each_tensor;
 use crate::learned::lane_theta::LaneTheta;
 use crate::learned::lstm::LstmState;
-use crate::learned::network::apply;
 use crate::learned::{check_horizons, check_lanes};
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::Params;
@@ -73,27 +74,22 @@ impl Bound {
         self.shape.hypernetwork(&self.theta).advise(losses.len(), &features, &hidden.values, &cell.values)
     }
 
-    /// Moves the parameters of one lane, with its tensors' networks `[tensors, weights]` and rates `[tensors]`.
-    fn move_lane(
-        &self,
-        state: &mut OptState,
-        plans: &[TensorPlan],
-        grads: &Params,
-        lane: usize,
-        weights: &[f32],
-        rates: &[f32],
-    ) {
-        let mut clipped = Vec::new();
-        let of_tensors = weights.chunks_exact(weights.len() / plans.len()).zip(rates);
-        for (index, (plan, (weights, &rate))) in plans.iter().zip(of_tensors).enumerate() {
-            clip_gradient(&mut clipped, grads.lane(index, lane));
-            let p = state.params.lane_mut(index, lane);
-            let rule = self.config.step().rule(rate, p);
-            let mut accumulators = plan.accumulators(&mut state.slots, lane);
-            accumulators.update(&clipped, &self.decays);
-            let channels = Channels::new(&clipped, &accumulators, Guards::HYPER_V2);
-            apply(p, &channels, &self.rows, &self.shape.network.network(weights), rule);
-        }
+    /// Moves all parameters, with the networks `[lanes, tensors, weights]` and rates `[lanes, tensors]` of all tensors.
+    fn follow(&self, state: &mut OptState, plans: &[TensorPlan], grads: &Params, weights: &[f32], rates: &[f32]) {
+        let weights: Vec<&[f32]> = weights.chunks_exact(weights.len() / rates.len()).collect();
+        for_each_tensor(state, plans, grads, |job| {
+            let of_tensor = job.lane * plans.len() + job.index;
+            let step = Step {
+                decays: &self.decays,
+                rows: &self.rows,
+                guards: Guards::HYPER_V2,
+                network: &self.shape.network.network(weights[of_tensor]),
+                corrected: None,
+                by_matrices: false,
+            };
+            let (settings, rate, size) = (self.config.step(), rates[of_tensor], job.p.len());
+            step.take(job.p, job.g, job.accumulators, |mean_square| settings.rule(rate, size, mean_square));
+        });
     }
 
     /// The LSTM's next state enters its slots.
@@ -139,10 +135,7 @@ impl Optimizer for Bound {
         }
         let advice = self.advise(&mut state, &plans, losses);
         let weights = combine(&self.banks, &advice.control, self.config.ff_mult);
-        let of_lanes = weights.chunks_exact(weights.len() / losses.len());
-        for (lane, (weights, rates)) in of_lanes.zip(advice.rate.chunks_exact(plans.len())).enumerate() {
-            self.move_lane(&mut state, &plans, grads, lane, weights, rates);
-        }
+        self.follow(&mut state, &plans, grads, &weights, &advice.rate);
         self.store(&mut state, &advice.state);
         state.count_step();
         Ok(state)

@@ -7,7 +7,6 @@
 
 use super::TIMESCALES;
 use super::tensor_features::{TensorView, norm};
-use crate::learned::axes::Place;
 use crate::learned::channels::part;
 use crate::learned::decays::{TIME_CHANNELS, wave_embedding};
 use crate::learned::float::ln;
@@ -21,19 +20,8 @@ pub(super) const CHANNELS: usize = 3 + 4 * TIMESCALES;
 pub(super) const SHARED: usize = TIME_CHANNELS + 3;
 
 impl Inputs<CHANNELS> for TensorView<'_> {
-    fn len(&self) -> usize {
-        self.g.len()
-    }
-
     #[inline(always)]
-    fn element<S: Simd>(
-        &self,
-        s: S,
-        p: S::Vector,
-        start: usize,
-        length: usize,
-        _: Option<&(Place, Place)>,
-    ) -> [S::Vector; CHANNELS] {
+    fn element<S: Simd>(&self, s: S, p: S::Vector, start: usize, length: usize) -> [S::Vector; CHANNELS] {
         const RMS: usize = 3 + TIMESCALES;
         const SCALED: usize = RMS + TIMESCALES;
         const ROOT: usize = SCALED + TIMESCALES;

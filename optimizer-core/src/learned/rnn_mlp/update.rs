@@ -155,7 +155,7 @@ impl Bound {
 
     /// Moves the parameters of one tensor and returns the mean of the other outputs, the message to the LSTM.
     fn apply(&self, p: &mut [f32], tensor: &TensorView<'_>, network: &Network<'_>) -> Vec<f32> {
-        let first = FirstLayer::plain(network.first, &element_normalisers(tensor, p));
+        let first = FirstLayer::new(network.first, &element_normalisers(tensor, p));
         let rule = StepRule::plain(self.config.magnitude_rate, self.config.step_multiplier);
         let mut sums = vec![0.0_f64; self.config.from_mlp_size];
         sweep(p, tensor, &first, network, STEP_OUTPUTS + sums.len(), |block| {
