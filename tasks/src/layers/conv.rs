@@ -1,18 +1,16 @@
-//! Two-dimensional convolution, channels last: unfold a few images, multiply, add bias, activate.
+//! Two-dimensional convolution, channels last: put a border of zeros round a few images, multiply their
+//! [windows](super::windows) by the weights, add bias, activate.
 //!
-//! The patch matrix of a whole batch is large (nine times the images for a 3×3 kernel) and would stream through
-//! memory three times. It is therefore made for a few images at a time, so that it stays in a core's cache, and made
-//! again in the backward pass. The size of such a chunk fixes the order in which the weight gradient is summed, so it
-//! depends on shapes only, never on the machine.
+//! A few images at a time stay in a core's cache, with their outputs, from their border to the activation.
 
 use candle_core::{Result, Tensor, bail};
 
-use super::im2col::Geometry;
-use super::matrix::{Into, Matrix, multiply};
+use super::matrix::{Even, Into, Listed, Matrix, multiply, multiply_to};
 use super::real::Real;
+use super::windows::{Geometry, Padded, Phase};
 use super::{Activation, Tape, by_type, check_lanes, host, tensor};
 
-/// Values of the patch matrix made at a time: with its gradient, 256 KiB of f32.
+/// Values of padded images and outputs at a time, in 128 KiB of f32.
 const CHUNK_VALUES: usize = 32 * 1024;
 
 /// How a kernel walks over an image. Arrays are `[vertical, horizontal]`.
@@ -60,9 +58,12 @@ pub fn conv2d(tape: &mut Tape, input: &Tensor, weight: &Tensor, bias: &Tensor, s
     let Some(output) = settings.output(image, kernel) else {
         bail!("conv2d: no {kernel_h}×{kernel_w} window with {settings:?} in images {:?}", input.shape());
     };
+    if height * width * channels * outputs == 0 {
+        bail!("conv2d: images {:?} and weights {:?} must have values", input.shape(), weight.shape());
+    }
     let Conv2d { stride, padding, dilation, activation } = settings;
-    let geometry = Geometry { image, channels, kernel, stride, padding, dilation, output };
-    let op = Convolution { geometry, input_lanes, lanes, batch, outputs, activation };
+    let geometry = Geometry { image, channels, kernel, stride, padding, dilation, output, outputs };
+    let op = Convolution { geometry, input_lanes, lanes, batch, activation };
     let output = by_type!("conv2d", input.dtype(), forward::<_>(&op, input, weight, bias))?;
     let (x, w, b) = (input.clone(), weight.clone(), bias.clone());
     // Only what follows relu must be seen again.
@@ -81,7 +82,6 @@ struct Convolution {
     input_lanes: usize,
     lanes: usize,
     batch: usize,
-    outputs: usize,
     activation: Activation,
 }
 
@@ -94,10 +94,11 @@ struct Chunk {
 
 impl Convolution {
     fn images_at_a_time(&self) -> usize {
-        (CHUNK_VALUES / (self.geometry.pixels() * self.geometry.patch()).max(1)).clamp(1, self.batch.max(1))
+        let values = self.geometry.padded().size() + self.geometry.output_size();
+        (CHUNK_VALUES / values).clamp(1, self.batch.max(1))
     }
 
-    /// The chunks in order: a lane's weight gradient is summed in this order whether the input is shared or not.
+    /// The chunks in order.
     fn chunks(&self) -> impl Iterator<Item = Chunk> {
         let (size, batch) = (self.images_at_a_time(), self.batch);
         (0..self.input_lanes).flat_map(move |input_lane| {
@@ -118,57 +119,51 @@ impl Convolution {
 
     /// Where a chunk's pixels lie in the output of a lane.
     fn output_range(&self, chunk: &Chunk, lane: usize) -> std::ops::Range<usize> {
-        let image = self.geometry.pixels() * self.outputs;
-        let start = (lane * self.batch + chunk.first) * image;
-        start..start + chunk.images * image
+        let start = (lane * self.batch + chunk.first) * self.geometry.output_size();
+        start..start + chunk.images * self.geometry.output_size()
     }
 
     fn weight_range(&self, lane: usize) -> std::ops::Range<usize> {
-        let size = self.geometry.patch() * self.outputs;
+        let size = self.geometry.taps() * self.geometry.outputs;
         lane * size..(lane + 1) * size
     }
 
     fn bias_range(&self, lane: usize) -> std::ops::Range<usize> {
-        lane * self.outputs..(lane + 1) * self.outputs
+        lane * self.geometry.outputs..(lane + 1) * self.geometry.outputs
     }
+}
 
-    fn unfold<T: Real>(&self, images: &[T], patches: &mut [T]) {
-        let patches = patches.chunks_exact_mut(self.geometry.pixels() * self.geometry.patch());
-        images
-            .chunks_exact(self.geometry.image_size())
-            .zip(patches)
-            .for_each(|(image, patches)| self.geometry.unfold(image, patches));
+/// The images inside their border, copied to `space`, zeros so far, if they need one.
+fn inside<'a, T: Real>(border: Padded, images: &'a [T], space: &'a mut [T]) -> &'a [T] {
+    if border.is_bare() {
+        return images;
     }
-
-    fn fold_add<T: Real>(&self, patches: &[T], images: &mut [T]) {
-        let patches = patches.chunks_exact(self.geometry.pixels() * self.geometry.patch());
-        images
-            .chunks_exact_mut(self.geometry.image_size())
-            .zip(patches)
-            .for_each(|(image, patches)| self.geometry.fold_add(patches, image));
-    }
+    let line = border.line();
+    border.lines(space).zip(images.chunks_exact(line)).for_each(|(to, from)| to.copy_from_slice(from));
+    space
 }
 
 fn forward<T: Real>(op: &Convolution, input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let (input, weight, bias) = (input.storage_and_layout(), weight.storage_and_layout(), bias.storage_and_layout());
     let (input, weight, bias) = (host::<T>(&input)?, host::<T>(&weight)?, host::<T>(&bias)?);
-    let (pixels, patch) = (op.geometry.pixels(), op.geometry.patch());
-    let mut output = vec![T::zero(); op.lanes * op.batch * pixels * op.outputs];
-    T::with_scratch(op.images_at_a_time() * pixels * patch, |patches| {
+    let Geometry { outputs, output: [height, width], .. } = op.geometry;
+    let (border, images) = (op.geometry.padded(), op.images_at_a_time());
+    let (windows, taps) = (op.geometry.window_places(images), op.geometry.tap_places());
+    let mut output = vec![T::zero(); op.lanes * op.batch * op.geometry.output_size()];
+    T::with_scratch(images * border.size(), |space| {
+        space.fill(T::zero());
         for chunk in op.chunks() {
-            let rows = chunk.images * pixels;
-            let patches = &mut patches[..rows * patch];
-            op.unfold(&input[op.input_range(&chunk)], patches);
+            let images = inside(border, &input[op.input_range(&chunk)], &mut space[..chunk.images * border.size()]);
+            let windows = Listed::new(&windows[..chunk.images * op.geometry.pixels()]);
+            let windows = Matrix::at(images, windows, Listed::new(&taps));
             for lane in op.lanes_of(chunk.input_lane) {
-                let output = &mut output[op.output_range(&chunk, lane)];
-                let weight = Matrix::new(&weight[op.weight_range(lane)], patch, op.outputs);
-                multiply(output, Matrix::new(patches, rows, patch), weight, Into::Overwrite);
-                op.activation.finish(output, &bias[op.bias_range(lane)]);
+                let weight = Matrix::new(&weight[op.weight_range(lane)], taps.len(), outputs);
+                let into = Into::Finish { bias: &bias[op.bias_range(lane)], activation: op.activation };
+                multiply(&mut output[op.output_range(&chunk, lane)], windows, weight, into);
             }
         }
     });
-    let [height, width] = op.geometry.output;
-    tensor(output, &[op.lanes, op.batch, height, width, op.outputs])
+    tensor(output, &[op.lanes, op.batch, height, width, outputs])
 }
 
 fn backward<T: Real>(
@@ -183,34 +178,72 @@ fn backward<T: Real>(
     let (inputs, weights) = (host::<T>(&input_guard)?, host::<T>(&weight_guard)?);
     let (outputs, grads) = (host::<T>(&output_guard)?, host::<T>(&grad_guard)?);
 
-    let (pixels, patch) = (op.geometry.pixels(), op.geometry.patch());
+    let (border, images) = (op.geometry.padded(), op.images_at_a_time());
+    let before_border = if wanted[0] { op.geometry.padded_output() } else { op.geometry.bare_output() };
+    let (windows, taps) = (op.geometry.window_places(images), op.geometry.tap_places());
+    let pixels = before_border.pixel_places(images);
     let mut grad_weight = vec![T::zero(); weights.len()];
-    let mut grad_bias = vec![T::zero(); op.lanes * op.outputs];
-    let mut grad_input = wanted[0].then(|| vec![T::zero(); inputs.len()]);
-    let largest = op.images_at_a_time() * pixels;
-    T::with_scratch(largest * (patch + op.outputs), |scratch| {
-        let (all_patches, all_before) = scratch.split_at_mut(largest * patch);
+    let mut grad_bias = vec![T::zero(); op.lanes * op.geometry.outputs];
+    let mut grad_input = wanted[0].then(|| (vec![T::zero(); inputs.len()], InputGradient::new(&op.geometry, images)));
+    T::with_scratch(images * (border.size() + before_border.size()), |space| {
+        space.fill(T::zero());
+        let (space, before) = space.split_at_mut(images * border.size());
         for chunk in op.chunks() {
-            let rows = chunk.images * pixels;
-            let (patches, before) = (&mut all_patches[..rows * patch], &mut all_before[..rows * op.outputs]);
-            op.unfold(&inputs[op.input_range(&chunk)], patches);
+            let images = inside(border, &inputs[op.input_range(&chunk)], &mut space[..chunk.images * border.size()]);
+            let before = &mut before[..chunk.images * before_border.size()];
+            let count = chunk.images * op.geometry.pixels();
+            let windows = Matrix::at(images, Listed::new(&windows[..count]), Listed::new(&taps));
             for lane in op.lanes_of(chunk.input_lane) {
                 let range = op.output_range(&chunk, lane);
-                let bias_lane = &mut grad_bias[op.bias_range(lane)];
-                op.activation.gradient(before, &outputs[range.clone()], &grads[range], bias_lane);
-                let patches = Matrix::new(patches, rows, patch).transposed();
-                let before = Matrix::new(before, rows, op.outputs);
-                multiply(&mut grad_weight[op.weight_range(lane)], patches, before, Into::Add);
+                let grad_bias = &mut grad_bias[op.bias_range(lane)];
+                let (outputs, grads) = (outputs[range.clone()].chunks_exact(before_border.line()), &grads[range]);
+                let lines = before_border.lines(before).zip(outputs).zip(grads.chunks_exact(before_border.line()));
+                lines.for_each(|((before, output), grad)| op.activation.gradient(before, output, grad, grad_bias));
+                let columns = Even { count: op.geometry.outputs, stride: 1 };
+                let before = Matrix::at(before, Listed::new(&pixels[..count]), columns);
+                multiply(&mut grad_weight[op.weight_range(lane)], windows.transposed(), before, Into::Add);
             }
-            if let Some(grad_input) = &mut grad_input {
-                // A tracked input has as many lanes as the weights (`check_lanes`), so `before` is this lane's, and
-                // its patches have been used: their place takes the gradient.
-                let weight = Matrix::new(&weights[op.weight_range(chunk.input_lane)], patch, op.outputs);
-                multiply(patches, Matrix::new(before, rows, op.outputs), weight.transposed(), Into::Overwrite);
-                op.fold_add(patches, &mut grad_input[op.input_range(&chunk)]);
+            if let Some((grad_input, gradient)) = &mut grad_input {
+                // A tracked input has as many lanes as the weights (`check_lanes`), so `before` is this lane's.
+                if chunk.first == 0 {
+                    gradient.turn(&weights[op.weight_range(chunk.input_lane)]);
+                }
+                gradient.of_chunk(before, &mut grad_input[op.input_range(&chunk)]);
             }
         }
     });
-    let grad_input = grad_input.map(|values| tensor(values, input.dims())).transpose()?;
+    let grad_input = grad_input.map(|(values, _)| tensor(values, input.dims())).transpose()?;
     Ok(vec![grad_input, Some(tensor(grad_weight, weight.dims())?), Some(tensor(grad_bias, bias.dims())?)])
+}
+
+/// The product that makes gradients of a few images: that of their outputs by the kernel turned round, phase by phase.
+struct InputGradient<'a, T> {
+    geometry: &'a Geometry,
+    /// With one lane's weights, turned.
+    phases: Vec<(Phase, Vec<T>)>,
+}
+
+impl<'a, T: Real> InputGradient<'a, T> {
+    fn new(geometry: &'a Geometry, images: usize) -> Self {
+        Self { geometry, phases: geometry.phases(images).into_iter().map(|phase| (phase, vec![])).collect() }
+    }
+
+    /// Takes the weights of the next lane.
+    fn turn(&mut self, weights: &[T]) {
+        for (phase, turned) in &mut self.phases {
+            *turned = self.geometry.turn(phase, weights);
+        }
+    }
+
+    /// Overwrites `grad_input`, given the gradient `before` the activation inside its border.
+    fn of_chunk(&self, before: &[T], grad_input: &mut [T]) {
+        let images = grad_input.len() / self.geometry.image_size();
+        for (phase, turned) in &self.phases {
+            let count = phase.pixels_of(images);
+            let pixels = Listed::new(&phase.pixels[..count]);
+            let windows = Matrix::at(before, Listed::new(&phase.windows[..count]), Listed::new(&phase.taps));
+            let turned = Matrix::new(turned, phase.taps.len(), self.geometry.channels);
+            multiply_to(grad_input, pixels, windows, turned, Into::Overwrite);
+        }
+    }
 }

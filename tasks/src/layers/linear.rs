@@ -79,8 +79,8 @@ fn forward<T: Real>(
     let mut output = vec![T::zero(); sizes.lanes * sizes.batch * sizes.outputs];
     for (lane, output) in output.chunks_exact_mut(sizes.batch * sizes.outputs).enumerate() {
         let weight = Matrix::new(at(weight, lane, sizes.inputs * sizes.outputs), sizes.inputs, sizes.outputs);
-        multiply(output, sizes.input(input, lane), weight, Into::Overwrite);
-        activation.finish(output, at(bias, lane, sizes.outputs));
+        let bias = at(bias, lane, sizes.outputs);
+        multiply(output, sizes.input(input, lane), weight, Into::Finish { bias, activation });
     }
     tensor(output, &[sizes.lanes, sizes.batch, sizes.outputs])
 }

@@ -74,7 +74,7 @@ impl Sizes {
     }
 
     /// The `index`-th left matrix as the product sees it; a shared one comes back for every lane.
-    fn left<'a, T>(&self, values: &'a [T], index: usize) -> Matrix<'a, T> {
+    fn left<'a, T: Copy>(&self, values: &'a [T], index: usize) -> Matrix<'a, T> {
         let size = self.rows * self.inner;
         let index = if values.len() == self.batch * size { index % self.batch } else { index };
         let values = block(values, index, size);
@@ -86,7 +86,7 @@ impl Sizes {
     }
 
     /// As [`Sizes::left`], of the right ones.
-    fn right<'a, T>(&self, values: &'a [T], index: usize) -> Matrix<'a, T> {
+    fn right<'a, T: Copy>(&self, values: &'a [T], index: usize) -> Matrix<'a, T> {
         let size = self.inner * self.columns;
         let index = if values.len() == self.batch * size { index % self.batch } else { index };
         let values = block(values, index, size);

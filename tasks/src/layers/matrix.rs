@@ -1,123 +1,180 @@
-//! Matrix products on slices, always on the calling thread: f32 by our own [tiles](super::tile), f64, which only checks
-//! gradients, by the `gemm` crate.
+//! Matrices that lie anywhere in a slice, and their products, always on the calling thread: f32, which trains, by
+//! [tiles](super::tile), f64, which only checks gradients, by three loops.
 
-use gemm::Parallelism;
-
+use super::Activation;
 use super::real::Real;
 
-/// A borrowed matrix: `rows × columns` values, read row by row or, transposed, column by column.
+/// Where the rows of a matrix lie, or its columns: the value of row `i` and column `j` is the one at `rows.at(i) +
+/// columns.at(j)`.
+pub(super) trait Places: Copy {
+    /// How many there are.
+    fn count(self) -> usize;
+    /// Where one of them begins.
+    fn at(self, index: usize) -> usize;
+    /// The largest of them; 0 if there is none.
+    fn largest(self) -> usize;
+}
+
+/// Places at equal distances.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Matrix<'a, T> {
-    pub(super) values: &'a [T],
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) row_stride: usize,
-    pub(super) column_stride: usize,
+pub(super) struct Even {
+    pub(super) count: usize,
+    pub(super) stride: usize,
+}
+
+impl Places for Even {
+    #[inline(always)]
+    fn count(self) -> usize {
+        self.count
+    }
+    #[inline(always)]
+    fn at(self, index: usize) -> usize {
+        index * self.stride
+    }
+    #[inline(always)]
+    fn largest(self) -> usize {
+        self.count.saturating_sub(1) * self.stride
+    }
+}
+
+/// Places one by one, as those of the windows of an image.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listed<'a> {
+    places: &'a [u32],
+    largest: u32,
+}
+
+impl<'a> Listed<'a> {
+    pub(super) fn new(places: &'a [u32]) -> Self {
+        Self { places, largest: places.iter().copied().max().unwrap_or(0) }
+    }
+}
+
+impl Places for Listed<'_> {
+    #[inline(always)]
+    fn count(self) -> usize {
+        self.places.len()
+    }
+    #[inline(always)]
+    fn at(self, index: usize) -> usize {
+        self.places[index] as usize
+    }
+    #[inline(always)]
+    fn largest(self) -> usize {
+        self.largest as usize
+    }
+}
+
+/// A borrowed matrix. Values may belong to many of its entries, as pixels to many windows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matrix<'a, T, R = Even, C = Even> {
+    values: &'a [T],
+    rows: R,
+    columns: C,
 }
 
 impl<'a, T> Matrix<'a, T> {
     /// A row-major matrix.
     pub(super) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a {rows}×{columns} matrix must have as many values");
-        Self { values, rows, columns, row_stride: columns, column_stride: 1 }
+        Self { values, rows: Even { count: rows, stride: columns }, columns: Even { count: columns, stride: 1 } }
+    }
+}
+
+impl<'a, T: Copy, R: Places, C: Places> Matrix<'a, T, R, C> {
+    /// The entries at these places. All lie inside of `values`.
+    pub(super) fn at(values: &'a [T], rows: R, columns: C) -> Self {
+        let empty = rows.count() == 0 || columns.count() == 0;
+        assert!(empty || rows.largest() + columns.largest() < values.len(), "a matrix must lie inside of its values");
+        Self { values, rows, columns }
     }
 
     /// The transpose, without moving values.
-    pub(super) fn transposed(self) -> Self {
-        Self {
-            values: self.values,
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-        }
+    pub(super) fn transposed(self) -> Matrix<'a, T, C, R> {
+        Matrix { values: self.values, rows: self.columns, columns: self.rows }
+    }
+
+    #[inline(always)]
+    pub(super) fn values(self) -> &'a [T] {
+        self.values
+    }
+    #[inline(always)]
+    pub(super) fn rows(self) -> R {
+        self.rows
+    }
+    #[inline(always)]
+    pub(super) fn columns(self) -> C {
+        self.columns
+    }
+
+    fn value(self, row: usize, column: usize) -> T {
+        self.values[self.rows.at(row) + self.columns.at(column)]
     }
 }
 
-/// What a product does with the values already in its output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Into {
-    /// Forgets them (they may be anything, NaN included).
+/// What a product does with its output.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Into<'a, T> {
+    /// Forgets what was there (anything, NaN included).
     Overwrite,
-    /// Adds to them.
+    /// Adds to what was there.
     Add,
+    /// As `Overwrite`, then adds a bias to every row and applies an activation.
+    Finish { bias: &'a [T], activation: Activation },
 }
 
-/// `out = left · right`, or `out += left · right`; `out` is row-major.
-pub(super) fn multiply<T: Real>(out: &mut [T], left: Matrix<'_, T>, right: Matrix<'_, T>, into: Into) {
-    let (rows, columns, inner) = (left.rows, right.columns, left.columns);
-    assert_eq!(inner, right.rows, "inner sizes of a product must agree");
-    assert_eq!(out.len(), rows * columns, "the output of a {rows}×{columns} product must have as many values");
-    crate::cost::spend(2.0 * rows as f64 * columns as f64 * inner as f64);
-    if inner == 0 || out.is_empty() {
-        // An empty sum.
-        if into == Into::Overwrite {
-            out.fill(T::zero());
-        }
-        return;
-    }
-    T::multiply(out, left, right, into);
-}
-
-/// A product of f64 by the `gemm` crate.
-pub(super) fn multiply_f64(out: &mut [f64], left: Matrix<'_, f64>, right: Matrix<'_, f64>, into: Into) {
-    let inner = left.columns;
-    for first in (0..inner).step_by(INNER_BLOCK) {
-        let block = first..inner.min(first + INNER_BLOCK);
-        let into = if first == 0 { into } else { Into::Add };
-        multiply_block(out, left, right, block, into);
-    }
-}
-
-/// Longest inner size given to `gemm` at once. It would itself cut longer ones at a length that depends on the caches
-/// of the machine, and so round differently on different hosts; up to 512 it never cuts.
-const INNER_BLOCK: usize = 512;
-
-/// The part of a product that sums over the `inner` columns of `left`.
-fn multiply_block(
-    out: &mut [f64],
-    left: Matrix<'_, f64>,
-    right: Matrix<'_, f64>,
-    inner: std::ops::Range<usize>,
-    into: Into,
+/// `out = left · right`, or as `into` says; `out` is row-major. Each value is a sum in the order of the inner index.
+pub(super) fn multiply<T: Real>(
+    out: &mut [T],
+    left: Matrix<'_, T, impl Places, impl Places>,
+    right: Matrix<'_, T, impl Places>,
+    into: Into<'_, T>,
 ) {
-    let (rows, columns) = (left.rows, right.columns);
-    // Empty matrices have no values to point at.
-    if rows == 0 || columns == 0 {
-        return;
+    let (rows, columns) = (left.rows.count(), right.columns.count);
+    assert_eq!(out.len(), rows * columns, "the output of a {rows}×{columns} product must have as many values");
+    multiply_to(out, Even { count: rows, stride: columns }, left, right, into);
+}
+
+/// As [`multiply`], with the rows of the output at these places; values between them stay as they are.
+pub(super) fn multiply_to<T: Real>(
+    out: &mut [T],
+    out_rows: impl Places,
+    left: Matrix<'_, T, impl Places, impl Places>,
+    right: Matrix<'_, T, impl Places>,
+    into: Into<'_, T>,
+) {
+    let (rows, columns, inner) = (left.rows.count(), right.columns.count, left.columns.count());
+    assert_eq!(inner, right.rows.count(), "inner sizes of a product must agree");
+    assert_eq!(out_rows.count(), rows, "the output must have as many rows as the left factor");
+    if let Into::Finish { bias, .. } = into {
+        assert_eq!(bias.len(), columns, "a bias has a value a column");
     }
-    let (left_values, right_values) =
-        (&left.values[inner.start * left.column_stride..], &right.values[inner.start * right.row_stride..]);
-    #[expect(
-        unsafe_code,
-        reason = "gemm takes raw pointers; `Matrix::new` and the asserts of `multiply` bound every access"
-    )]
-    // SAFETY: `left` and `right` come from `Matrix::new`, so rows, columns and strides address exactly the values of a
-    // live slice (a transpose swaps both), and `inner` is a range of the columns of `left` and rows of `right`, which
-    // are as many. `out` is as long as the product (both are checked by `multiply`) and cannot alias, being borrowed
-    // mutably.
-    unsafe {
-        gemm::gemm(
-            rows,
-            columns,
-            inner.len(),
-            out.as_mut_ptr(),
-            1,
-            columns as isize,
-            into == Into::Add,
-            left_values.as_ptr(),
-            left.column_stride as isize,
-            left.row_stride as isize,
-            right_values.as_ptr(),
-            right.column_stride as isize,
-            right.row_stride as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
+    crate::cost::spend(2.0 * rows as f64 * columns as f64 * inner as f64);
+    if rows > 0 && columns > 0 {
+        T::multiply(out, out_rows, left, right, into);
+    }
+}
+
+/// A product of f64; sizes are checked.
+pub(super) fn multiply_f64(
+    out: &mut [f64],
+    out_rows: impl Places,
+    left: Matrix<'_, f64, impl Places, impl Places>,
+    right: Matrix<'_, f64, impl Places>,
+    into: Into<'_, f64>,
+) {
+    for row in 0..out_rows.count() {
+        let out = &mut out[out_rows.at(row)..][..right.columns.count];
+        if !matches!(into, Into::Add) {
+            out.fill(0.0);
+        }
+        for k in 0..right.rows.count() {
+            let factor = left.value(row, k);
+            out.iter_mut().enumerate().for_each(|(column, sum)| *sum += factor * right.value(k, column));
+        }
+        if let Into::Finish { bias, activation } = into {
+            activation.finish(out, bias);
+        }
     }
 }
 

@@ -19,8 +19,9 @@ pub mod complex;
 
 mod conv;
 mod cross_entropy;
+mod fused;
 mod grouped;
-mod im2col;
+
 mod linear;
 mod matrix;
 mod pool;
@@ -28,6 +29,7 @@ mod real;
 mod structure;
 mod tape;
 mod tile;
+mod windows;
 
 mod activation;
 mod attention;
@@ -62,6 +64,7 @@ pub(crate) mod gradcheck;
 
 pub use conv::{Conv2d, conv2d};
 pub use cross_entropy::{correct, correct_tokens, cross_entropy, token_cross_entropy};
+pub use fused::Activation;
 pub use grouped::grouped_conv2d;
 pub use linear::linear;
 pub use pool::{Border, Window, avg_pool2d, avg_pool2d_bordered, max_pool2d};
@@ -86,50 +89,6 @@ pub use softmax::{Mask, softmax};
 
 use candle_core::{DType, Device, Layout, Result, Storage, Tensor, bail};
 use real::Real;
-
-/// What follows the affine part of a layer, fused into it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    Identity,
-    /// `max(x, 0)`; its derivative at 0 is 0, and NaN stays NaN.
-    Relu,
-}
-
-impl Activation {
-    /// Adds `bias` to each row of `out` and applies the activation.
-    fn finish<T: Real>(self, out: &mut [T], bias: &[T]) {
-        let zero = T::zero();
-        for row in out.chunks_exact_mut(bias.len()) {
-            match self {
-                Self::Identity => row.iter_mut().zip(bias).for_each(|(value, &bias)| *value += bias),
-                Self::Relu => row.iter_mut().zip(bias).for_each(|(value, &bias)| {
-                    let sum = *value + bias;
-                    // Not `if sum > 0`: that would turn NaN into 0 and hide a diverged lane.
-                    *value = if sum <= zero { zero } else { sum };
-                }),
-            }
-        }
-    }
-
-    /// Turns the gradient of the output into the gradient before the activation, and adds its rows to `grad_bias`.
-    fn gradient<T: Real>(self, before: &mut [T], output: &[T], grad: &[T], grad_bias: &mut [T]) {
-        let columns = grad_bias.len();
-        let zero = T::zero();
-        let rows = before.chunks_exact_mut(columns).zip(output.chunks_exact(columns)).zip(grad.chunks_exact(columns));
-        for ((before, output), grad) in rows {
-            match self {
-                Self::Identity => before.copy_from_slice(grad),
-                Self::Relu => {
-                    for ((before, &output), &grad) in before.iter_mut().zip(output).zip(grad) {
-                        *before = if output > zero { grad } else { zero };
-                    }
-                }
-            }
-            grad_bias.iter_mut().zip(&*before).for_each(|(sum, &value)| *sum += value);
-        }
-    }
-}
 
 /// The values of a contiguous CPU tensor, through the guard of its storage.
 fn host<'a, T: Real>((storage, layout): &'a (impl std::ops::Deref<Target = Storage>, &Layout)) -> Result<&'a [T]> {

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use candle_core::WithDType;
 use paceline_optimizer_core::simd;
 
-use super::matrix::{Into, Matrix, multiply_f64};
-use super::{elementwise, tile};
+use super::matrix::{Into, Matrix, Places, multiply_f64};
+use super::{elementwise, fused, tile};
 
 /// A floating-point type that layers compute in.
 pub(super) trait Real: WithDType + std::ops::Neg<Output = Self> {
@@ -19,21 +19,31 @@ pub(super) trait Real: WithDType + std::ops::Neg<Output = Self> {
     fn cos(self) -> Self;
     fn abs(self) -> Self;
     fn is_nan(self) -> bool;
-    /// `out = left · right`, or `out += left · right`; sizes are checked and `inner > 0`.
-    fn multiply(out: &mut [Self], left: Matrix<'_, Self>, right: Matrix<'_, Self>, into: Into);
+    /// `out = left · right`, or as `into` says; sizes are checked.
+    fn multiply(
+        out: &mut [Self],
+        out_rows: impl Places,
+        left: Matrix<'_, Self, impl Places, impl Places>,
+        right: Matrix<'_, Self, impl Places>,
+        into: Into<'_, Self>,
+    );
+    /// `to = grad` where `output > 0`, else 0.
+    fn mask(to: &mut [Self], output: &[Self], grad: &[Self]);
+    /// Adds rows, one after the other, to their sum.
+    fn add_rows(sum: &mut [Self], rows: &[Self]);
     /// `exp` of every value.
     fn exp_all(values: &mut [Self]);
     /// `tanh` of every value.
     fn tanh_all(values: &mut [Self]);
     /// The logistic function of every value.
     fn sigmoid_all(values: &mut [Self]);
-    /// Runs `work` with a scratch buffer of `length` values, kept by this thread for the next call.
+    /// Runs `work` with a scratch buffer of `length` values, kept by this thread for the next call; calls may be nested.
     /// The values are whatever the last user left.
     fn with_scratch<R>(length: usize, work: impl FnOnce(&mut [Self]) -> R) -> R;
 }
 
 macro_rules! impl_real {
-    ($type:ty, $multiply:path, $exp:path, $tanh:path, $sigmoid:path) => {
+    ($type:ty, $multiply:path, $mask:path, $add_rows:path, $exp:path, $tanh:path, $sigmoid:path) => {
         impl Real for $type {
             fn exp(self) -> Self {
                 <$type>::exp(self)
@@ -62,8 +72,20 @@ macro_rules! impl_real {
             fn is_nan(self) -> bool {
                 <$type>::is_nan(self)
             }
-            fn multiply(out: &mut [Self], left: Matrix<'_, Self>, right: Matrix<'_, Self>, into: Into) {
-                $multiply(out, left, right, into);
+            fn multiply(
+                out: &mut [Self],
+                out_rows: impl Places,
+                left: Matrix<'_, Self, impl Places, impl Places>,
+                right: Matrix<'_, Self, impl Places>,
+                into: Into<'_, Self>,
+            ) {
+                $multiply(out, out_rows, left, right, into);
+            }
+            fn mask(to: &mut [Self], output: &[Self], grad: &[Self]) {
+                $mask(to, output, grad);
+            }
+            fn add_rows(sum: &mut [Self], rows: &[Self]) {
+                $add_rows(sum, rows);
             }
             fn exp_all(values: &mut [Self]) {
                 $exp(values);
@@ -76,20 +98,20 @@ macro_rules! impl_real {
             }
             fn with_scratch<R>(length: usize, work: impl FnOnce(&mut [Self]) -> R) -> R {
                 thread_local! {
-                    static SCRATCH: RefCell<Vec<$type>> = const { RefCell::new(Vec::new()) };
+                    static SCRATCH: RefCell<Vec<Vec<$type>>> = const { RefCell::new(Vec::new()) };
                 }
-                // Taken out while in use, so that a nested call gets a buffer of its own instead of a panic.
-                let mut buffer = SCRATCH.take();
+                // Taken out while in use: a nested call takes the next one.
+                let mut buffer = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
                 if buffer.len() < length {
                     buffer.resize(length, 0.0);
                 }
                 let result = work(&mut buffer[..length]);
-                SCRATCH.set(buffer);
+                SCRATCH.with_borrow_mut(|buffers| buffers.push(buffer));
                 result
             }
         }
     };
 }
 
-impl_real!(f32, tile::multiply, simd::exp_all, simd::tanh_all, simd::sigmoid_all);
-impl_real!(f64, multiply_f64, elementwise::exp, elementwise::tanh, elementwise::sigmoid);
+impl_real!(f32, tile::multiply, fused::mask_f32, fused::add_rows_f32, simd::exp_all, simd::tanh_all, simd::sigmoid_all);
+impl_real!(f64, multiply_f64, fused::mask, fused::add_rows, elementwise::exp, elementwise::tanh, elementwise::sigmoid);

@@ -12,151 +12,158 @@
 //! ```
 //!
 //! Inner problems are small: packing both operands, as libraries for large products do, costs as much as multiplying.
-//! A is read where it lies, by any strides, so transposes are free. B's rows must be whole vectors: where they are not
-//! (10 classes, a transpose) they are copied, padded with zeros, once a product.
+//! A is read where it lies, by any places, so transposes are free, and so are the windows of a convolution. B's rows must
+//! be whole vectors: where they are not (10 classes, a transpose) they are copied, padded with zeros, once a product.
 //!
-//! Each value of the output is `Σ_k a_k b_k` in the order of k, wherever its tile begins: it depends on its row of A and
-//! its column of B alone, on every processor.
+//! A tile has as many values as the registers hold: 8 rows of two vectors with 32 registers of AVX-512, 4 rows of one
+//! elsewhere. Each value of the output is `Σ_k a_k b_k` in the order of k, wherever its tile begins and however large that
+//! is: it depends on its row of A and its column of B alone, on every processor.
 
 use paceline_optimizer_core::simd::{Kernel, Simd, WIDTH, dispatch};
 
-use super::matrix::{Into, Matrix};
+use super::Activation;
+use super::matrix::{Even, Into, Matrix, Places};
 use super::real::Real;
 
-/// Rows of a tile.
-const ROWS: usize = 8;
-
-/// `out = left · right` or `out += left · right`. Sizes are checked by the caller.
-pub(super) fn multiply(out: &mut [f32], left: Matrix<'_, f32>, right: Matrix<'_, f32>, into: Into) {
-    let columns = right.columns;
-    if right.column_stride == 1 && columns.is_multiple_of(WIDTH) {
-        dispatch(Product { out, left, right: right.values, right_stride: right.row_stride, columns, into });
+/// `out = left · right`, or as `into` says. Sizes are checked by the caller.
+pub(super) fn multiply(
+    out: &mut [f32],
+    out_rows: impl Places,
+    left: Matrix<'_, f32, impl Places, impl Places>,
+    right: Matrix<'_, f32, impl Places>,
+    into: Into<'_, f32>,
+) {
+    let Even { count: columns, stride } = right.columns();
+    let rows = right.rows();
+    if stride == 1 && columns.is_multiple_of(WIDTH) {
+        dispatch(Product { out, out_rows, left, right: right.values(), rows, columns, into });
         return;
     }
-    let stride = columns.next_multiple_of(WIDTH);
-    f32::with_scratch(right.rows * stride, |padded| {
-        pad(padded, right, stride);
-        dispatch(Product { out, left, right: padded, right_stride: stride, columns, into });
+    let padded = Even { count: rows.count(), stride: columns.next_multiple_of(WIDTH) };
+    f32::with_scratch(padded.count * padded.stride, |space| {
+        pad(space, right, padded.stride);
+        dispatch(Product { out, out_rows, left, right: space, rows: padded, columns, into });
     });
 }
 
 /// Copies a matrix, however it lies, into rows of `stride` values with zeros at their ends.
-fn pad(padded: &mut [f32], matrix: Matrix<'_, f32>, stride: usize) {
-    if matrix.column_stride == 1 {
-        for (row, to) in padded.chunks_exact_mut(stride).enumerate() {
-            to[..matrix.columns].copy_from_slice(&matrix.values[row * matrix.row_stride..][..matrix.columns]);
-            to[matrix.columns..].fill(0.0);
+fn pad(padded: &mut [f32], matrix: Matrix<'_, f32, impl Places>, stride: usize) {
+    let (rows, columns) = (matrix.rows(), matrix.columns());
+    for (row, to) in padded.chunks_exact_mut(stride).enumerate() {
+        let from = &matrix.values()[rows.at(row)..];
+        if columns.stride == 1 {
+            to[..columns.count].copy_from_slice(&from[..columns.count]);
+        } else {
+            to.iter_mut().zip(from.iter().step_by(columns.stride)).for_each(|(to, &from)| *to = from);
         }
-        return;
-    }
-    // Transposed: one column lies together.
-    padded.fill(0.0);
-    for (column, values) in matrix.values.chunks(matrix.column_stride).take(matrix.columns).enumerate() {
-        for (row, &value) in values.iter().take(matrix.rows).enumerate() {
-            padded[row * stride + column] = value;
-        }
+        to[columns.count..].fill(0.0);
     }
 }
 
-struct Product<'a> {
-    /// `[rows, columns]`.
+struct Product<'a, O, R, C, K> {
     out: &'a mut [f32],
-    left: Matrix<'a, f32>,
-    /// `[inner, right_stride]`, rows of whole vectors.
+    out_rows: O,
+    left: Matrix<'a, f32, R, C>,
+    /// `[inner, columns]`, rows of whole vectors.
     right: &'a [f32],
-    right_stride: usize,
+    rows: K,
     columns: usize,
-    into: Into,
+    into: Into<'a, f32>,
 }
 
-impl Kernel for Product<'_> {
+impl<O: Places, R: Places, C: Places, K: Places> Kernel for Product<'_, O, R, C, K> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { out, left, right, right_stride, columns, into } = self;
-        let (rows, inner) = (left.rows, left.columns);
-        if rows == 0 || columns == 0 {
-            return;
-        }
-        // What the tiles rely on, see `tile`.
-        let last = |count: usize, stride: usize| count.saturating_sub(1) * stride;
-        assert!(inner == 0 || last(rows, left.row_stride) + last(inner, left.column_stride) < left.values.len());
-        assert!(inner == 0 || (inner - 1) * right_stride + columns.next_multiple_of(WIDTH) <= right.len());
-        let a = Operand { values: left.values, row_stride: left.row_stride, inner_stride: left.column_stride, inner };
+    fn run<S: Simd>(mut self, s: S) {
+        // What the tiles rely on, see `vector`.
+        let padded = self.columns.next_multiple_of(WIDTH);
+        assert!(self.rows.count() == 0 || self.rows.largest() + padded <= self.right.len());
         let mut column = 0;
-        while column < columns {
-            let vectors = (columns - column).div_ceil(WIDTH).min(2);
-            let width = (columns - column).min(2 * WIDTH);
-            for first in (0..rows).step_by(ROWS) {
-                let b = &right[column..];
-                let out = &mut out[first * columns + column..];
-                match (rows - first, vectors) {
-                    (ROWS.., 2) => tile::<S, ROWS, 2>(s, out, columns, width, a, first, b, right_stride, into),
-                    (ROWS.., _) => tile::<S, ROWS, 1>(s, out, columns, width, a, first, b, right_stride, into),
-                    (rest, vectors) => {
-                        for row in 0..rest {
-                            let out = &mut out[row * columns..];
-                            match vectors {
-                                2 => tile::<S, 1, 2>(s, out, columns, width, a, first + row, b, right_stride, into),
-                                _ => tile::<S, 1, 1>(s, out, columns, width, a, first + row, b, right_stride, into),
-                            }
-                        }
+        while column < self.columns {
+            if self.columns - column > WIDTH && S::REGISTERS > LARGEST {
+                self.strip::<S, 2>(s, column);
+                column += 2 * WIDTH;
+            } else {
+                self.strip::<S, 1>(s, column);
+                column += WIDTH;
+            }
+        }
+    }
+}
+
+/// Vectors of the largest tile.
+const LARGEST: usize = 8 * 2;
+
+impl<O: Places, R: Places, C: Places, K: Places> Product<'_, O, R, C, K> {
+    /// All rows of `V` vectors of columns.
+    #[inline(always)]
+    fn strip<S: Simd, const V: usize>(&mut self, s: S, column: usize) {
+        let rows = self.left.rows().count();
+        let mut row = 0;
+        while row < rows {
+            row += match rows - row {
+                8.. if S::REGISTERS > LARGEST => self.tile::<S, 8, V>(s, row, column),
+                4.. => self.tile::<S, 4, V>(s, row, column),
+                2.. => self.tile::<S, 2, V>(s, row, column),
+                _ => self.tile::<S, 1, V>(s, row, column),
+            }
+        }
+    }
+
+    /// `N` rows from `first` on and `V` vectors, the last of which may be cut. Returns `N`.
+    #[inline(always)]
+    fn tile<S: Simd, const N: usize, const V: usize>(&mut self, s: S, first: usize, column: usize) -> usize {
+        let width = (self.columns - column).min(V * WIDTH);
+        let (inner, right) = (self.left.columns(), &self.right[column..]);
+        let mut lefts = [self.left.values(); N];
+        for (row, left) in lefts.iter_mut().enumerate() {
+            *left = left.get(self.left.rows().at(first + row)..).unwrap_or(&[]);
+        }
+        let mut sums = [[s.zero(); V]; N];
+        if let Into::Add = self.into {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let out = &self.out[self.out_rows.at(first + row) + column..][..width];
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = s.load_part(&out[v * WIDTH..]);
+                }
+            }
+        }
+        for k in 0..inner.count() {
+            let (place, row) = (inner.at(k), self.rows.at(k));
+            let mut rights = [s.zero(); V];
+            for (v, to) in rights.iter_mut().enumerate() {
+                *to = s.load(vector(right, row + v * WIDTH));
+            }
+            for (sums, left) in sums.iter_mut().zip(lefts) {
+                let left = s.splat(value(left, place));
+                for (sum, right) in sums.iter_mut().zip(rights) {
+                    *sum = s.fma(left, right, *sum);
+                }
+            }
+        }
+        if let Into::Finish { bias, activation } = self.into {
+            let mut biases = [s.zero(); V];
+            for (v, to) in biases.iter_mut().enumerate() {
+                *to = s.load_part(&bias[column..][..width][v * WIDTH..]);
+            }
+            for sums in &mut sums {
+                for (sum, bias) in sums.iter_mut().zip(biases) {
+                    *sum = s.add(*sum, bias);
+                    if activation == Activation::Relu {
+                        // NaN stays NaN.
+                        *sum = s.select_less(*sum, s.zero(), s.zero(), *sum);
                     }
                 }
             }
-            column += vectors * WIDTH;
         }
-    }
-}
-
-/// The left operand of a product.
-#[derive(Clone, Copy)]
-struct Operand<'a> {
-    values: &'a [f32],
-    row_stride: usize,
-    inner_stride: usize,
-    inner: usize,
-}
-
-/// `R` rows and `V` vectors of the output: rows from `first` on, `width` columns of them. `b` begins at the tile's columns.
-#[expect(clippy::too_many_arguments, reason = "the inside of a loop")]
-#[inline(always)]
-fn tile<S: Simd, const R: usize, const V: usize>(
-    s: S,
-    out: &mut [f32],
-    out_stride: usize,
-    width: usize,
-    a: Operand<'_>,
-    first: usize,
-    b: &[f32],
-    b_stride: usize,
-    into: Into,
-) {
-    let mut sums = [[s.zero(); V]; R];
-    if into == Into::Add {
-        for (row, sums) in sums.iter_mut().enumerate() {
-            for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = s.load_part(&out[row * out_stride + v * WIDTH..row * out_stride + width]);
+        for (row, sums) in sums.iter().enumerate() {
+            let out = &mut self.out[self.out_rows.at(first + row) + column..][..width];
+            for (v, sum) in sums.iter().enumerate() {
+                s.store_part(*sum, &mut out[v * WIDTH..]);
             }
         }
-    }
-    for k in 0..a.inner {
-        let mut right = [s.zero(); V];
-        for (v, right) in right.iter_mut().enumerate() {
-            *right = s.load(vector(b, k * b_stride + v * WIDTH));
-        }
-        for (row, sums) in sums.iter_mut().enumerate() {
-            let left = s.splat(value(a.values, (first + row) * a.row_stride + k * a.inner_stride));
-            for (sum, right) in sums.iter_mut().zip(right) {
-                *sum = s.fma(left, right, *sum);
-            }
-        }
-    }
-    for (row, sums) in sums.iter().enumerate() {
-        for (v, sum) in sums.iter().enumerate() {
-            s.store_part(*sum, &mut out[row * out_stride + v * WIDTH..row * out_stride + width.min((v + 1) * WIDTH)]);
-        }
+        N
     }
 }
 
@@ -164,7 +171,8 @@ fn tile<S: Simd, const R: usize, const V: usize>(
 #[inline(always)]
 fn value(values: &[f32], index: usize) -> f32 {
     debug_assert!(index < values.len());
-    // SAFETY: `Product::run` has asserted that the last row's last value lies inside, and strides are not negative.
+    // SAFETY: `Matrix::at` and `Matrix::new` have asserted that the largest place of a row and the largest of a column
+    // lie inside together.
     unsafe { *values.get_unchecked(index) }
 }
 
