@@ -128,10 +128,30 @@ fn step<T: Real>(x: T) -> T {
     }
 }
 
-/// The inner `tanh` of gelu.
-fn gelu_tanh<T: Real>(x: T) -> T {
+/// Values whose functions are computed together, in vectors.
+const BLOCK: usize = 256;
+
+/// Calls `work` for blocks of so many values, with space for as many inner ones.
+fn by_blocks<T: Real>(values: usize, mut work: impl FnMut(std::ops::Range<usize>, &mut [T])) {
+    let mut space = [T::zero(); BLOCK];
+    for start in (0..values).step_by(BLOCK) {
+        let block = start..values.min(start + BLOCK);
+        let length = block.len();
+        work(block, &mut space[..length]);
+    }
+}
+
+/// The inner `tanh` of gelu, of every value.
+fn gelu_tanhs<T: Real>(tanhs: &mut [T], x: &[T]) {
     let [scale, cube] = [GELU_SCALE, GELU_CUBE].map(T::from_f64);
-    (scale * (x + cube * x * x * x)).tanh()
+    tanhs.iter_mut().zip(x).for_each(|(tanh, &x)| *tanh = scale * (x + cube * x * x * x));
+    T::tanh_all(tanhs);
+}
+
+/// The logistic function of every value.
+fn gates<T: Real>(gates: &mut [T], x: &[T]) {
+    gates.copy_from_slice(x);
+    T::sigmoid_all(gates);
 }
 
 impl Nonlinearity {
@@ -165,17 +185,21 @@ impl Nonlinearity {
             Self::Cos => map(values, T::cos),
             Self::Sin => map(values, T::sin),
             Self::Sigmoid => T::sigmoid_all(values),
-            Self::Silu => map(values, |x| x * sigmoid(x)),
-            Self::Gelu => {
+            Self::Silu => by_blocks(values.len(), |block, space| {
+                gates(space, &values[block.clone()]);
+                values[block].iter_mut().zip(space).for_each(|(x, gate)| *x *= *gate);
+            }),
+            Self::Gelu => by_blocks(values.len(), |block, space| {
                 let half = T::from_f64(0.5);
-                map(values, |x| half * x * (one + gelu_tanh(x)));
-            }
+                gelu_tanhs(space, &values[block.clone()]);
+                values[block].iter_mut().zip(space).for_each(|(x, tanh)| *x = half * *x * (one + *tanh));
+            }),
             Self::LeakyRelu => {
                 let slope = T::from_f64(LEAKY_SLOPE);
                 map(values, |x| if x >= zero { x } else { slope * x });
             }
             Self::Softplus => map(values, softplus),
-            Self::Exp => map(values, T::exp),
+            Self::Exp => T::exp_all(values),
         }
     }
 
@@ -200,17 +224,20 @@ impl Nonlinearity {
             Self::Cos => map(grads, x, y, |x, _| -x.sin()),
             Self::Sin => map(grads, x, y, |x, _| x.cos()),
             Self::Sigmoid => map(grads, x, y, |_, y| y * (one - y)),
-            Self::Silu => map(grads, x, y, |x, y| {
-                let gate = sigmoid(x);
-                gate + y * (one - gate)
+            Self::Silu => by_blocks(x.len(), |block, space| {
+                gates(space, &x[block.clone()]);
+                let of_block = grads[block.clone()].iter_mut().zip(&y[block]).zip(space);
+                of_block.for_each(|((grad, &y), gate)| *grad *= *gate + y * (one - *gate));
             }),
-            Self::Gelu => {
+            Self::Gelu => by_blocks(x.len(), |block, space| {
                 let [half, scale, cube] = [0.5, GELU_SCALE, 3.0 * GELU_CUBE].map(T::from_f64);
-                map(grads, x, y, |x, _| {
-                    let tanh = gelu_tanh(x);
-                    half * (one + tanh) + half * x * (one - tanh * tanh) * scale * (one + cube * x * x)
+                gelu_tanhs(space, &x[block.clone()]);
+                let of_block = grads[block.clone()].iter_mut().zip(&x[block]).zip(space);
+                of_block.for_each(|((grad, &x), tanh)| {
+                    let tanh = *tanh;
+                    *grad *= half * (one + tanh) + half * x * (one - tanh * tanh) * scale * (one + cube * x * x);
                 });
-            }
+            }),
             Self::LeakyRelu => {
                 let slope = T::from_f64(LEAKY_SLOPE);
                 // A NaN output makes the slope NaN, as everywhere.
@@ -224,7 +251,10 @@ impl Nonlinearity {
                     }
                 });
             }
-            Self::Softplus => map(grads, x, y, |x, _| sigmoid(x)),
+            Self::Softplus => by_blocks(x.len(), |block, space| {
+                gates(space, &x[block.clone()]);
+                grads[block].iter_mut().zip(space).for_each(|(grad, gate)| *grad *= *gate);
+            }),
             Self::Exp => map(grads, x, y, |_, y| y),
         }
     }

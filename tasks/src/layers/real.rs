@@ -14,7 +14,6 @@ pub(super) trait Real: WithDType + std::ops::Neg<Output = Self> {
     fn ln(self) -> Self;
     fn ln_1p(self) -> Self;
     fn exp_m1(self) -> Self;
-    fn tanh(self) -> Self;
     fn sin(self) -> Self;
     fn cos(self) -> Self;
     fn abs(self) -> Self;
@@ -56,9 +55,6 @@ macro_rules! impl_real {
             }
             fn exp_m1(self) -> Self {
                 <$type>::exp_m1(self)
-            }
-            fn tanh(self) -> Self {
-                <$type>::tanh(self)
             }
             fn sin(self) -> Self {
                 <$type>::sin(self)

@@ -1,7 +1,6 @@
 //! The GRU's cell. Gates `z, r, a` of a row lie one after another; `a` sees the state only through `r ∘ h`, so the
 //! recurrent product is two: `h · [Uz Ur]`, then `(r ∘ h) · Ua`.
 
-use super::super::activation::sigmoid;
 use super::{Backward, Forward, Into, Matrix, Real, Sizes, block, block_mut, multiply};
 
 /// `U` as two matrices of their own, `[hidden, 2 hidden]` and `[hidden, hidden]`.
@@ -31,9 +30,8 @@ pub(super) fn forward<T: Real>(sizes: Sizes, lane: Forward<'_, T>) {
         }
         for row in 0..batch {
             let zr = &mut block_mut(gates, row, 3 * hidden)[..2 * hidden];
-            zr.iter_mut()
-                .zip(block(&from_state, row, 2 * hidden))
-                .for_each(|(gate, &more)| *gate = sigmoid(*gate + more));
+            zr.iter_mut().zip(block(&from_state, row, 2 * hidden)).for_each(|(gate, &more)| *gate += more);
+            T::sigmoid_all(zr);
             let states = block(before, row, hidden).iter().zip(&zr[hidden..]);
             block_mut(&mut reset, row, hidden).iter_mut().zip(states).for_each(|(out, (&h, &r))| *out = r * h);
         }
@@ -43,9 +41,10 @@ pub(super) fn forward<T: Real>(sizes: Sizes, lane: Forward<'_, T>) {
         for row in 0..batch {
             let (z, rest) = block_mut(gates, row, 3 * hidden).split_at_mut(hidden);
             let candidate = &mut rest[hidden..];
+            candidate.iter_mut().zip(block(&from_reset, row, hidden)).for_each(|(sum, &more)| *sum += more);
+            T::tanh_all(candidate);
             for unit in 0..hidden {
                 let place = row * hidden + unit;
-                candidate[unit] = (candidate[unit] + from_reset[place]).tanh();
                 now[place] = (T::one() - z[unit]) * before[place] + z[unit] * candidate[unit];
             }
         }
