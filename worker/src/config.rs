@@ -3,10 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use paceline_optimizer_core::unroll::LaneTrainer;
 use paceline_proto::model::WorkerId;
 
-use crate::cuda::{Facts, Unavailable, find};
+use crate::cuda::{Unavailable, find, trainer};
 
 /// How a worker runs.
 #[derive(Clone, Debug)]
@@ -54,27 +56,35 @@ pub struct DeviceUnavailable {
 }
 
 impl Device {
-    /// Where to compute, decided before anything is connected: the device asked for, or, for [`Device::Auto`], the
-    /// processor with the reason in the log.
+    /// Where workers would compute, without one: to refuse a device before anything else is begun.
     ///
     /// # Errors
     /// [`DeviceUnavailable`].
     pub fn choose(self) -> Result<Self, DeviceUnavailable> {
-        self.choose_among(find)
+        self.open_with(find).map(|(device, _)| device)
     }
 
-    fn choose_among(self, find: impl Fn(u32) -> Result<Facts, Unavailable>) -> Result<Self, DeviceUnavailable> {
+    /// Where to compute and what computes there, opened before anything is connected: the device asked for, or, for
+    /// [`Device::Auto`], the processor with the reason in the log. The processor needs no trainer of its own.
+    pub(crate) fn open(self) -> Result<(Self, Option<Arc<dyn LaneTrainer>>), DeviceUnavailable> {
+        self.open_with(trainer)
+    }
+
+    fn open_with<T>(
+        self,
+        open: impl Fn(u32) -> Result<T, Unavailable>,
+    ) -> Result<(Self, Option<T>), DeviceUnavailable> {
         match self {
-            Self::Cpu => Ok(Self::Cpu),
-            Self::Cuda(ordinal) => match find(ordinal) {
-                Ok(_) => Ok(self),
+            Self::Cpu => Ok((Self::Cpu, None)),
+            Self::Cuda(ordinal) => match open(ordinal) {
+                Ok(opened) => Ok((self, Some(opened))),
                 Err(reason) => Err(DeviceUnavailable { device: self, reason }),
             },
-            Self::Auto => match find(0) {
-                Ok(_) => Ok(Self::Cuda(0)),
+            Self::Auto => match open(0) {
+                Ok(opened) => Ok((Self::Cuda(0), Some(opened))),
                 Err(reason) => {
                     tracing::info!("computing on the CPU: cuda:0 cannot be used: {reason}");
-                    Ok(Self::Cpu)
+                    Ok((Self::Cpu, None))
                 }
             },
         }
@@ -107,6 +117,8 @@ impl FromStr for Device {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -122,7 +134,7 @@ mod tests {
     #[test]
     fn a_device_that_cannot_be_used_is_refused_with_reason_and_cure() {
         for reason in [Unavailable::NotBuilt, Unavailable::NoDriver, Unavailable::NoSuchDevice { count: 1 }] {
-            let refused = Device::Cuda(1).choose_among(|_| Err(reason.clone())).unwrap_err().to_string();
+            let refused = Device::Cuda(1).open_with(|_| Err::<(), _>(reason.clone())).unwrap_err().to_string();
             assert!(refused.contains("cuda:1") && refused.contains("--device cpu"), "{refused}");
             assert!(refused.contains(&reason.to_string()), "{refused}");
         }
@@ -130,17 +142,24 @@ mod tests {
 
     #[test]
     fn only_auto_falls_back() {
-        let none = |_| Err(Unavailable::NoDevice);
-        assert_eq!(Device::Auto.choose_among(none), Ok(Device::Cpu));
-        assert_eq!(Device::Cpu.choose_among(|_| panic!("nobody asked for a device")), Ok(Device::Cpu));
-        assert!(Device::Cuda(0).choose_among(none).is_err());
+        let none = |_| Err::<(), _>(Unavailable::NoDevice);
+        assert_eq!(Device::Auto.open_with(none), Ok((Device::Cpu, None)));
+        assert_eq!(
+            Device::Cpu.open_with(|_| -> Result<(), _> { panic!("nobody asked for it") }),
+            Ok((Device::Cpu, None))
+        );
+        assert!(Device::Cuda(0).open_with(none).is_err());
     }
 
     #[test]
-    fn a_usable_device_is_used() {
-        let facts = Facts { name: "A".into(), capability: (9, 0), multiprocessors: 1, free: 1, total: 1, shared: 1 };
-        let found = |_| Ok(facts.clone());
-        assert_eq!(Device::Auto.choose_among(found), Ok(Device::Cuda(0)));
-        assert_eq!(Device::Cuda(3).choose_among(found), Ok(Device::Cuda(3)));
+    fn a_usable_device_is_opened_once_and_used() {
+        let opened = Cell::new(0);
+        let open = |ordinal| {
+            opened.set(opened.get() + 1);
+            Ok(ordinal)
+        };
+        assert_eq!(Device::Auto.open_with(open), Ok((Device::Cuda(0), Some(0))));
+        assert_eq!(Device::Cuda(3).open_with(open), Ok((Device::Cuda(3), Some(3))));
+        assert_eq!(opened.get(), 2);
     }
 }

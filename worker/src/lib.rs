@@ -57,14 +57,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Errors
 /// [`Error`], if this worker can never work for this coordinator.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
-    let device = config.device.choose()?;
+    let (device, trainer) = config.device.open()?;
     if let Some(path) = config.data_dir.clone().filter(|folder| !folder.is_dir()) {
         return Err(Error::DataDir { path });
     }
     let progress = Arc::new(AtomicU64::new(0));
     let mut engine = Engine::new(config.threads.max(1), config.data_dir.clone(), Arc::clone(&progress))?;
-    if let Device::Cuda(ordinal) = device {
-        engine = engine.on(cuda::trainer(ordinal).map_err(|reason| DeviceUnavailable { device, reason })?);
+    if let Some(trainer) = trainer {
+        engine = engine.on(trainer);
     }
     // Two connections, so that a large result on one cannot hold up a heartbeat on the other.
     let endpoint = endpoint(&config.coordinator)?;

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::matrix::{Even, Into, Listed, Matrix, multiply, multiply_to};
 use super::real::Real;
-use super::windows::{Geometry, Padded, Phase};
+use super::windows::{Geometry, Padded, Windows};
 use super::{Activation, Tape, by_type, check_lanes, host, tensor};
 
 /// Values of padded images and outputs at a time, in 128 KiB of f32.
@@ -148,16 +148,16 @@ fn forward<T: Real>(op: &Convolution, input: &Tensor, weight: &Tensor, bias: &Te
     let (input, weight, bias) = (host::<T>(&input)?, host::<T>(&weight)?, host::<T>(&bias)?);
     let Geometry { outputs, output: [height, width], .. } = op.geometry;
     let (border, images) = (op.geometry.padded(), op.images_at_a_time());
-    let (windows, taps) = (op.geometry.window_places(images), op.geometry.tap_places());
+    let places = Windows::of(&op.geometry, images);
     let mut output = vec![T::zero(); op.lanes * op.batch * op.geometry.output_size()];
     T::with_scratch(images * border.size(), |space| {
         space.fill(T::zero());
         for chunk in op.chunks() {
             let images = inside(border, &input[op.input_range(&chunk)], &mut space[..chunk.images * border.size()]);
-            let windows = Listed::new(&windows[..chunk.images * op.geometry.pixels()]);
-            let windows = Matrix::at(images, windows, Listed::new(&taps));
+            let windows = Listed::new(&places.corners[..chunk.images * op.geometry.pixels()]);
+            let windows = Matrix::at(images, windows, Listed::new(&places.taps));
             for lane in op.lanes_of(chunk.input_lane) {
-                let weight = Matrix::new(&weight[op.weight_range(lane)], taps.len(), outputs);
+                let weight = Matrix::new(&weight[op.weight_range(lane)], places.taps.len(), outputs);
                 let into = Into::Finish { bias: &bias[op.bias_range(lane)], activation: op.activation };
                 multiply(&mut output[op.output_range(&chunk, lane)], windows, weight, into);
             }
@@ -179,12 +179,13 @@ fn backward<T: Real>(
     let (outputs, grads) = (host::<T>(&output_guard)?, host::<T>(&grad_guard)?);
 
     let (border, images) = (op.geometry.padded(), op.images_at_a_time());
-    let before_border = if wanted[0] { op.geometry.padded_output() } else { op.geometry.bare_output() };
-    let (windows, taps) = (op.geometry.window_places(images), op.geometry.tap_places());
-    let pixels = before_border.pixel_places(images);
+    let before_border = op.geometry.padded_output();
+    let places = Windows::of(&op.geometry, images);
     let mut grad_weight = vec![T::zero(); weights.len()];
     let mut grad_bias = vec![T::zero(); op.lanes * op.geometry.outputs];
-    let mut grad_input = wanted[0].then(|| (vec![T::zero(); inputs.len()], InputGradient::new(&op.geometry, images)));
+    let mut grad_input = wanted[0].then(|| vec![T::zero(); inputs.len()]);
+    // The weights of one lane, turned for each phase.
+    let mut turned = vec![];
     T::with_scratch(images * (border.size() + before_border.size()), |space| {
         space.fill(T::zero());
         let (space, before) = space.split_at_mut(images * border.size());
@@ -192,7 +193,7 @@ fn backward<T: Real>(
             let images = inside(border, &inputs[op.input_range(&chunk)], &mut space[..chunk.images * border.size()]);
             let before = &mut before[..chunk.images * before_border.size()];
             let count = chunk.images * op.geometry.pixels();
-            let windows = Matrix::at(images, Listed::new(&windows[..count]), Listed::new(&taps));
+            let windows = Matrix::at(images, Listed::new(&places.corners[..count]), Listed::new(&places.taps));
             for lane in op.lanes_of(chunk.input_lane) {
                 let range = op.output_range(&chunk, lane);
                 let grad_bias = &mut grad_bias[op.bias_range(lane)];
@@ -200,50 +201,32 @@ fn backward<T: Real>(
                 let lines = before_border.lines(before).zip(outputs).zip(grads.chunks_exact(before_border.line()));
                 lines.for_each(|((before, output), grad)| op.activation.gradient(before, output, grad, grad_bias));
                 let columns = Even { count: op.geometry.outputs, stride: 1 };
-                let before = Matrix::at(before, Listed::new(&pixels[..count]), columns);
+                let before = Matrix::at(before, Listed::new(&places.outputs[..count]), columns);
                 multiply(&mut grad_weight[op.weight_range(lane)], windows.transposed(), before, Into::Add);
             }
-            if let Some((grad_input, gradient)) = &mut grad_input {
+            if let Some(grad_input) = &mut grad_input {
                 // A tracked input has as many lanes as the weights (`check_lanes`), so `before` is this lane's.
                 if chunk.first == 0 {
-                    gradient.turn(&weights[op.weight_range(chunk.input_lane)]);
+                    let weights = &weights[op.weight_range(chunk.input_lane)];
+                    turned = places.phases.iter().map(|phase| op.geometry.turn(phase, weights)).collect();
                 }
-                gradient.of_chunk(before, &mut grad_input[op.input_range(&chunk)]);
+                of_images(&op.geometry, &places, &turned, before, &mut grad_input[op.input_range(&chunk)]);
             }
         }
     });
-    let grad_input = grad_input.map(|(values, _)| tensor(values, input.dims())).transpose()?;
+    let grad_input = grad_input.map(|values| tensor(values, input.dims())).transpose()?;
     Ok(vec![grad_input, Some(tensor(grad_weight, weight.dims())?), Some(tensor(grad_bias, bias.dims())?)])
 }
 
-/// The product that makes gradients of a few images: that of their outputs by the kernel turned round, phase by phase.
-struct InputGradient<'a, T> {
-    geometry: &'a Geometry,
-    /// With one lane's weights, turned.
-    phases: Vec<(Phase, Vec<T>)>,
-}
-
-impl<'a, T: Real> InputGradient<'a, T> {
-    fn new(geometry: &'a Geometry, images: usize) -> Self {
-        Self { geometry, phases: geometry.phases(images).into_iter().map(|phase| (phase, vec![])).collect() }
-    }
-
-    /// Takes the weights of the next lane.
-    fn turn(&mut self, weights: &[T]) {
-        for (phase, turned) in &mut self.phases {
-            *turned = self.geometry.turn(phase, weights);
-        }
-    }
-
-    /// Overwrites `grad_input`, given the gradient `before` the activation inside its border.
-    fn of_chunk(&self, before: &[T], grad_input: &mut [T]) {
-        let images = grad_input.len() / self.geometry.image_size();
-        for (phase, turned) in &self.phases {
-            let count = phase.pixels_of(images);
-            let pixels = Listed::new(&phase.pixels[..count]);
-            let windows = Matrix::at(before, Listed::new(&phase.windows[..count]), Listed::new(&phase.taps));
-            let turned = Matrix::new(turned, phase.taps.len(), self.geometry.channels);
-            multiply_to(grad_input, pixels, windows, turned, Into::Overwrite);
-        }
+/// Overwrites the gradients of a few images, given that of their outputs `before` the activation, inside its border: the
+/// product by the kernel turned round, phase by phase.
+fn of_images<T: Real>(geometry: &Geometry, places: &Windows, turned: &[Vec<T>], before: &[T], grad_input: &mut [T]) {
+    let images = grad_input.len() / geometry.image_size();
+    for (phase, turned) in places.phases.iter().zip(turned) {
+        let count = phase.pixels_of(images);
+        let pixels = Listed::new(&phase.pixels[..count]);
+        let windows = Matrix::at(before, Listed::new(&phase.windows[..count]), Listed::new(&phase.taps));
+        let turned = Matrix::new(turned, phase.taps.len(), geometry.channels);
+        multiply_to(grad_input, pixels, windows, turned, Into::Overwrite);
     }
 }

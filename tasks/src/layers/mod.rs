@@ -12,7 +12,7 @@
 //! tensor that nobody tracks, which saves the most expensive product of a first layer.
 //!
 //! Why not candle's own layers: in candle 0.11 the gradients of max pooling and of padded average pooling are wrong,
-//! its convolution runs at a tenth of the speed of im2col and a matrix product, and `relu'(0)` is 1 (here 0, as in
+//! its convolution runs at a tenth of the speed of ours, and `relu'(0)` is 1 (here 0, as in
 //! JAX). All layers compute in f32, and in f64 so that their gradients can be checked against finite differences.
 
 pub mod complex;

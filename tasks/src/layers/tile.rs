@@ -115,7 +115,8 @@ impl<O: Places, R: Places, C: Places, K: Places> Product<'_, O, R, C, K> {
     #[inline(always)]
     fn tile<S: Simd, const N: usize, const V: usize>(&mut self, s: S, first: usize, column: usize) -> usize {
         let width = (self.columns - column).min(V * WIDTH);
-        let (inner, right) = (self.left.columns(), &self.right[column..]);
+        // A sum of nothing has no values to begin at.
+        let (inner, right) = (self.left.columns(), self.right.get(column..).unwrap_or(&[]));
         let mut lefts = [self.left.values(); N];
         for (row, left) in lefts.iter_mut().enumerate() {
             *left = left.get(self.left.rows().at(first + row)..).unwrap_or(&[]);

@@ -14,6 +14,10 @@
 //! been seen by the windows around it, through the kernel turned round. With a stride, which of the kernel's taps those are
 //! depends on where the pixel lies between strides; pixels that have them in common are a [`Phase`].
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
 /// Sizes of a convolution over one image. Arrays are `[vertical, horizontal]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
@@ -68,7 +72,7 @@ impl Padded {
     }
 
     /// Where the pixels of `images` images lie.
-    pub(super) fn pixel_places(&self, images: usize) -> Vec<u32> {
+    fn pixel_places(&self, images: usize) -> Vec<u32> {
         let pixels = grid(self.image, |y, x| self.place(y + self.before[0], x + self.before[1]));
         repeat(images, self.size(), &pixels)
     }
@@ -76,6 +80,46 @@ impl Padded {
     /// Where a pixel lies, counted with the border.
     fn place(&self, y: usize, x: usize) -> usize {
         (y * self.side(1) + x) * self.channels
+    }
+}
+
+/// All places of a convolution, for some images one behind the other.
+pub(super) struct Windows {
+    /// Where the window of each output pixel begins, in the padded images.
+    pub(super) corners: Vec<u32>,
+    /// Where each value of a window lies, from its beginning.
+    pub(super) taps: Vec<u32>,
+    /// Where each output pixel lies in the padded gradient of the output.
+    pub(super) outputs: Vec<u32>,
+    /// How the gradient of the input is made.
+    pub(super) phases: Vec<Phase>,
+}
+
+thread_local! {
+    /// Those of the last convolutions: the layers of a task come again every step.
+    static LAST: RefCell<VecDeque<(Geometry, usize, Rc<Windows>)>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Convolutions remembered; more than any task has of different sizes.
+const REMEMBERED: usize = 64;
+
+impl Windows {
+    /// Of this geometry, for `images` images.
+    pub(super) fn of(geometry: &Geometry, images: usize) -> Rc<Self> {
+        LAST.with_borrow_mut(|last| {
+            if let Some((.., places)) = last.iter().find(|(known, count, _)| (known, *count) == (geometry, images)) {
+                return Rc::clone(places);
+            }
+            let places = Rc::new(Self {
+                corners: geometry.corners(images),
+                taps: geometry.tap_places(),
+                outputs: geometry.padded_output().pixel_places(images),
+                phases: geometry.phases(images),
+            });
+            last.truncate(REMEMBERED - 1);
+            last.push_front((*geometry, images, Rc::clone(&places)));
+            places
+        })
     }
 }
 
@@ -127,14 +171,14 @@ impl Geometry {
     }
 
     /// Where the window of each output pixel begins in `images` padded images, one behind the other.
-    pub(super) fn window_places(&self, images: usize) -> Vec<u32> {
+    fn corners(&self, images: usize) -> Vec<u32> {
         let padded = self.padded();
         let pixel = |y, x| padded.place(y * self.stride[0], x * self.stride[1]);
         repeat(images, padded.size(), &grid(self.output, pixel))
     }
 
     /// Where each value of a window lies, from its beginning.
-    pub(super) fn tap_places(&self) -> Vec<u32> {
+    fn tap_places(&self) -> Vec<u32> {
         let padded = self.padded();
         let corners = grid(self.kernel, |y, x| padded.place(y * self.dilation[0], x * self.dilation[1]));
         with_channels(&corners, self.channels)
@@ -143,11 +187,6 @@ impl Geometry {
     /// Strides that the last row or column of the kernel lies behind the first.
     fn reach(&self, axis: usize) -> usize {
         (self.kernel[axis] - 1) * self.dilation[axis] / self.stride[axis]
-    }
-
-    /// The output without a border.
-    pub(super) fn bare_output(&self) -> Padded {
-        Padded { image: self.output, before: [0; 2], after: [0; 2], channels: self.outputs }
     }
 
     /// The gradient of the output inside the border that [`Geometry::phases`] look at.
@@ -161,7 +200,7 @@ impl Geometry {
     }
 
     /// All phases, for `images` images one behind the other.
-    pub(super) fn phases(&self, images: usize) -> Vec<Phase> {
+    fn phases(&self, images: usize) -> Vec<Phase> {
         let rests = grid(self.stride, |y, x| y * self.stride[1] + x);
         rests
             .iter()
@@ -252,7 +291,7 @@ mod tests {
         let image = [1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0];
         ODD.padded().lines(&mut padded).zip(image.chunks(3)).for_each(|(to, from)| to.copy_from_slice(from));
         let seen: Vec<f32> = ODD
-            .window_places(1)
+            .corners(1)
             .iter()
             .flat_map(|window| ODD.tap_places().into_iter().map(move |tap| window + tap))
             .map(|place| padded[place as usize])

@@ -113,14 +113,18 @@ pub fn find(ordinal: u32) -> Result<Facts, Unavailable> {
     }
 }
 
-/// What trains lanes on device `ordinal`.
+/// What trains lanes on device `ordinal`, found as [`find`] does.
 ///
 /// # Errors
 /// [`Unavailable`].
 pub(crate) fn trainer(ordinal: u32) -> Result<Arc<dyn LaneTrainer>, Unavailable> {
     #[cfg(feature = "cuda")]
-    return super::CudaDevice::open(ordinal)
-        .map(|device| Arc::new(super::WindowTrainer(device)) as Arc<dyn LaneTrainer>);
+    {
+        let device = super::CudaDevice::open(ordinal)?;
+        device.check()?;
+        tracing::info!("computing on {}", device.facts()?);
+        Ok(Arc::new(super::WindowTrainer(device)))
+    }
     #[cfg(not(feature = "cuda"))]
     {
         let _ = ordinal;
