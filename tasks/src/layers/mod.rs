@@ -87,11 +87,11 @@ pub use recurrent::{Cell, RecurrentWeights, recurrent};
 pub use sample::{kl_to_standard_normal, reparametrise};
 pub use softmax::{Mask, softmax};
 
-use candle_core::{DType, Device, Layout, Result, Storage, Tensor, bail};
+use candle_core::{DType, Device, Layout, Result, Storage, Tensor, WithDType, bail};
 use real::Real;
 
 /// The values of a contiguous CPU tensor, through the guard of its storage.
-fn host<'a, T: Real>((storage, layout): &'a (impl std::ops::Deref<Target = Storage>, &Layout)) -> Result<&'a [T]> {
+fn host<'a, T: WithDType>((storage, layout): &'a (impl std::ops::Deref<Target = Storage>, &Layout)) -> Result<&'a [T]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         bail!("layers take contiguous tensors, got strides {:?} for shape {:?}", layout.stride(), layout.shape());
     };

@@ -161,6 +161,13 @@ fn forward<T: Real>(activation: ComplexActivation, input: &ComplexTensor) -> Res
     let (guard, channels) = (input.stacked().storage_and_layout(), input.channels());
     let values = host::<T>(&guard)?;
     let mut output = vec![T::zero(); values.len()];
+    if activation == ComplexActivation::Crelu {
+        // Comparing needs no f64, and each part goes its own way.
+        for (output, &x) in output.iter_mut().zip(values) {
+            *output = if x <= T::zero() { T::zero() } else { x };
+        }
+        return tensor(output, input.stacked().dims());
+    }
     for ((re, im), (out_re, out_im)) in rows(values, channels).zip(rows_mut(&mut output, channels)) {
         for channel in 0..channels {
             let value = activation.value(number(re[channel], im[channel]));
@@ -175,6 +182,13 @@ fn backward<T: Real>(activation: ComplexActivation, input: &ComplexTensor, grad:
     let grad_guard = grad.storage_and_layout();
     let (values, grads) = (host::<T>(&guard)?, host::<T>(&grad_guard)?);
     let mut output = vec![T::zero(); values.len()];
+    if activation == ComplexActivation::Crelu {
+        for ((output, &x), &grad) in output.iter_mut().zip(values).zip(grads) {
+            // A product, so that no NaN is hidden.
+            *output = grad * if x <= T::zero() { T::zero() } else { T::one() };
+        }
+        return tensor(output, grad.dims());
+    }
     let pairs = rows(values, channels).zip(rows(grads, channels));
     for (((re, im), (grad_re, grad_im)), (out_re, out_im)) in pairs.zip(rows_mut(&mut output, channels)) {
         for channel in 0..channels {

@@ -6,10 +6,12 @@
 //! ```
 
 use candle_core::{Result, Tensor, bail};
+use paceline_optimizer_core::simd::{Kernel, Simd, dispatch};
 
 use super::ComplexTensor;
 use super::pair::number;
 use crate::layers::real::Real;
+use crate::layers::slices::{block, block_mut};
 use crate::layers::{Border, Tape, Window, avg_pool2d_bordered, by_type, host, tensor};
 
 /// Mean of each window: `[lanes, batch, height, width, channels]` to `[lanes, batch, out_h, out_w, channels]`. The mean
@@ -37,8 +39,7 @@ pub fn max_pool2d(tape: &mut Tape, input: &ComplexTensor, window: Window) -> Res
     let winners = Tensor::from_vec(winners, output.elem_count() / 2, input.stacked().device())?;
     let (dims, kept) = (input.stacked().dims().to_vec(), winners.clone());
     let output = tape.record_keeping("complex max pool", &[input.stacked()], output, &[&winners], move |grad, _| {
-        by_type!("complex max pool", dtype, backward::<_>(op, &kept.to_vec1()?, grad, &dims))
-            .map(|gradient| vec![Some(gradient)])
+        by_type!("complex max pool", dtype, backward::<_>(op, &kept, grad, &dims)).map(|gradient| vec![Some(gradient)])
     });
     ComplexTensor::from_stacked(output)
 }
@@ -74,57 +75,86 @@ impl Pool {
     fn sizes(&self) -> [usize; 2] {
         [self.image, self.output].map(|[height, width]| height * width * 2 * self.channels)
     }
-
-    /// The pixels of each output pixel's window, in row-major order.
-    fn windows(&self) -> impl Iterator<Item = impl Iterator<Item = usize> + use<>> + use<> {
-        let (Window { size, stride }, [_, width], [rows, columns]) = (self.window, self.image, self.output);
-        (0..rows * columns).map(move |place| {
-            let corner = place / columns * stride[0] * width + place % columns * stride[1];
-            (0..size[0]).flat_map(move |y| (0..size[1]).map(move |x| corner + y * width + x))
-        })
-    }
 }
 
 /// The winners' numbers, and which pixel of its image each is: `[lanes, batch, out_h, out_w, channels]`, row by row.
 pub(super) fn forward<T: Real>(op: Pool, input: &ComplexTensor) -> Result<(Tensor, Vec<u32>)> {
     let guard = input.stacked().storage_and_layout();
-    let (values, channels, [image, output_size]) = (host::<T>(&guard)?, op.channels, op.sizes());
     let [rows, columns] = op.output;
-    let dims = [op.lanes, op.batch, rows, columns, 2 * channels];
-    let mut output = Vec::with_capacity(op.lanes * op.batch * output_size);
-    let mut winners = Vec::with_capacity(output.capacity() / 2);
-    let mut largest = vec![0.0; channels];
-    for image in values.chunks_exact(image.max(1)) {
-        for window in op.windows() {
-            let first = winners.len();
-            winners.resize(first + channels, 0);
-            let best = &mut winners[first..];
-            largest.fill(f64::NEG_INFINITY);
-            for pixel in window {
-                let (re, im) = image[pixel * 2 * channels..(pixel + 1) * 2 * channels].split_at(channels);
-                for channel in 0..channels {
-                    // Squares of f32 are exact in f64 and do not overflow: ties are ties, and no infinity wins by
-                    // chance.
-                    let square = number(re[channel], im[channel]).norm_sqr();
-                    let wins = square > largest[channel] || (square.is_nan() && !largest[channel].is_nan());
-                    if wins {
-                        (largest[channel], best[channel]) = (square, pixel as u32);
-                    }
-                }
-            }
-            for part in [0, channels] {
-                let of_channel =
-                    |(channel, &pixel): (usize, &u32)| image[pixel as usize * 2 * channels + part + channel];
-                output.extend(best.iter().enumerate().map(of_channel));
-            }
-        }
-    }
+    let dims = [op.lanes, op.batch, rows, columns, 2 * op.channels];
+    let mut output = vec![T::zero(); dims.iter().product()];
+    let mut winners = vec![0; output.len() / 2];
+    let mut largest = vec![0.0; op.channels];
+    let (images, largest) = (host::<T>(&guard)?, &mut largest[..]);
+    dispatch(Forward { op, images, output: &mut output, winners: &mut winners, largest });
     Ok((tensor(output, &dims)?, winners))
 }
 
-fn backward<T: Real>(op: Pool, winners: &[u32], grad: &Tensor, dims: &[usize]) -> Result<Tensor> {
-    let guard = grad.storage_and_layout();
-    let (grads, channels, [image, output_size]) = (host::<T>(&guard)?, op.channels, op.sizes());
+/// Plain loops over the channels of a pixel, compiled for each instruction set.
+struct Forward<'a, T> {
+    op: Pool,
+    images: &'a [T],
+    output: &'a mut [T],
+    winners: &'a mut [u32],
+    largest: &'a mut [f64],
+}
+
+impl<T: Real> Kernel for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { op, images, output, winners, largest } = self;
+        let (Window { size, stride }, [_, width], [rows, columns]) = (op.window, op.image, op.output);
+        let (channels, [image_size, _]) = (op.channels, op.sizes());
+        for index in 0..op.lanes * op.batch {
+            let image = block(images, index, image_size);
+            for out_y in 0..rows {
+                for out_x in 0..columns {
+                    let place = (index * rows + out_y) * columns + out_x;
+                    let (out_re, out_im) = block_mut(output, place, 2 * channels).split_at_mut(channels);
+                    let winners = block_mut(winners, place, channels);
+                    largest.fill(f64::NEG_INFINITY);
+                    let corner = out_y * stride[0] * width + out_x * stride[1];
+                    for y in 0..size[0] {
+                        for pixel in corner + y * width..corner + y * width + size[1] {
+                            let (re, im) = block(image, pixel, 2 * channels).split_at(channels);
+                            keep_larger(largest, winners, out_re, out_im, re, im, pixel as u32);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Keeps a pixel's numbers, and where they are, if they are larger than the largest so far.
+#[inline(always)]
+fn keep_larger<T: Real>(
+    largest: &mut [f64],
+    winners: &mut [u32],
+    out_re: &mut [T],
+    out_im: &mut [T],
+    re: &[T],
+    im: &[T],
+    pixel: u32,
+) {
+    let kept = largest.iter_mut().zip(winners).zip(out_re.iter_mut().zip(out_im));
+    for (((largest, winner), (out_re, out_im)), (&re, &im)) in kept.zip(re.iter().zip(im)) {
+        // Squares of f32 are exact in f64 and do not overflow: ties are ties, and no infinity wins by chance.
+        let square = number(re, im).norm_sqr();
+        // `|` and `&`, not `||` and `&&`: branches would keep the compiler from making vectors.
+        let wins = (square > *largest) | (square.is_nan() & !largest.is_nan());
+        *largest = if wins { square } else { *largest };
+        *winner = if wins { pixel } else { *winner };
+        (*out_re, *out_im) = if wins { (re, im) } else { (*out_re, *out_im) };
+    }
+}
+
+fn backward<T: Real>(op: Pool, winners: &Tensor, grad: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    let (guard, winners) = (grad.storage_and_layout(), winners.storage_and_layout());
+    let (grads, winners) = (host::<T>(&guard)?, host::<u32>(&winners)?);
+    let (channels, [image, output_size]) = (op.channels, op.sizes());
     let mut output = vec![T::zero(); op.lanes * op.batch * image];
     let of_images = grads.chunks_exact(output_size.max(1)).zip(winners.chunks_exact((output_size / 2).max(1)));
     for (image, (grads, winners)) in output.chunks_exact_mut(image.max(1)).zip(of_images) {
