@@ -132,6 +132,12 @@ impl Problem for SignalProblem {
 
     fn batch(&self, tasks: &[(Seed, ())], split: Split, number: u64, size: usize) -> Result<Batch> {
         let mut examples = Examples::default();
+        // Grown bit by bit, the largest tensor of a batch would take up to twice its size.
+        let count = |shape: &[usize]| tasks.len() * size * shape.iter().product::<usize>();
+        examples.values.reserve_exact(2 * count(&self.source.shape()));
+        if let Some(shape) = self.source.phases() {
+            examples.phases.reserve_exact(count(&shape));
+        }
         for &(seed, ()) in tasks {
             let wanted = Wanted { seed, split, number, batch_size: self.batch_size, size };
             self.source.append(wanted, &mut examples);
