@@ -1,8 +1,9 @@
 //! A few numbers one after another, for decisions: which task, which length, which initial weight.
 
-use super::philox::RoundKeys;
+use super::philox::{BATCH, RoundKeys};
 use super::{DRAWS, quantile, round_keys};
 use crate::Seed;
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// Sequential draws from one seed: the words of stream 1, in order. [`super::normals`] reads stream 0, so both may be
 /// used with one seed.
@@ -38,6 +39,21 @@ impl Draws {
         self.block[place]
     }
 
+    /// The next words of the stream, as many as `words` takes: those that [`Self::word`] would give one by one, but many
+    /// blocks at once.
+    pub fn fill_words(&mut self, words: &mut [u32]) {
+        let begun = (self.next.wrapping_neg() % 4) as usize;
+        let (begun, rest) = words.split_at_mut(begun.min(words.len()));
+        begun.iter_mut().for_each(|word| *word = self.word());
+        let (batches, last) = rest.as_chunks_mut();
+        let (block, count) = (self.next / 4, batches.len());
+        if count > 0 {
+            dispatch(Words { keys: &self.keys, block, batches });
+            self.next += (count * WORDS) as u64;
+        }
+        last.iter_mut().for_each(|word| *word = self.word());
+    }
+
     /// Uniform in `[0, 1)`: the upper 53 of 64 bits (first word high) over 2⁵³. Takes two words.
     pub fn uniform(&mut self) -> f64 {
         let high = u64::from(self.word());
@@ -67,9 +83,50 @@ impl Draws {
     }
 }
 
+/// Words of a batch of blocks.
+const WORDS: usize = 4 * BATCH;
+
+/// The words of whole batches, from `block` on.
+struct Words<'a> {
+    keys: &'a RoundKeys,
+    block: u64,
+    batches: &'a mut [[u32; WORDS]],
+}
+
+impl Kernel for Words<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let mut block = self.block;
+        for out in self.batches {
+            let words = self.keys.batch(block, DRAWS);
+            for place in 0..4 {
+                for i in 0..BATCH {
+                    out[4 * i + place] = words[place][i] as u32;
+                }
+            }
+            block = block.wrapping_add(BATCH as u64);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_at_once_are_those_one_by_one() {
+        let (mut single, mut bulk) = (Draws::new(Seed::new(6)), Draws::new(Seed::new(6)));
+        for length in [0, 1, 2, 64, 63, 256, 3, 131, 128, 1, 700] {
+            let mut words = vec![0; length];
+            bulk.fill_words(&mut words);
+            let expected: Vec<u32> = (0..length).map(|_| single.word()).collect();
+            assert_eq!(words, expected, "{length} words");
+            assert_eq!(bulk.clone().word(), single.clone().word());
+        }
+        assert_eq!(bulk.word(), single.word());
+    }
 
     #[test]
     fn below_is_uniform_and_in_range() {

@@ -57,26 +57,34 @@ impl Features {
     /// rate)`. One word a stored entry is drawn: what is zero stays zero either way (as Kipf and Welling's code does).
     #[must_use]
     pub(crate) fn dropped(&self, rate: f64, seed: Seed) -> Self {
-        let limit = rate * (1_u64 << 32) as f64;
+        const BLOCK: usize = 256;
+        // No word is between a number and the next integer. It may be 2³².
+        let limit = (rate * (1_u64 << 32) as f64).ceil() as u64;
         let grown = (1.0 / (1.0 - rate)) as f32;
         let mut draws = Draws::new(seed);
-        let mut kept = Self {
-            columns: self.columns,
-            offsets: Vec::with_capacity(self.offsets.len()),
-            indices: Vec::with_capacity(self.indices.len()),
-            values: Vec::with_capacity(self.values.len()),
-        };
-        kept.offsets.push(0);
+        let mut words = [0; BLOCK];
+        let total = self.indices.len();
+        let mut offsets = Vec::with_capacity(self.offsets.len());
+        offsets.push(0);
+        let (mut indices, mut values) = (vec![0; total], vec![0.0; total]);
+        let (mut entry, mut count) = (0, 0);
         for row in 0..self.rows() {
-            let (indices, values) = self.row(row);
-            for (&index, &value) in indices.iter().zip(values) {
-                if f64::from(draws.word()) >= limit {
-                    kept.indices.push(index);
-                    kept.values.push(grown * value);
+            let (of_row, values_of_row) = self.row(row);
+            for (&index, &value) in of_row.iter().zip(values_of_row) {
+                if entry % BLOCK == 0 {
+                    draws.fill_words(&mut words[..BLOCK.min(total - entry)]);
                 }
+                // Written in any case, and over again if dropped: no processor can guess which way a branch would go.
+                indices[count] = index;
+                values[count] = grown * value;
+                count += usize::from(u64::from(words[entry % BLOCK]) >= limit);
+                entry += 1;
             }
-            kept.offsets.push(kept.indices.len());
+            offsets.push(count);
         }
+        indices.truncate(count);
+        values.truncate(count);
+        let mut kept = Self { columns: self.columns, offsets, indices, values };
         // They live as long as a step, when memory is scarce.
         kept.indices.shrink_to_fit();
         kept.values.shrink_to_fit();
@@ -118,6 +126,7 @@ mod tests {
         assert_eq!(full.row(1), (&[0, 1, 2][..], &[3.0, 4.0, 5.0][..]));
         assert_eq!(full.to_dense(), values);
     }
+
     #[test]
     fn dropout_leaves_entries_out_and_keeps_the_mean() {
         let full = Features::full(50, vec![0.5; 200 * 50]);
@@ -133,6 +142,11 @@ mod tests {
             assert!(indices.len() == values.len() && indices.is_sorted_by(|a, b| a < b));
         }
         assert_eq!(full.dropped(0.0, Seed::new(1)), full);
+        let mut draws = Draws::new(Seed::new(1));
+        let words: Vec<f64> = (0..200 * 50).map(|_| f64::from(draws.word())).collect();
+        let entries: Vec<u32> =
+            (0..50).filter(|&column| words[199 * 50 + column as usize] / 2_f64.powi(32) >= 0.25).collect();
+        assert_eq!(dropped.row(199).0, entries);
         let mut sparse = Features::empty(4);
         sparse.push_constant(&[], 1.0);
         sparse.push_constant(&[2], 1.0);

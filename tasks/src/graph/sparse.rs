@@ -60,6 +60,33 @@ pub(crate) struct Graph {
     by_source: Vec<u32>,
 }
 
+/// The edges at one end of each node, in a fixed order, and what is at their other ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walk<'a> {
+    offsets: &'a [usize],
+    /// `None` if places are edges.
+    order: Option<&'a [u32]>,
+    /// The node at the other end of each edge.
+    pub(crate) ends: &'a [u32],
+}
+
+impl Walk<'_> {
+    /// Where the edges of a node are.
+    #[inline(always)]
+    pub(crate) fn places(&self, node: usize) -> Range<usize> {
+        self.offsets[node]..self.offsets[node + 1]
+    }
+
+    /// The edge at a place.
+    #[inline(always)]
+    pub(crate) fn edge(&self, place: usize) -> usize {
+        match self.order {
+            None => place,
+            Some(order) => order[place] as usize,
+        }
+    }
+}
+
 impl Graph {
     /// A graph of unweighted `(source, target)` edges.
     ///
@@ -151,12 +178,23 @@ impl Graph {
         self.weights.as_ref().map_or(1.0, |weights| weights[edge])
     }
 
+    /// The edges into each node, from their sources.
+    pub(crate) fn by_target(&self) -> Walk<'_> {
+        Walk { offsets: &self.incoming, order: None, ends: &self.sources }
+    }
+
+    /// The edges out of each node, to their targets.
+    pub(crate) fn by_source(&self) -> Walk<'_> {
+        Walk { offsets: &self.outgoing, order: Some(&self.by_source), ends: &self.targets }
+    }
+
     /// The edges into a node.
     pub(crate) fn incoming(&self, node: usize) -> Range<usize> {
         self.incoming[node]..self.incoming[node + 1]
     }
 
     /// The edges out of a node, ascending.
+    #[cfg(test)]
     pub(crate) fn outgoing(&self, node: usize) -> &[u32] {
         &self.by_source[self.outgoing[node]..self.outgoing[node + 1]]
     }

@@ -2,6 +2,7 @@
 //! 15, 2014, in its "inverted" form). Which ones is a pure function of the lane's seed, so a step can be repeated.
 
 use candle_core::{Result, Tensor, bail};
+use paceline_optimizer_core::simd::{Kernel, Simd, dispatch};
 use paceline_optimizer_core::{Seed, noise::Draws};
 
 use super::real::Real;
@@ -33,24 +34,53 @@ pub fn dropout(tape: &mut Tape, input: &Tensor, rate: f64, seeds: &[Seed]) -> Re
     }))
 }
 
+/// Words drawn at once.
+const BLOCK: usize = 256;
+
+/// Where a word is at least `limit` the factor is `kept`, else 0. The compiler makes vectors of it.
+struct Dropping<'a, T> {
+    output: &'a mut [T],
+    factors: &'a mut [T],
+    values: &'a [T],
+    words: &'a [u32],
+    limit: u64,
+    kept: T,
+}
+
+impl<T: Real> Kernel for Dropping<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let zero = T::zero();
+        let outputs = self.output.iter_mut().zip(self.factors);
+        for ((output, factor), (&value, &word)) in outputs.zip(self.values.iter().zip(self.words)) {
+            *factor = if u64::from(word) >= self.limit { self.kept } else { zero };
+            // A product, so that NaN stays NaN where it is dropped.
+            *output = value * *factor;
+        }
+    }
+}
+
 /// The output, and the factor of each entry: 0 or `1 / (1 − rate)`.
 fn forward<T: Real>(input: &Tensor, rate: f64, seeds: &[Seed]) -> Result<(Tensor, Tensor)> {
     let guard = input.storage_and_layout();
     let values = host::<T>(&guard)?;
     let size = values.len() / input.dim(0)?.max(1);
-    let limit = rate * (1_u64 << 32) as f64;
+    // No word is between a number and the next integer. It may be 2³².
+    let limit = (rate * (1_u64 << 32) as f64).ceil() as u64;
     let kept = T::from_f64(1.0 / (1.0 - rate));
     let mut factors = vec![T::zero(); seeds.len() * size];
     let mut output = vec![T::zero(); seeds.len() * size];
     for (lane, &seed) in seeds.iter().enumerate() {
         let mut draws = Draws::new(seed);
-        let entries = block_mut(&mut output, lane, size).iter_mut().zip(block_mut(&mut factors, lane, size));
-        for ((output, factor), &value) in entries.zip(lane_of(values, lane, size)) {
-            if f64::from(draws.word()) >= limit {
-                *factor = kept;
-            }
-            // A product, so that NaN stays NaN where it is dropped.
-            *output = value * *factor;
+        let mut words = [0; BLOCK];
+        let factors = block_mut(&mut factors, lane, size).chunks_mut(BLOCK);
+        let output = block_mut(&mut output, lane, size).chunks_mut(BLOCK);
+        for ((output, factors), values) in output.zip(factors).zip(lane_of(values, lane, size).chunks(BLOCK)) {
+            let words = &mut words[..values.len()];
+            draws.fill_words(words);
+            dispatch(Dropping { output, factors, values, words, limit, kept });
         }
     }
     let dims = [&[seeds.len()], &input.dims()[1..]].concat();

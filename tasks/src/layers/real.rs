@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use candle_core::WithDType;
 use paceline_optimizer_core::simd;
 
+use super::graph::sums::{self, Sums};
 use super::matrix::{Into, Matrix, Places, multiply_f64};
 use super::{elementwise, fused, tile};
 
@@ -30,6 +31,8 @@ pub(super) trait Real: WithDType + std::ops::Neg<Output = Self> {
     fn mask(to: &mut [Self], output: &[Self], grad: &[Self]);
     /// Adds rows, one after the other, to their sum.
     fn add_rows(sum: &mut [Self], rows: &[Self]);
+    /// Adds weighted sums of rows along edges to the rows of `out`.
+    fn add_sums(out: &mut [Self], sums: Sums<'_, Self>);
     /// `exp` of every value.
     fn exp_all(values: &mut [Self]);
     /// `tanh` of every value.
@@ -42,7 +45,7 @@ pub(super) trait Real: WithDType + std::ops::Neg<Output = Self> {
 }
 
 macro_rules! impl_real {
-    ($type:ty, $multiply:path, $mask:path, $add_rows:path, $exp:path, $tanh:path, $sigmoid:path) => {
+    ($type:ty, $multiply:path, $mask:path, $add_rows:path, $add_sums:path, $exp:path, $tanh:path, $sigmoid:path) => {
         impl Real for $type {
             fn exp(self) -> Self {
                 <$type>::exp(self)
@@ -83,6 +86,9 @@ macro_rules! impl_real {
             fn add_rows(sum: &mut [Self], rows: &[Self]) {
                 $add_rows(sum, rows);
             }
+            fn add_sums(out: &mut [Self], sums: Sums<'_, Self>) {
+                $add_sums(out, sums);
+            }
             fn exp_all(values: &mut [Self]) {
                 $exp(values);
             }
@@ -109,5 +115,23 @@ macro_rules! impl_real {
     };
 }
 
-impl_real!(f32, tile::multiply, fused::mask_f32, fused::add_rows_f32, simd::exp_all, simd::tanh_all, simd::sigmoid_all);
-impl_real!(f64, multiply_f64, fused::mask, fused::add_rows, elementwise::exp, elementwise::tanh, elementwise::sigmoid);
+impl_real!(
+    f32,
+    tile::multiply,
+    fused::mask_f32,
+    fused::add_rows_f32,
+    sums::add_sums_f32,
+    simd::exp_all,
+    simd::tanh_all,
+    simd::sigmoid_all
+);
+impl_real!(
+    f64,
+    multiply_f64,
+    fused::mask,
+    fused::add_rows,
+    sums::add_sums,
+    elementwise::exp,
+    elementwise::tanh,
+    elementwise::sigmoid
+);

@@ -6,7 +6,8 @@ use candle_core::{Result, Tensor, bail};
 
 use super::super::real::Real;
 use super::super::{Tape, by_type, host, tensor};
-use super::{Blocks, Graph, add_scaled, check_graphs, common_axes, dot, of_lane, row, row_mut};
+use super::sums::{Sums, Weights};
+use super::{Blocks, Graph, check_graphs, common_axes, dot, of_lane, row, row_mut};
 use crate::cost::spend;
 
 /// `out[target] = Σ weight_e · nodes[source]` over the edges into `target`: `nodes` is `[lanes | 1, batch | 1, nodes,
@@ -67,22 +68,14 @@ impl Aggregate {
 fn forward<T: Real>(op: &Aggregate, nodes: &Tensor, weights: Option<&Tensor>) -> Result<Tensor> {
     let guards = (nodes.storage_and_layout(), weights.map(Tensor::storage_and_layout));
     let (x, w) = (host::<T>(&guards.0)?, guards.1.as_ref().map(host::<T>).transpose()?);
-    let width = op.features / op.heads;
     let mut output = vec![T::zero(); op.lanes * op.batch * op.count * op.features];
     for (lane, example) in op.each() {
         let graph = of_lane(&op.graphs, lane);
         spend(2.0 * graph.edges() as f64 * op.features as f64);
-        let x = &x[Blocks::of(nodes).at(lane, example)];
-        let weight = Weights::new(graph, weights, w, lane, example);
-        let output = &mut output[op.block().at(lane, example)];
-        for (node, output) in output.chunks_exact_mut(op.features.max(1)).enumerate() {
-            for edge in graph.incoming(node) {
-                let source = row(x, graph.sources()[edge] as usize, op.features);
-                for head in 0..op.heads {
-                    add_scaled(row_mut(output, head, width), weight.at(edge, op.heads, head), row(source, head, width));
-                }
-            }
-        }
+        let from = &x[Blocks::of(nodes).at(lane, example)];
+        let weights = weights_of(graph, weights, w, (lane, example));
+        let sums = Sums { walk: graph.by_target(), weights, heads: op.heads, from, features: op.features };
+        T::add_sums(&mut output[op.block().at(lane, example)], sums);
     }
     tensor(output, &[op.lanes, op.batch, op.count, op.features])
 }
@@ -107,16 +100,9 @@ fn backward<T: Real>(
         if let Some(grad_x) = &mut grad_x {
             spend(2.0 * graph.edges() as f64 * op.features as f64);
             // The same edges by source: each node's gradient is one sum in the order of its targets.
-            let weight = Weights::new(graph, weights, w, lane, example);
-            for (node, sum) in grad_x[of_nodes.clone()].chunks_exact_mut(op.features.max(1)).enumerate() {
-                for &edge in graph.outgoing(node) {
-                    let edge = edge as usize;
-                    let grad = row(grad, graph.targets()[edge] as usize, op.features);
-                    for head in 0..op.heads {
-                        add_scaled(row_mut(sum, head, width), weight.at(edge, op.heads, head), row(grad, head, width));
-                    }
-                }
-            }
+            let weights = weights_of(graph, weights, w, (lane, example));
+            let sums = Sums { walk: graph.by_source(), weights, heads: op.heads, from: grad, features: op.features };
+            T::add_sums(&mut grad_x[of_nodes.clone()], sums);
         }
         if let (Some(grad_w), Some(weights)) = (&mut grad_w, weights) {
             spend(2.0 * graph.edges() as f64 * op.features as f64);
@@ -138,23 +124,14 @@ fn backward<T: Real>(
 }
 
 /// The weights of one lane and example: given ones, or the graph's own.
-enum Weights<'a, T> {
-    Given(&'a [T]),
-    Own(&'a Graph),
-}
-
-impl<'a, T: Real> Weights<'a, T> {
-    fn new(graph: &'a Graph, weights: Option<&Tensor>, values: Option<&'a [T]>, lane: usize, example: usize) -> Self {
-        match (weights, values) {
-            (Some(weights), Some(values)) => Self::Given(&values[Blocks::of(weights).at(lane, example)]),
-            _ => Self::Own(graph),
-        }
-    }
-
-    fn at(&self, edge: usize, heads: usize, head: usize) -> T {
-        match self {
-            Self::Given(values) => values[edge * heads + head],
-            Self::Own(graph) => T::from_f64(f64::from(graph.weight(edge))),
-        }
+fn weights_of<'a, T>(
+    graph: &'a Graph,
+    weights: Option<&Tensor>,
+    values: Option<&'a [T]>,
+    (lane, example): (usize, usize),
+) -> Weights<'a, T> {
+    match (weights, values) {
+        (Some(weights), Some(values)) => Weights::Given(&values[Blocks::of(weights).at(lane, example)]),
+        _ => Weights::Own(graph.weights()),
     }
 }

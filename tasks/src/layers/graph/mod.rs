@@ -27,6 +27,7 @@ mod normalise;
 mod readout;
 mod sage;
 mod sparse_linear;
+pub(super) mod sums;
 
 #[cfg(test)]
 mod golden;
