@@ -132,7 +132,7 @@ pub(super) struct Phase {
     /// Where, from there, the gradient of each tap and output lies.
     pub(super) taps: Vec<u32>,
     /// The taps' numbers in the kernel.
-    kernel: Vec<usize>,
+    kernel: Vec<u32>,
     /// Images it was made for.
     images: usize,
 }
@@ -201,11 +201,8 @@ impl Geometry {
 
     /// All phases, for `images` images one behind the other.
     fn phases(&self, images: usize) -> Vec<Phase> {
-        let rests = grid(self.stride, |y, x| y * self.stride[1] + x);
-        rests
-            .iter()
-            .map(|&rest| self.phase([rest as usize / self.stride[1], rest as usize % self.stride[1]], images))
-            .collect()
+        let along = |axis: usize| 0..self.stride[axis];
+        along(0).flat_map(|y| along(1).map(move |x| self.phase([y, x], images))).collect()
     }
 
     /// The pixels whose distance to the border's corner leaves this rest, divided by the stride. Along one axis, pixel
@@ -232,7 +229,7 @@ impl Geometry {
             pixels: repeat(images, self.image_size(), &grid(sizes(&pixels_along), pixel)),
             windows: repeat(images, padded.size(), &windows),
             taps: with_channels(&corners, self.outputs),
-            kernel: kernel.into_iter().map(|tap| tap as usize).collect(),
+            kernel,
             images,
         }
     }
@@ -241,7 +238,7 @@ impl Geometry {
     pub(super) fn turn<T: Copy>(&self, phase: &Phase, weights: &[T]) -> Vec<T> {
         let mut turned = Vec::with_capacity(phase.taps.len() * self.channels);
         for &tap in &phase.kernel {
-            let of_tap = &weights[tap * self.channels * self.outputs..][..self.channels * self.outputs];
+            let of_tap = &weights[tap as usize * self.channels * self.outputs..][..self.channels * self.outputs];
             for output in 0..self.outputs {
                 turned.extend((0..self.channels).map(|channel| of_tap[channel * self.outputs + output]));
             }
@@ -342,7 +339,7 @@ mod tests {
                 for (taps, &tap) in phase.taps.chunks(geometry.outputs).zip(&phase.kernel) {
                     let number = padded[(window + taps[0]) as usize] as usize;
                     if number > 0 {
-                        seen.push((*pixel as usize / geometry.channels, number - 1, tap));
+                        seen.push((*pixel as usize / geometry.channels, number - 1, tap as usize));
                     }
                 }
             }
