@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use super::choices::{Choice, Choices, OneOf};
 use super::images::{Which, gather, pictures};
 use crate::data::ImageData;
-use crate::layers::{Nonlinearity, correct, cross_entropy, mean_squared_error};
+use crate::layers::{Nonlinearity, cross_entropy, mean_squared_error};
 use crate::models::Model;
-use crate::problem::{Initial, Normaliser, Parameters, Pass, Problem, Scores, TestSplit, indices};
+use crate::problem::{Classified, Initial, Normaliser, Parameters, Pass, Problem, Scores, TestSplit, indices};
 use crate::sample::Panel;
 
 /// What a classifier minimises.
@@ -143,9 +143,8 @@ impl Problem for Classifier {
                 mean_squared_error(&mut pass.tape, &logits, &targets)?
             }
         };
-        let size = batch.images.dim(1)? as f32;
-        let accuracy = correct(&logits, &batch.labels)?.into_iter().map(|right| right as f32 / size).collect();
-        Ok(Scores { losses, accuracy: Some(accuracy) })
+        let classified = Classified { logits, labels: Arc::clone(&batch.labels), padding: None };
+        Ok(Scores { losses, classified: Some(classified) })
     }
 
     fn perceptron(&self) -> Option<Perceptron<'_>> {

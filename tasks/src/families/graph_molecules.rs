@@ -24,9 +24,9 @@ use crate::cost;
 use crate::graph::molecules::{ELEMENTS, MoleculeData, MoleculeSettings, Target};
 use crate::graph::neighbourhood::edges_among;
 use crate::layers::graph::{Membership, Readout};
-use crate::layers::{Nonlinearity, correct, cross_entropy, mean_squared_error};
+use crate::layers::{Nonlinearity, cross_entropy, mean_squared_error};
 use crate::models::{MessageNet, Unions};
-use crate::problem::{Initial, Parameters, Pass, Problem, Scores, TestSplit, indices};
+use crate::problem::{Classified, Initial, Parameters, Pass, Problem, Scores, TestSplit, indices};
 use crate::sample::Panel;
 
 /// Most rounds of messages.
@@ -219,12 +219,11 @@ impl Problem for Molecules {
         let outputs = self.net.outputs(pass, &activations, &batch.unions)?;
         if self.target.class().is_none() {
             let losses = mean_squared_error(&mut pass.tape, &outputs, &batch.scores)?;
-            return Ok(Scores { losses, accuracy: None });
+            return Ok(Scores { losses, classified: None });
         }
         let losses = cross_entropy(&mut pass.tape, &outputs, &batch.labels)?;
-        let size = outputs.dim(1)? as f32;
-        let accuracy = correct(&outputs, &batch.labels)?.into_iter().map(|right| right as f32 / size).collect();
-        Ok(Scores { losses, accuracy: Some(accuracy) })
+        let classified = Classified { logits: outputs, labels: Arc::clone(&batch.labels), padding: None };
+        Ok(Scores { losses, classified: Some(classified) })
     }
 
     /// Of classes `clip(loss, 0, 1.5 ln classes)`; of scores `ln(1 + loss)`, so that an error tenfold too large is not

@@ -191,7 +191,7 @@ impl Problem for AutoEncoder {
             Reconstruction::Mse => mean_squared_error(&mut pass.tape, &output, images)?,
             Reconstruction::LogMse => log_mean_squared_error(&mut pass.tape, &output, images)?,
         };
-        Ok(Scores { losses, accuracy: None })
+        Ok(Scores { losses, classified: None })
     }
 
     fn normalise(&self, loss: f64) -> f64 {

@@ -157,7 +157,7 @@ impl Problem for Variational {
         }
         let epsilon = Tensor::from_vec(epsilon, (tasks.len(), batch, latent), &Device::Cpu)?;
         let losses = self.model.negative_bound(pass, &activations, images, &epsilon)?;
-        Ok(Scores { losses, accuracy: None })
+        Ok(Scores { losses, classified: None })
     }
 
     fn normalise(&self, loss: f64) -> f64 {

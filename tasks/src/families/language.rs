@@ -17,9 +17,9 @@ use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::task::Split;
 
 use super::choices::{Choice, Choices};
-use crate::layers::{Nonlinearity, correct_tokens, token_cross_entropy};
+use crate::layers::{Nonlinearity, token_cross_entropy};
 use crate::models::TokenModel;
-use crate::problem::{Initial, Normaliser, Parameters, Pass, Problem, Scores};
+use crate::problem::{Classified, Initial, Normaliser, Parameters, Pass, Problem, Scores};
 use crate::sample::Panel;
 use crate::text::vocab::PADDING;
 use crate::text::windows::Windows;
@@ -95,9 +95,8 @@ impl Problem for LanguageModel {
         let shape = [batch.size, self.windows.length()];
         let logits = self.model.logits(pass, &activations, &batch.read, shape)?;
         let losses = token_cross_entropy(&mut pass.tape, &logits, &batch.next, Some(PADDING))?;
-        let counts = correct_tokens(&logits, &batch.next, Some(PADDING))?;
-        let accuracy = counts.into_iter().map(|(right, counted)| right as f32 / counted.max(1) as f32).collect();
-        Ok(Scores { losses, accuracy: Some(accuracy) })
+        let classified = Classified { logits, labels: Arc::clone(&batch.next), padding: Some(PADDING) };
+        Ok(Scores { losses, classified: Some(classified) })
     }
 
     fn normalise(&self, loss: f64) -> f64 {

@@ -27,9 +27,9 @@ use crate::graph::neighbourhood::{edges_among, neighbourhood};
 use crate::graph::nodes::NodeData;
 use crate::graph::sbm::{SbmSettings, generate};
 use crate::graph::sparse::Graph;
-use crate::layers::{Nonlinearity, add, correct_tokens, half_squares, token_cross_entropy};
+use crate::layers::{Nonlinearity, add, half_squares, token_cross_entropy};
 use crate::models::GraphNet;
-use crate::problem::{Initial, Mode, Parameters, Pass, Problem, Scores, TestSplit};
+use crate::problem::{Classified, Initial, Mode, Parameters, Pass, Problem, Scores, TestSplit};
 use crate::sample::Panel;
 
 /// The label of nodes that a batch does not score.
@@ -167,9 +167,8 @@ impl Problem for NodeClassifier {
                 losses = add(&mut pass.tape, &losses, &penalty)?;
             }
         }
-        let counts = correct_tokens(&logits, labels, Some(UNSCORED))?;
-        let accuracy = counts.into_iter().map(|(right, of)| right as f32 / of as f32).collect();
-        Ok(Scores { losses, accuracy: Some(accuracy) })
+        let classified = Classified { logits, labels: Arc::clone(labels), padding: Some(UNSCORED) };
+        Ok(Scores { losses, classified: Some(classified) })
     }
 
     /// `clip(loss, 0, 1.5 ln classes)`, as for images; not a number is the ceiling.

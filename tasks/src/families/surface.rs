@@ -207,7 +207,7 @@ impl<S: Surface + 'static> Problem for SurfaceProblem<S> {
             cost::hold(-kept);
             Ok(vec![Some(Tensor::from_vec(values, (grad.len(), dim), &Device::Cpu)?)])
         });
-        Ok(Scores { losses, accuracy: None })
+        Ok(Scores { losses, classified: None })
     }
 
     /// `clip(sign(l) ln(1 + |l|), ±10)`: the loss itself near 0, and its logarithm where it is large, for a surface has no

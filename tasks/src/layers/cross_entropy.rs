@@ -47,22 +47,13 @@ pub fn token_cross_entropy(
     }))
 }
 
-/// How many examples of each lane are classified right: the label's logit is the largest, and the first of equals.
-/// An example with a NaN logit is wrong.
+/// Of each lane, how many places of `[lanes, …, classes]` are classified right, and how many count: all but those whose
+/// label is `padding`. Right is a place where the label's logit is the largest, and the first of equals; one with a NaN
+/// logit is wrong.
 ///
 /// # Errors
 /// As [`cross_entropy`].
-pub fn correct(logits: &Tensor, labels: &Arc<Vec<u32>>) -> Result<Vec<usize>> {
-    logits.dims3()?;
-    Ok(correct_tokens(logits, labels, None)?.into_iter().map(|(correct, _)| correct).collect())
-}
-
-/// Of each lane, how many places of `[lanes, …, classes]` are classified right, as in [`correct`], and how many count:
-/// all but those whose label is `padding`.
-///
-/// # Errors
-/// As [`cross_entropy`].
-pub fn correct_tokens(logits: &Tensor, labels: &Arc<Vec<u32>>, padding: Option<u32>) -> Result<Vec<(usize, usize)>> {
+pub fn correct(logits: &Tensor, labels: &Arc<Vec<u32>>, padding: Option<u32>) -> Result<Vec<(usize, usize)>> {
     let sizes = Sizes::of(logits, labels, padding)?;
     by_type!("accuracy", logits.dtype(), count_correct::<_>(sizes, logits, labels))
 }
@@ -109,6 +100,9 @@ impl Sizes {
     }
 }
 
+/// Places whose softmax is computed at a time, side by side: no sum over few classes waits for its own last addition.
+const SIDE_BY_SIDE: usize = 16;
+
 /// Mean losses, and the softmax of the logits.
 fn forward<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Result<(Tensor, Tensor)> {
     let guard = logits.storage_and_layout();
@@ -118,21 +112,10 @@ fn forward<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Result<(Te
         // In f64 whatever the layers compute in: a mean over a batch is a statistic.
         let mut sum = 0.0;
         let of_lane = sizes.labels(labels, lane);
-        let mut of_labels = Vec::with_capacity(sizes.batch);
-        for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(of_lane) {
-            let largest = row.iter().copied().fold(row[0], |a, b| if b > a { b } else { a });
-            // A padding label may be one that no class has.
-            of_labels.push(row.get(label as usize).map_or(T::zero(), |&of_label| of_label - largest));
-            row.iter_mut().for_each(|value| *value -= largest);
-        }
-        T::exp_all(rows);
-        for ((row, &label), of_label) in rows.chunks_exact_mut(sizes.classes).zip(of_lane).zip(of_labels) {
-            if !sizes.counts(label) {
-                continue;
-            }
-            let total = row.iter().fold(T::zero(), |sum, &value| sum + value);
-            row.iter_mut().for_each(|value| *value /= total);
-            sum += (total.ln() - of_label).to_f64();
+        for (rows, labels) in rows.chunks_mut(SIDE_BY_SIDE * sizes.classes).zip(of_lane.chunks(SIDE_BY_SIDE)) {
+            let losses = softmax_and_losses(rows, labels, sizes.classes);
+            let counted = losses.into_iter().zip(labels).filter(|&(_, &label)| sizes.counts(label));
+            counted.for_each(|(loss, _)| sum += loss.to_f64());
         }
         // At least 1: a lane of padding alone has loss 0, not 0/0.
         losses.push(T::from_f64(sum / sizes.counted(labels, lane).max(1) as f64));
@@ -140,20 +123,57 @@ fn forward<T: Real>(sizes: Sizes, logits: &Tensor, labels: &[u32]) -> Result<(Te
     Ok((tensor(losses, &[sizes.lanes])?, tensor(probabilities, logits.dims())?))
 }
 
+/// Turns at most [`SIDE_BY_SIDE`] rows of logits into their softmax; each row's cross-entropy, without meaning where the
+/// label names no class.
+fn softmax_and_losses<T: Real>(rows: &mut [T], labels: &[u32], classes: usize) -> [T; SIDE_BY_SIDE] {
+    T::with_scratch(SIDE_BY_SIDE * classes, |scratch| {
+        let columns = scratch.as_chunks_mut::<SIDE_BY_SIDE>().0;
+        // Where there are fewer rows, the last one again: its numbers are as good as any.
+        let places = std::array::from_fn(|row| row.min(labels.len() - 1) * classes);
+        for (class, column) in columns.iter_mut().enumerate() {
+            *column = places.map(|row| rows[row + class]);
+        }
+        let mut largest = columns[0];
+        for column in &columns[1..] {
+            for (largest, &value) in largest.iter_mut().zip(column) {
+                *largest = if value > *largest { value } else { *largest };
+            }
+        }
+        for column in &mut *columns {
+            column.iter_mut().zip(&largest).for_each(|(value, &largest)| *value -= largest);
+        }
+        let mut losses = [T::zero(); SIDE_BY_SIDE];
+        for (row, (loss, &label)) in losses.iter_mut().zip(labels).enumerate() {
+            *loss = columns.get(label as usize).map_or(T::zero(), |column| -column[row]);
+        }
+        T::exp_all(columns.as_flattened_mut());
+        let mut totals = [T::zero(); SIDE_BY_SIDE];
+        for column in &*columns {
+            totals.iter_mut().zip(column).for_each(|(total, &value)| *total += value);
+        }
+        for (class, column) in columns.iter_mut().enumerate() {
+            column.iter_mut().zip(&totals).for_each(|(value, &total)| *value /= total);
+            rows.iter_mut().skip(class).step_by(classes).zip(column).for_each(|(to, value)| *to = *value);
+        }
+        losses.iter_mut().zip(totals).take(labels.len()).for_each(|(loss, total)| *loss += total.ln());
+        losses
+    })
+}
+
 fn backward<T: Real>(sizes: Sizes, labels: &[u32], probabilities: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let (kept, grad_guard) = (probabilities.storage_and_layout(), grad.storage_and_layout());
     let mut values = host::<T>(&kept)?.to_vec();
     let grads = host::<T>(&grad_guard)?;
     for (lane, rows) in values.chunks_exact_mut(sizes.batch * sizes.classes).enumerate() {
-        let scale = grads[lane] / T::from_f64(sizes.counted(labels, lane).max(1) as f64);
         for (row, &label) in rows.chunks_exact_mut(sizes.classes).zip(sizes.labels(labels, lane)) {
-            if !sizes.counts(label) {
+            if sizes.counts(label) {
+                row[label as usize] -= T::one();
+            } else {
                 row.fill(T::zero());
-                continue;
             }
-            row[label as usize] -= T::one();
-            row.iter_mut().for_each(|value| *value *= scale);
         }
+        let scale = grads[lane] / T::from_f64(sizes.counted(labels, lane).max(1) as f64);
+        rows.iter_mut().for_each(|value| *value *= scale);
     }
     tensor(values, probabilities.dims())
 }
@@ -209,9 +229,9 @@ mod tests {
         let counted = Tensor::cat(&[places.narrow(1, 0, 1).unwrap(), places.narrow(1, 2, 2).unwrap()], 1).unwrap();
         let expected = cross_entropy(&mut Tape::default(), &counted, &Arc::new(vec![3, 1, 2])).unwrap();
         close("padded", &got, &expected, 1e-15);
-        let right = correct(&counted, &Arc::new(vec![3, 1, 2])).unwrap();
-        let expected: Vec<(usize, usize)> = right.into_iter().map(|right| (right, 3)).collect();
-        assert_eq!(correct_tokens(&logits, &labels, Some(0)).unwrap(), expected);
+        let expected = correct(&counted, &Arc::new(vec![3, 1, 2]), None).unwrap();
+        assert!(expected.iter().all(|(_, counted)| *counted == 3));
+        assert_eq!(correct(&logits, &labels, Some(0)).unwrap(), expected);
     }
 
     #[test]
@@ -225,6 +245,6 @@ mod tests {
         let losses = losses.to_vec1::<f64>().unwrap();
         assert!(losses[0] == 0.0 && losses[1] > 0.0, "{losses:?}");
         close("gradient", &gradient.get(0).unwrap(), &gradient.get(0).unwrap().zeros_like().unwrap(), 0.0);
-        assert_eq!(correct_tokens(&logits, &labels, Some(0)).unwrap()[0], (0, 0));
+        assert_eq!(correct(&logits, &labels, Some(0)).unwrap()[0], (0, 0));
     }
 }

@@ -288,7 +288,7 @@ fn nan_is_never_hidden() {
     let logits = linear(&mut Tape::default(), &input, &weight, &bias, Activation::Relu).unwrap();
     let labels = Arc::new(vec![0]);
     assert!(cross_entropy(&mut Tape::default(), &logits, &labels).unwrap().to_vec1::<f32>().unwrap()[0].is_nan());
-    assert_eq!(correct(&logits, &labels).unwrap(), [0], "a diverged lane classifies nothing right");
+    assert_eq!(correct(&logits, &labels, None).unwrap(), [(0, 1)], "a diverged lane classifies nothing right");
 
     let image = Tensor::from_vec(vec![1.0_f32, f32::NAN, 3.0, 4.0], (1, 1, 2, 2, 1), &Device::Cpu).unwrap();
     let window = Window { size: [2, 2], stride: [2, 2] };

@@ -63,7 +63,7 @@ mod softmax;
 pub(crate) mod gradcheck;
 
 pub use conv::{Conv2d, conv2d};
-pub use cross_entropy::{correct, correct_tokens, cross_entropy, token_cross_entropy};
+pub use cross_entropy::{correct, cross_entropy, token_cross_entropy};
 pub use fused::Activation;
 pub use grouped::grouped_conv2d;
 pub use linear::linear;

@@ -186,8 +186,9 @@ impl<P: Problem> ProblemLanes<'_, P> {
         let mode = if step.split == Split::Train { Mode::Train } else { Mode::Evaluate };
         let (weights, mut state, seeds) = (tensors(params)?, self.state_tensors()?, self.step_seeds(step));
         let mut pass = Pass::new(mode, &seeds, &weights, &mut state);
-        let Scores { losses, accuracy } = self.family.problem.losses(&mut pass, &self.tasks, &batch)?;
+        let Scores { losses, classified } = self.family.problem.losses(&mut pass, &self.tasks, &batch)?;
         let losses: Vec<f32> = losses.to_vec1()?;
+        let accuracy = classified.map(|classified| classified.accuracy()).transpose()?;
         let accuracy = |lane: usize| accuracy.as_ref().map(|accuracy| accuracy[lane]);
         Ok(losses.into_iter().enumerate().map(|(lane, loss)| Evaluation { loss, accuracy: accuracy(lane) }).collect())
     }

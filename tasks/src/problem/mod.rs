@@ -22,7 +22,7 @@ pub(crate) use family::ProblemFamily;
 pub(crate) use initial::Initial;
 pub(crate) use normalise::Normaliser;
 pub(crate) use parameters::{Parameters, ParametersBuilder};
-pub(crate) use pass::{Mode, Pass, Scores};
+pub(crate) use pass::{Classified, Mode, Pass, Scores};
 pub use test_split::TestSplit;
 
 use std::fmt;

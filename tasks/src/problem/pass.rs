@@ -1,9 +1,11 @@
 //! One way through a model: its weights in order, its state, and the tape.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor, bail};
 use paceline_optimizer_core::Seed;
 
-use crate::layers::Tape;
+use crate::layers::{Tape, correct};
 
 /// Whether a pass trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,28 @@ impl<'a> Pass<'a> {
 pub(crate) struct Scores {
     /// Mean loss of each lane, `[lanes]`.
     pub(crate) losses: Tensor,
-    /// Share classified right, a lane; `None` where there are no classes.
-    pub(crate) accuracy: Option<Vec<f32>>,
+    /// What was classified; `None` where there are no classes.
+    pub(crate) classified: Option<Classified>,
+}
+
+/// Logits and what they should have said. Counted when somebody asks: training needs the loss alone.
+#[derive(Debug)]
+pub(crate) struct Classified {
+    /// `[lanes, …, classes]`.
+    pub(crate) logits: Tensor,
+    /// `[lanes | 1, …]`.
+    pub(crate) labels: Arc<Vec<u32>>,
+    /// The label of places that do not count.
+    pub(crate) padding: Option<u32>,
+}
+
+impl Classified {
+    /// Share of the places that count classified right, a lane; 0 where none counts.
+    ///
+    /// # Errors
+    /// As [`crate::layers::cross_entropy`].
+    pub(crate) fn accuracy(&self) -> Result<Vec<f32>> {
+        let counts = correct(&self.logits, &self.labels, self.padding)?;
+        Ok(counts.into_iter().map(|(right, counted)| right as f32 / counted.max(1) as f32).collect())
+    }
 }

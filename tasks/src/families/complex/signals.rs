@@ -9,10 +9,10 @@ use paceline_optimizer_core::noise::Draws;
 use paceline_optimizer_core::task::Split;
 
 use crate::layers::complex::{ComplexTensor, mean_squared_distance, modulus};
-use crate::layers::{correct, cross_entropy};
+use crate::layers::cross_entropy;
 use crate::models::{SignalNet, Signals};
 use crate::phasor::cis;
-use crate::problem::{Parameters, Pass, Problem, Scores, TestSplit};
+use crate::problem::{Classified, Parameters, Pass, Problem, Scores, TestSplit};
 use crate::sample::Panel;
 
 /// Which examples of a task.
@@ -175,14 +175,13 @@ impl Problem for SignalProblem {
         match &batch.goal {
             Target::Numbers(numbers) => {
                 let losses = mean_squared_distance(&mut pass.tape, &outputs, numbers)?;
-                Ok(Scores { losses, accuracy: None })
+                Ok(Scores { losses, classified: None })
             }
             Target::Labels(labels) => {
                 let logits = modulus(&mut pass.tape, &outputs)?;
                 let losses = cross_entropy(&mut pass.tape, &logits, labels)?;
-                let size = logits.dim(1)? as f32;
-                let accuracy = correct(&logits, labels)?.into_iter().map(|right| right as f32 / size).collect();
-                Ok(Scores { losses, accuracy: Some(accuracy) })
+                let classified = Classified { logits, labels: Arc::clone(labels), padding: None };
+                Ok(Scores { losses, classified: Some(classified) })
             }
         }
     }
