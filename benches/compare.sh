@@ -79,8 +79,9 @@ if [ -n "$peer" ]; then
   install() { "$python" -c "import $1" 2>/dev/null || timeout 600 "$python" -m pip install --quiet "${@:2}" >&2; }
   if install jax jax; then has_jax=yes; else echo "jax does not install: its rows are skipped" >&2; fi
   if [ ${#chosen[@]} -eq 0 ] || [[ " ${chosen[*]} " == *" update/adam_w "* ]]; then
-    # Only the build without CUDA, which is a tenth as large.
-    if install torch torch numpy --index-url https://download.pytorch.org/whl/cpu; then has_torch=yes
+    # First the build without CUDA, which is a tenth as large; where its index is not reachable, PyPI's.
+    if install torch torch numpy --index-url https://download.pytorch.org/whl/cpu || install torch torch numpy; then
+      has_torch=yes
     else echo "torch does not install: update/adam_w has no peer" >&2; fi
   fi
 else
