@@ -111,6 +111,24 @@ Examples:
     },
     /// Check this machine: processor, data, store, coordinator
     Doctor(DoctorArguments),
+    /// Print completions for a shell
+    #[command(after_help = "\
+Examples:
+  paceline completions bash > ~/.local/share/bash-completion/completions/paceline
+  paceline completions zsh > ~/.zfunc/_paceline
+  paceline completions fish > ~/.config/fish/completions/paceline.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one a command
+    #[command(after_help = "\
+Example:
+  paceline man ~/.local/share/man/man1 && man paceline-train")]
+    Man {
+        /// Folder to write them into; made if it is not there
+        folder: PathBuf,
+    },
 }
 
 /// Where a coordinator listens.
@@ -188,10 +206,13 @@ pub(crate) enum RunCommand {
         /// The run's id
         run: RunId,
     },
-    /// Follow a run until it ends; exit code 1 if it failed
+    /// Follow a run until it ends; exit code 1 if it failed. On a terminal a live view; q leaves it, the run goes on
     Watch {
         /// The run's id
         run: RunId,
+        /// Lines and a bar, also on a terminal
+        #[arg(long)]
+        plain: bool,
     },
     /// Give no more leases for a run
     Pause {

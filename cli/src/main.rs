@@ -17,6 +17,7 @@ mod evaluation;
 mod failure;
 mod file;
 mod interrupt;
+mod live;
 mod mixture;
 mod pace;
 mod progress;

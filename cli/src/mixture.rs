@@ -86,22 +86,16 @@ pub(crate) fn objects(state: &RunState) -> Vec<Value> {
     entries(state).iter().map(Entry::object).collect()
 }
 
-/// One row an entry.
-pub(crate) fn table(state: &RunState) -> String {
-    let mut table = plain(&[
-        "family",
-        "weight",
-        "contributions",
-        "meta-loss first",
-        "latest",
-        "change",
-        "diverged lanes",
-        "cost of a step",
-    ]);
+/// What the cells of a row are.
+pub(crate) const COLUMNS: [&str; 8] =
+    ["family", "weight", "contributions", "meta-loss first", "latest", "change", "diverged lanes", "cost of a step"];
+
+/// One row an entry, under [`COLUMNS`].
+pub(crate) fn rows(state: &RunState) -> Vec<[String; COLUMNS.len()]> {
     let loss = |span: Option<SpanLoss>| span.map_or("–".to_owned(), |span| format!("{:.4}", span.meta_loss));
-    for entry in entries(state) {
+    let row = |entry: &Entry<'_>| {
         let progress = &entry.progress;
-        table.add_row([
+        [
             entry.label(),
             format!("{:.3} ({:.0} %)", entry.weight, 100.0 * entry.share),
             progress.contributions.to_string(),
@@ -110,7 +104,16 @@ pub(crate) fn table(state: &RunState) -> String {
             entry.change().map_or("–".to_owned(), |change| format!("{:+.1} %", 100.0 * change)),
             progress.diverged_lanes.to_string(),
             entry.cost.map_or("–".to_owned(), cost_text),
-        ]);
+        ]
+    };
+    entries(state).iter().map(row).collect()
+}
+
+/// All of them as a table.
+pub(crate) fn table(state: &RunState) -> String {
+    let mut table = plain(&COLUMNS);
+    for row in rows(state) {
+        table.add_row(row);
     }
     table.to_string()
 }

@@ -64,7 +64,8 @@ pub(crate) fn pieces(console: Console, what: &str, count: u64) -> ProgressBar {
     ProgressBar::with_draw_target(Some(count), ProgressDrawTarget::hidden())
 }
 
-fn on_terminal(console: Console) -> bool {
+/// Whether people see standard error as it is written.
+pub(crate) fn on_terminal(console: Console) -> bool {
     console.format == Format::Text && std::io::stderr().is_terminal()
 }
 

@@ -10,6 +10,7 @@ mod doctor;
 mod eval;
 mod interchange;
 mod run;
+mod shell;
 mod tasks;
 mod train;
 
@@ -23,5 +24,10 @@ pub(crate) fn run(command: &Command, console: Console) -> Result<(), Failure> {
         Command::Bench { command } => bench::bench(command, console),
         Command::Tasks { command } => tasks::tasks(command, console),
         Command::Doctor(arguments) => doctor::doctor(arguments, console),
+        Command::Completions { shell } => {
+            shell::completions(*shell);
+            Ok(())
+        }
+        Command::Man { folder } => shell::man(folder, console),
     }
 }

@@ -1,19 +1,24 @@
 //! `paceline run`: runs of a coordinator.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use paceline_optimizer_core::outer::ResultForm;
+use paceline_proto::client::CallResult;
 use paceline_proto::model::{Ledger, RunId, RunSpec, RunState, RunStatus, TaskCost};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
+use tonic::Code;
 
 use crate::arguments::RunCommand;
 use crate::console::{Console, plain_json};
 use crate::evaluation::table::plain;
 use crate::failure::{DATA_MISSING, Exit, Failure};
+use crate::live::{Scene, Screen};
 use crate::mixture;
 use crate::pace::short;
-use crate::progress::{RunProgress, status_word};
+use crate::progress::{RunProgress, on_terminal, status_word};
 use crate::recipe::Recipe;
 use crate::remote::{Coordinator, request_id, runtime};
 
@@ -34,7 +39,7 @@ pub(crate) fn run(command: &RunCommand, address: &str, console: Console) -> Resu
             }
             RunCommand::List => list(&coordinator.answer(coordinator.runs.list().await)?, console),
             RunCommand::Show { run } => show(&coordinator.answer(coordinator.runs.get(run).await)?, console),
-            RunCommand::Watch { run } => return watch(coordinator, run, console).await,
+            RunCommand::Watch { run, plain } => return watch(coordinator, run, *plain, console).await,
             RunCommand::Pause { run } => said(&coordinator.answer(coordinator.runs.pause(run).await)?, console),
             RunCommand::Resume { run } => said(&coordinator.answer(coordinator.runs.resume(run).await)?, console),
             RunCommand::Stop { run } => said(&coordinator.answer(coordinator.runs.stop(run).await)?, console),
@@ -110,9 +115,17 @@ fn show(state: &RunState, console: Console) {
     }
 }
 
-/// Follows a run until it ends.
-async fn watch(coordinator: &Coordinator, run: &RunId, console: Console) -> Result<(), Failure> {
+/// Follows a run until it ends, or until somebody leaves the live view.
+async fn watch(coordinator: &Coordinator, run: &RunId, plain: bool, console: Console) -> Result<(), Failure> {
     let first = coordinator.answer(coordinator.runs.get(run).await)?;
+    if on_terminal(console) && !plain && !first.status.is_final() {
+        let last = watch_live(coordinator, first, console).await?;
+        if last.status.is_final() {
+            return ended(&last, console);
+        }
+        console.say(format!("{run} goes on: outer step {} of {}", last.outer_step, last.spec.outer.steps));
+        return Ok(());
+    }
     let mut progress = RunProgress::new(console, first.spec.outer.steps);
     let mut last = first;
     progress.observe(&last);
@@ -128,6 +141,60 @@ async fn watch(coordinator: &Coordinator, run: &RunId, console: Console) -> Resu
     progress.finish();
     ended(&last, console)
 }
+
+/// Shows a run until it ends or somebody leaves; the last state seen.
+async fn watch_live(coordinator: &Coordinator, first: RunState, console: Console) -> Result<RunState, Failure> {
+    let began = Instant::now();
+    let mut states = follow(coordinator.clone(), first.run.clone());
+    let mut scene = Scene::new(first);
+    let mut screen = Screen::open(console.color)?;
+    let mut redraw = tokio::time::interval(REDRAW);
+    while !scene.state.status.is_final() {
+        tokio::select! {
+            () = screen.left() => break,
+            _ = redraw.tick() => {
+                scene.pass(began.elapsed());
+                screen.draw(&scene)?;
+            }
+            Some(state) = states.recv() => match state {
+                Err(status) if status.code() == Code::Unavailable => scene.connected = false,
+                state => scene.observe(began.elapsed(), coordinator.answer(state)?),
+            },
+        }
+    }
+    Ok(scene.state)
+}
+
+/// States of a run until it ends. A coordinator that does not answer is told of and asked again.
+fn follow(coordinator: Coordinator, run: RunId) -> mpsc::Receiver<CallResult<RunState>> {
+    let (sender, receiver) = mpsc::channel(16);
+    tokio::spawn(async move {
+        loop {
+            match coordinator.runs.watch(&run).await {
+                Err(status) => {
+                    if sender.send(Err(status)).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(mut states) => {
+                    while let Some(state) = states.next().await {
+                        if sender.send(state).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    });
+    receiver
+}
+
+/// Time between two pictures.
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// Time until a coordinator whose stream ended is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How a run ended, and exit code 1 if it failed.
 fn ended(state: &RunState, console: Console) -> Result<(), Failure> {

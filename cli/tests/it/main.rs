@@ -7,11 +7,14 @@ mod exit_codes;
 mod flax;
 mod fleet;
 mod interchange;
+#[cfg(unix)]
+mod live;
 mod mixture;
 mod processes;
 mod pulled_checkpoint;
 mod recipes;
 mod remote;
+mod shell;
 mod tasks;
 mod ten_families;
 mod train;

@@ -11,7 +11,7 @@ use crate::{command, stderr, stdout, text, train};
 
 /// A cluster in this process; its threads end with it.
 pub(crate) struct Cluster {
-    address: String,
+    pub(crate) address: String,
     pub(crate) folder: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
