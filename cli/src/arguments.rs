@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use paceline_proto::access::Secret;
+use paceline_proto::client::{Access, TokenSource};
 use paceline_proto::model::RunId;
+use paceline_proto::tls::Trust;
 
 use crate::console::{Color, Format};
 
@@ -143,6 +146,40 @@ pub(crate) struct Remote {
         value_name = "URL"
     )]
     pub(crate) coordinator: String,
+    /// What is trusted and shown there.
+    #[command(flatten)]
+    pub(crate) access: AccessArguments,
+}
+
+/// What is trusted and shown at a coordinator. The token itself is never an argument, which others can see.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Security (docs/security.md)")]
+pub(crate) struct AccessArguments {
+    /// Authorities that may vouch for the coordinator, in PEM; those of the system if left out
+    #[arg(long, global = true, env = "PACELINE_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Your certificate, in PEM
+    #[arg(long, global = true, env = "PACELINE_CERT", value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Private key of the certificate, in PEM
+    #[arg(long, global = true, env = "PACELINE_KEY", value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// File with your token; without one, PACELINE_TOKEN is the token
+    #[arg(long, global = true, env = "PACELINE_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl AccessArguments {
+    /// As the client takes it.
+    pub(crate) fn access(&self) -> Access {
+        let token = match (&self.token_file, std::env::var("PACELINE_TOKEN")) {
+            (Some(file), _) => TokenSource::File(file.clone()),
+            (None, Ok(token)) if !token.is_empty() => TokenSource::Text(Secret::new(token)),
+            (None, _) => TokenSource::None,
+        };
+        let Self { ca, cert, key, .. } = self.clone();
+        Access { trust: Trust { ca, certificate: cert, key }, token }
+    }
 }
 
 /// `paceline train`.
@@ -448,6 +485,9 @@ pub(crate) struct DoctorArguments {
     /// Address of a coordinator that must answer
     #[arg(long, env = "PACELINE_COORDINATOR", value_name = "URL")]
     pub(crate) coordinator: Option<String>,
+    /// What is trusted and shown there.
+    #[command(flatten)]
+    pub(crate) access: AccessArguments,
     /// Folder with real data sets
     #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! Listens, limits and stops: everything around the services that is not an answer.
 //!
 //! ```text
-//!  listener ─► HTTP/2 (no delay, keep-alive, bounded streams) ─┬─► WorkerService, RunService, CheckpointService
+//!  entrance ─► HTTP/2 (keep-alive, bounded streams and age) ───┬─► WorkerService, RunService, CheckpointService
 //!                                                              ├─► grpc.health.v1     NOT_SERVING from shutdown on
 //!  shutdown ─► health, long polls and watches end ─► calls in  └─► grpc.reflection.v1
 //!              flight finish, for `drain` at most
@@ -20,10 +20,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::entrance::{Reloaded, TlsFiles, incoming};
+use crate::gate::{Gate, Gated};
 use crate::handle::{CoordinatorHandle, start};
 use crate::machine::Settings;
 use crate::service::{Checkpoints, Runs, Workers};
@@ -45,6 +46,8 @@ const PENDING_RESETS: usize = 1024;
 /// A dead peer is noticed within interval and timeout together.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Oldest a connection gets. A client opens another for its next call; what is in flight finishes.
+const OLDEST: Duration = Duration::from_secs(3600);
 
 /// How often the health of WorkerService is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -64,6 +67,24 @@ pub struct Config {
     pub heartbeat: Duration,
     /// How long shutdown waits for calls in flight.
     pub drain: Duration,
+    /// Who is let in. The default lets everyone in, in plain text: for listeners on loopback.
+    pub security: Security,
+}
+
+/// Who is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Security {
+    /// Certificates; `None` speaks plain text.
+    pub tls: Option<TlsFiles>,
+    /// How often certificates are looked at. A client's that was revoked or has expired is refused after four times this
+    /// at most.
+    pub look_interval: Duration,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self { tls: None, look_interval: Duration::from_secs(10) }
+    }
 }
 
 impl Default for Config {
@@ -73,6 +94,7 @@ impl Default for Config {
             lease_ttl: Duration::from_secs(30),
             heartbeat: Duration::from_secs(5),
             drain: Duration::from_secs(10),
+            security: Security::default(),
         }
     }
 }
@@ -95,13 +117,23 @@ pub async fn serve_and_tell(
     shutdown: CancellationToken,
     opened: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let Config { data, lease_ttl, heartbeat, drain } = config;
+    let Config { data, lease_ttl, heartbeat, drain, security } = config;
+    let Security { tls, look_interval } = security;
+    let tls = tls.map(|files| Reloaded::open(files, look_interval)).transpose()?;
+    let (tls, watch) = tls.unzip();
+    let watch = async {
+        match watch {
+            Some(watch) => watch.run().await,
+            None => std::future::pending().await,
+        }
+    };
     let opening = tokio::task::spawn_blocking(move || open(data));
     let store = opening.await.context("open the store")??;
     let (handle, mut actor) = start(store, Settings { lease_ttl, heartbeat }).await?;
     opened()?;
     tokio::select! {
-        served = serve_on(handle.clone(), listener, shutdown, drain) => served?,
+        served = serve_on(handle.clone(), listener, tls, shutdown, drain) => served?,
+        () = watch => anyhow::bail!("certificates are no longer looked at: see the log"),
         ended = &mut actor => {
             ended.context("run the coordinator")?;
             anyhow::bail!("the coordinator ended while calls were served: see its log");
@@ -123,9 +155,10 @@ fn open(data: Option<PathBuf>) -> Result<Arc<dyn Store>, StoreError> {
 ///
 /// # Errors
 /// If the server fails.
-pub async fn serve_on(
+async fn serve_on(
     handle: CoordinatorHandle,
     listener: TcpListener,
+    tls: Option<Arc<Reloaded>>,
     shutdown: CancellationToken,
     drain: Duration,
 ) -> anyhow::Result<()> {
@@ -140,12 +173,15 @@ pub async fn serve_on(
     let runs = RunServer::new(Runs::new(handle.clone(), shutdown.clone()));
     let checkpoints = CheckpointServer::new(Checkpoints::new(handle));
 
+    let gate = Arc::new(Gate::default());
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(LARGEST_HEADERS)
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .max_connection_age(OLDEST)
+        .layer(tower_layer::layer_fn(move |service| Gated::new(Arc::clone(&gate), service)))
         .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
         .add_service(workers.max_decoding_message_size(LARGEST_WORKER_REQUEST))
         .add_service(runs.max_decoding_message_size(LARGEST_RUN_REQUEST))
@@ -153,8 +189,6 @@ pub async fn serve_on(
         .add_service(health_service)
         .add_service(reflection);
 
-    // `Server::tcp_nodelay` has no effect on a listener that was bound elsewhere.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let stopping = async {
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -167,7 +201,7 @@ pub async fn serve_on(
         tokio::time::sleep(drain).await;
     };
     tokio::select! {
-        served = router.serve_with_incoming_shutdown(incoming, stopping) => served?,
+        served = router.serve_with_incoming_shutdown(incoming(listener, tls), stopping) => served?,
         () = patience => tracing::warn!(drain_s = drain.as_secs_f64(), "calls still in flight were cut off"),
     }
     Ok(())

@@ -18,8 +18,8 @@ mod train;
 pub(crate) fn run(command: &Command, console: Console) -> Result<(), Failure> {
     match command {
         Command::Train(arguments) => train::train(arguments, console),
-        Command::Run { command, remote } => run::run(command, &remote.coordinator, console),
-        Command::Checkpoint { command, remote } => checkpoint::checkpoint(command, &remote.coordinator, console),
+        Command::Run { command, remote } => run::run(command, remote, console),
+        Command::Checkpoint { command, remote } => checkpoint::checkpoint(command, remote, console),
         Command::Eval(arguments) => eval::eval(arguments, console),
         Command::Bench { command } => bench::bench(command, console),
         Command::Tasks { command } => tasks::tasks(command, console),
