@@ -11,11 +11,14 @@ use paceline_proto::tls::Trust;
 use crate::console::{Color, Format};
 
 mod bench;
+mod token;
 
 pub(crate) use bench::{
     BenchCommand, BenchEstimators, BenchFold, BenchInner, BenchReal, BenchScaling, BenchUpdate, InnerWork, NoiseKind,
     OptimizerChoice,
 };
+
+pub(crate) use token::{NewTokenArguments, TokenCommand, WorkersCommand};
 
 /// Meta-trains learned optimizers, alone or on a fleet.
 #[derive(Clone, Debug, Parser)]
@@ -80,6 +83,35 @@ Examples:
         /// What to do with checkpoints.
         #[command(subcommand)]
         command: CheckpointCommand,
+        /// Where the coordinator listens.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Enrol workers at a coordinator that asks for tokens, list and revoke them
+    #[command(after_help = "\
+Examples:
+  paceline workers enroll gpu-7 -o gpu-7.token      then: paceline-worker --token-file gpu-7.token …
+  paceline workers enroll spot --expires 12h        one token for a group: their ids begin with spot.
+  paceline workers revoke gpu-7")]
+    Workers {
+        /// What to do with workers.
+        #[command(subcommand)]
+        command: WorkersCommand,
+        /// Where the coordinator listens.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Make, list and revoke tokens of people and programs at a coordinator
+    #[command(after_help = "\
+Examples:
+  paceline token create ann -o ann.token            may submit and steer runs
+  paceline token create ops --role operator --expires 30d
+  paceline token list
+  paceline token revoke 1f2e3d4c")]
+    Token {
+        /// What to do with tokens.
+        #[command(subcommand)]
+        command: TokenCommand,
         /// Where the coordinator listens.
         #[command(flatten)]
         remote: Remote,

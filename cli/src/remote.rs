@@ -1,6 +1,6 @@
 //! Calls to a coordinator.
 
-use paceline_proto::client::{Access, AccessError, CallResult, CheckpointClient, RunClient};
+use paceline_proto::client::{Access, AccessError, CallResult, CheckpointClient, FleetClient, RunClient};
 use paceline_proto::model::{CheckpointInfo, RunId};
 
 use crate::arguments::Remote;
@@ -16,6 +16,8 @@ pub(crate) struct Coordinator {
     pub(crate) runs: RunClient,
     /// About checkpoints.
     pub(crate) checkpoints: CheckpointClient,
+    /// About tokens.
+    pub(crate) fleet: FleetClient,
 }
 
 impl Coordinator {
@@ -33,7 +35,8 @@ impl Coordinator {
     pub(crate) async fn with(address: &str, access: &Access) -> Result<Self, Failure> {
         let link = access.link(address).map_err(|error| no_link(address, error))?;
         let runs = RunClient::new(link.clone());
-        Ok(Self { address: address.to_owned(), runs, checkpoints: CheckpointClient::new(link) })
+        let (checkpoints, fleet) = (CheckpointClient::new(link.clone()), FleetClient::new(link));
+        Ok(Self { address: address.to_owned(), runs, checkpoints, fleet })
     }
 
     /// The answer, or why there is none, in words.

@@ -15,6 +15,7 @@
 use std::fmt;
 use std::io;
 
+use paceline_coordinator::CredentialsError;
 use paceline_coordinator::store::StoreError;
 use paceline_proto::tls::TlsError;
 
@@ -71,10 +72,20 @@ pub(crate) fn from_serving(error: anyhow::Error) -> Failure {
         Some(StoreError::FormatTooNew { .. }) => CONFIG,
         Some(_) => IO,
         None if error.is::<TlsError>() => CONFIG,
-        None if error.chain().any(|cause| cause.is::<io::Error>()) => IO,
-        None => RUNTIME,
+        None => match error.downcast_ref::<CredentialsError>() {
+            Some(CredentialsError::NoPlace) => CONFIG,
+            Some(_) => IO,
+            None => from_another(&error),
+        },
     };
     Failure::new(code, format!("{error:#}"))
+}
+
+fn from_another(error: &anyhow::Error) -> u8 {
+    match () {
+        () if error.chain().any(|cause| cause.is::<io::Error>()) => IO,
+        () => RUNTIME,
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! ```
 
 mod actor;
+mod credentials;
 mod entrance;
 mod gate;
 mod handle;
@@ -18,6 +19,7 @@ pub mod store;
 mod threads;
 mod weights;
 
+pub use credentials::CredentialsError;
 pub use entrance::TlsFiles;
 pub use handle::{CoordinatorHandle, start};
 pub use server::{Config, Security, serve, serve_and_tell};

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
 use paceline_coordinator::{Security, TlsFiles};
 use paceline_proto::tls::pair;
 
@@ -34,9 +34,33 @@ pub(crate) struct ProtectionArguments {
     #[arg(long, value_name = "FILE", env = "PACELINE_CLIENT_CRL")]
     client_crl: Option<PathBuf>,
 
+    /// Who is asked for a token: everyone (tokens), nobody (none), or everyone if --cert is given (auto)
+    #[arg(long, value_name = "WHO", env = "PACELINE_AUTH", value_enum, default_value_t)]
+    auth: Auth,
+
+    /// Where the first operator's token is written [default: operator.token in the folder of the store]
+    #[arg(long, value_name = "FILE", env = "PACELINE_OPERATOR_TOKEN")]
+    operator_token: Option<PathBuf>,
+
+    /// Write a new operator's token, for when the last one was lost; the one written before is revoked
+    #[arg(long)]
+    new_operator_token: bool,
+
     /// Allow listening beyond this machine in plain text and without credentials
     #[arg(long, env = "PACELINE_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
+}
+
+/// Who is asked for a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Auth {
+    /// Everyone if TLS is spoken, else nobody.
+    #[default]
+    Auto,
+    /// Everyone.
+    Tokens,
+    /// Nobody.
+    None,
 }
 
 /// Checked flags.
@@ -50,7 +74,16 @@ impl TryFrom<ProtectionArguments> for Protection {
     type Error = Failure;
 
     fn try_from(arguments: ProtectionArguments) -> Result<Self, Failure> {
-        let ProtectionArguments { cert, key, client_ca, client_crl, insecure } = arguments;
+        let ProtectionArguments {
+            cert,
+            key,
+            client_ca,
+            client_crl,
+            auth,
+            operator_token,
+            new_operator_token,
+            insecure,
+        } = arguments;
         let own = pair(("--cert", cert), ("--key", key)).map_err(|error| Failure::new(CONFIG, error.to_string()))?;
         let lone = |given, missing, why| Failure::new(CONFIG, format!("{given} needs {missing}: {why}"));
         if client_ca.is_some() && own.is_none() {
@@ -60,7 +93,21 @@ impl TryFrom<ProtectionArguments> for Protection {
             return Err(lone("--client-crl", "--client-ca", "only certificates that are asked for can be revoked"));
         }
         let tls = own.map(|(certificate, key)| TlsFiles { certificate, key, client_ca, client_crl });
-        Ok(Self { security: Security { tls, ..Security::default() }, insecure })
+        let asks = match auth {
+            Auth::Auto => tls.is_some(),
+            Auth::Tokens => true,
+            Auth::None => false,
+        };
+        let flag = [
+            operator_token.is_some().then_some("--operator-token"),
+            new_operator_token.then_some("--new-operator-token"),
+        ];
+        if let (false, Some(given)) = (asks, flag.into_iter().flatten().next()) {
+            return Err(lone(given, "--auth tokens", "nobody is asked for a token otherwise"));
+        }
+        let renew_operator_token = new_operator_token;
+        let security = Security { tls, asks, operator_token, renew_operator_token, ..Security::default() };
+        Ok(Self { security, insecure })
     }
 }
 
@@ -68,9 +115,11 @@ impl Protection {
     /// Refuses to serve other machines by accident; answers what to warn of, if it is on purpose.
     pub(crate) fn allow(&self, addresses: &[SocketAddr]) -> Result<Option<String>, Failure> {
         let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) else { return Ok(None) };
-        let gap = match &self.security.tls {
-            None => "in plain text and without credentials",
-            Some(_) => return Ok(None),
+        let gap = match (&self.security.tls, self.security.asks) {
+            (None, false) => "in plain text and without credentials",
+            (None, true) => "in plain text, tokens included",
+            (Some(TlsFiles { client_ca: None, .. }), false) => "without credentials",
+            (Some(_), _) => return Ok(None),
         };
         if self.insecure {
             return Ok(Some(format!("serving other machines at {open} {gap}, because --insecure was said")));
@@ -119,6 +168,10 @@ mod tests {
             (&insecure[..], Ok(false), Ok(true)),
             (&TLS[..], Ok(false), Ok(false)),
             (&[&TLS[..], &insecure[..]].concat(), Ok(false), Ok(false)),
+            (&["--auth", "tokens"], Ok(false), Err(())),
+            (&[&TLS[..], &["--auth", "none"]].concat(), Ok(false), Err(())),
+            (&[&TLS[..], &["--auth", "none", "--insecure"]].concat(), Ok(false), Ok(true)),
+            (&[&TLS[..], &["--auth", "none", "--client-ca", "ca.pem"]].concat(), Ok(false), Ok(false)),
         ] {
             let protection = protection(arguments).unwrap();
             let warned = |addresses| protection.allow(addresses).map(|warning| warning.is_some()).map_err(|_| ());
@@ -129,11 +182,20 @@ mod tests {
     }
 
     #[test]
+    fn callers_are_asked_where_tls_is_spoken() {
+        let asks = |arguments: &[&str]| protection(arguments).unwrap().security.asks;
+        assert!(!asks(&[]) && asks(&TLS) && asks(&["--auth", "tokens"]));
+        assert!(!asks(&[&TLS[..], &["--auth", "none"]].concat()));
+    }
+
+    #[test]
     fn halves_are_refused_by_name() {
         for (arguments, given, missing) in [
             (&["--cert", "c.pem"][..], "--cert", "--key"),
             (&["--key", "k.pem"], "--key", "--cert"),
             (&["--client-ca", "ca.pem"], "--client-ca", "--cert"),
+            (&["--new-operator-token"], "--new-operator-token", "--auth"),
+            (&["--operator-token", "t"], "--operator-token", "--auth"),
             (&[&TLS[..], &["--client-crl", "crl.pem"]].concat(), "--client-crl", "--client-ca"),
         ] {
             let failure = protection(arguments).unwrap_err();

@@ -1,9 +1,9 @@
 //! Listens, limits and stops: everything around the services that is not an answer.
 //!
 //! ```text
-//!  entrance ─► HTTP/2 (keep-alive, bounded streams and age) ───┬─► WorkerService, RunService, CheckpointService
-//!                                                              ├─► grpc.health.v1     NOT_SERVING from shutdown on
-//!  shutdown ─► health, long polls and watches end ─► calls in  └─► grpc.reflection.v1
+//!  entrance ─► HTTP/2 (keep-alive, bounded streams and age) ─► gate ─┬─► WorkerService, RunService, …
+//!                                                                    ├─► grpc.health.v1     NOT_SERVING from shutdown on
+//!  shutdown ─► health, long polls and watches end ─► calls in        └─► grpc.reflection.v1
 //!              flight finish, for `drain` at most
 //! ```
 
@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use paceline_proto::FILE_DESCRIPTOR_SET;
 use paceline_proto::pb::checkpoint_service_server::CheckpointServiceServer;
+use paceline_proto::pb::fleet_service_server::FleetServiceServer;
 use paceline_proto::pb::run_service_server::RunServiceServer;
 use paceline_proto::pb::worker_service_server::WorkerServiceServer;
 use tokio::net::TcpListener;
@@ -23,11 +24,12 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::credentials::{Credentials, CredentialsError};
 use crate::entrance::{Reloaded, TlsFiles, incoming};
 use crate::gate::{Gate, Gated};
 use crate::handle::{CoordinatorHandle, start};
 use crate::machine::Settings;
-use crate::service::{Checkpoints, Runs, Workers};
+use crate::service::{Checkpoints, Fleet, Runs, Workers};
 use crate::store::{MemoryStore, SledStore, Store, StoreError};
 
 /// A dense gradient of 16 MiB and what goes with it.
@@ -36,6 +38,8 @@ const LARGEST_WORKER_REQUEST: usize = 17 << 20;
 const LARGEST_RUN_REQUEST: usize = 1 << 20;
 /// A name and a number.
 const LARGEST_CHECKPOINT_REQUEST: usize = 64 << 10;
+/// A name, a role and a hash.
+const LARGEST_FLEET_REQUEST: usize = 64 << 10;
 /// Headers hold a path and a deadline.
 const LARGEST_HEADERS: u32 = 16 << 10;
 /// Calls at once on one connection. Many workers of one process may share it, each with a long poll and a heartbeat;
@@ -55,6 +59,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 type WorkerServer = WorkerServiceServer<Workers>;
 type RunServer = RunServiceServer<Runs>;
 type CheckpointServer = CheckpointServiceServer<Checkpoints>;
+type FleetServer = FleetServiceServer<Fleet>;
 
 /// How a coordinator runs.
 #[derive(Clone, Debug)]
@@ -76,6 +81,12 @@ pub struct Config {
 pub struct Security {
     /// Certificates; `None` speaks plain text.
     pub tls: Option<TlsFiles>,
+    /// Whether callers must show a token, or a certificate that names its holder.
+    pub asks: bool,
+    /// Where the first operator's token is written; `None` is `operator.token` in the data folder.
+    pub operator_token: Option<PathBuf>,
+    /// Write a new one, though operators have tokens.
+    pub renew_operator_token: bool,
     /// How often certificates are looked at. A client's that was revoked or has expired is refused after four times this
     /// at most.
     pub look_interval: Duration,
@@ -83,7 +94,13 @@ pub struct Security {
 
 impl Default for Security {
     fn default() -> Self {
-        Self { tls: None, look_interval: Duration::from_secs(10) }
+        Self {
+            tls: None,
+            asks: false,
+            operator_token: None,
+            renew_operator_token: false,
+            look_interval: Duration::from_secs(10),
+        }
     }
 }
 
@@ -118,8 +135,7 @@ pub async fn serve_and_tell(
     opened: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let Config { data, lease_ttl, heartbeat, drain, security } = config;
-    let Security { tls, look_interval } = security;
-    let tls = tls.map(|files| Reloaded::open(files, look_interval)).transpose()?;
+    let tls = security.tls.clone().map(|files| Reloaded::open(files, security.look_interval)).transpose()?;
     let (tls, watch) = tls.unzip();
     let watch = async {
         match watch {
@@ -127,12 +143,17 @@ pub async fn serve_and_tell(
             None => std::future::pending().await,
         }
     };
-    let opening = tokio::task::spawn_blocking(move || open(data));
-    let store = opening.await.context("open the store")??;
+    let asks = security.asks;
+    let opening = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let store = open(data.clone())?;
+        Ok((store, known(data, &security)?))
+    });
+    let (store, credentials) = opening.await.context("open the store")??;
+    let doors = Doors { tls, gate: Gate::new(Arc::clone(&credentials), asks), credentials };
     let (handle, mut actor) = start(store, Settings { lease_ttl, heartbeat }).await?;
     opened()?;
     tokio::select! {
-        served = serve_on(handle.clone(), listener, tls, shutdown, drain) => served?,
+        served = serve_on(handle.clone(), listener, doors, shutdown, drain) => served?,
         () = watch => anyhow::bail!("certificates are no longer looked at: see the log"),
         ended = &mut actor => {
             ended.context("run the coordinator")?;
@@ -150,6 +171,27 @@ fn open(data: Option<PathBuf>) -> Result<Arc<dyn Store>, StoreError> {
     })
 }
 
+/// The tokens, with one for an operator if nobody has one and callers are asked. Blocks on the disk.
+fn known(data: Option<PathBuf>, security: &Security) -> Result<Arc<Credentials>, CredentialsError> {
+    let within = |name: &str| data.as_ref().map(|folder| folder.join(name));
+    let credentials = Credentials::open(within("credentials.json"))?;
+    if security.asks {
+        let path = security.operator_token.clone().or_else(|| within("operator.token"));
+        let path = path.ok_or(CredentialsError::NoPlace)?;
+        if credentials.bootstrap(&path, security.renew_operator_token)? {
+            tracing::info!(file = %path.display(), "an operator's token was written: keep it safe, it opens everything");
+        }
+    }
+    Ok(Arc::new(credentials))
+}
+
+/// What stands between callers and services.
+struct Doors {
+    tls: Option<Arc<Reloaded>>,
+    gate: Gate,
+    credentials: Arc<Credentials>,
+}
+
 /// Serves `handle` on a bound listener until `shutdown` is cancelled, then for at most `drain` longer to let calls in
 /// flight finish.
 ///
@@ -158,7 +200,7 @@ fn open(data: Option<PathBuf>) -> Result<Arc<dyn Store>, StoreError> {
 async fn serve_on(
     handle: CoordinatorHandle,
     listener: TcpListener,
-    tls: Option<Arc<Reloaded>>,
+    doors: Doors,
     shutdown: CancellationToken,
     drain: Duration,
 ) -> anyhow::Result<()> {
@@ -173,7 +215,9 @@ async fn serve_on(
     let runs = RunServer::new(Runs::new(handle.clone(), shutdown.clone()));
     let checkpoints = CheckpointServer::new(Checkpoints::new(handle));
 
-    let gate = Arc::new(Gate::default());
+    let Doors { tls, gate, credentials } = doors;
+    let gate = Arc::new(gate);
+    let fleet = FleetServer::new(Fleet::new(credentials));
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
@@ -186,6 +230,7 @@ async fn serve_on(
         .add_service(workers.max_decoding_message_size(LARGEST_WORKER_REQUEST))
         .add_service(runs.max_decoding_message_size(LARGEST_RUN_REQUEST))
         .add_service(checkpoints.max_decoding_message_size(LARGEST_CHECKPOINT_REQUEST))
+        .add_service(fleet.max_decoding_message_size(LARGEST_FLEET_REQUEST))
         .add_service(health_service)
         .add_service(reflection);
 
@@ -219,7 +264,7 @@ async fn follow(handle: &CoordinatorHandle, health: &HealthReporter) {
 
 /// Sets the health of the process (the service without a name) and of each service.
 async fn report(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", WorkerServer::NAME, RunServer::NAME, CheckpointServer::NAME] {
+    for service in ["", WorkerServer::NAME, RunServer::NAME, CheckpointServer::NAME, FleetServer::NAME] {
         health.set_service_status(service, status).await;
     }
 }

@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::tls::Reloaded;
+use crate::gate::Pace;
 
 /// How long a connection may live without a first call: one that only opens sockets, or sends its first bytes one by one,
 /// is cut off.
@@ -28,6 +29,7 @@ pub(crate) struct Peer {
     address: SocketAddr,
     shown: Option<Arc<Shown>>,
     called: Arc<AtomicBool>,
+    pace: Arc<Pace>,
 }
 
 /// A certificate that a client has shown.
@@ -48,7 +50,18 @@ impl Peer {
         let shown = chain.zip(tls).map(|(chain, tls)| {
             Arc::new(Shown { chain, tls: Arc::clone(tls), judged: Mutex::new((Instant::now(), Ok(()))) })
         });
-        Self { address, shown, called: Arc::default() }
+        Self { address, shown, called: Arc::default(), pace: Arc::default() }
+    }
+
+    /// Someone on this machine, for tests of what comes after.
+    #[cfg(test)]
+    pub(crate) fn local() -> Self {
+        Self::new(SocketAddr::from(([127, 0, 0, 1], 1)), None, None)
+    }
+
+    /// How fast it may call.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Where it is.

@@ -13,4 +13,6 @@ mod refusals;
 mod service;
 mod simulation;
 mod store;
+mod strangers;
+mod tokens;
 mod trouble;

@@ -3,7 +3,8 @@
 //! ```text
 //!  Access ─ link("https://host:7700")? ─► Link ─┬─► WorkerClient      (no retries: a worker has its own plan)
 //!  TLS, token                                   ├─► RunClient         (three tries while the coordinator is away)
-//!                                               └─► CheckpointClient  (pulls resume where they broke)
+//!                                               ├─► CheckpointClient  (pulls resume where they broke)
+//!                                               └─► FleetClient       (an operator's, about tokens)
 //! ```
 //!
 //! Every call has a deadline; a status keeps its code, reason and details for [`crate::fault`]'s readers.
@@ -12,6 +13,7 @@ mod access;
 mod address;
 mod checkpoint;
 mod connector;
+mod fleet;
 mod link;
 mod pull;
 mod run;
@@ -26,6 +28,7 @@ use crate::convert::ProtocolError;
 pub use access::{Access, AccessError, TokenSource};
 pub use address::{InvalidAddress, endpoint};
 pub use checkpoint::CheckpointClient;
+pub use fleet::FleetClient;
 pub use link::Link;
 pub use run::{Created, RunClient, RunStates};
 pub use worker::WorkerClient;

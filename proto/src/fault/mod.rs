@@ -154,6 +154,13 @@ pub enum Fault {
         /// The id.
         id: String,
     },
+    /// OUT_OF_RANGE `MESSAGE_TOO_LARGE`.
+    MessageTooLarge {
+        /// The method called.
+        method: String,
+        /// Largest message it takes, in bytes.
+        largest: usize,
+    },
     /// NOT_FOUND `WORKER_NOT_FOUND`: register first.
     WorkerNotFound {
         /// The worker.

@@ -103,6 +103,7 @@ mod tests {
             Fault::WorkerForeign { worker: worker.clone(), holder: "gpu-7".into() },
             Fault::TokenNotFound { token: "1f2e3d4c".into() },
             Fault::TokenExists { id: "1f2e3d4c".into() },
+            Fault::MessageTooLarge { method: "RunService/GetRun".into(), largest: 65_536 },
             Fault::WorkerNotFound { worker },
             Fault::CheckpointNotFound { run: run(), outer_step: None },
             Fault::CheckpointNotFound { run: run(), outer_step: Some(7) },

@@ -51,6 +51,7 @@ impl Fault {
             Self::WorkerForeign { .. } => (Code::PermissionDenied, "WORKER_FOREIGN"),
             Self::TokenNotFound { .. } => (Code::NotFound, "TOKEN_NOT_FOUND"),
             Self::TokenExists { .. } => (Code::AlreadyExists, "TOKEN_EXISTS"),
+            Self::MessageTooLarge { .. } => (Code::OutOfRange, "MESSAGE_TOO_LARGE"),
             Self::WorkerNotFound { .. } => (Code::NotFound, "WORKER_NOT_FOUND"),
             Self::CheckpointNotFound { .. } => (Code::NotFound, "CHECKPOINT_NOT_FOUND"),
             Self::ThetaNotFound { .. } => (Code::NotFound, "THETA_NOT_FOUND"),
@@ -87,6 +88,9 @@ impl Fault {
             }
             Self::TokenNotFound { token } => vec![("token", token.clone())],
             Self::TokenExists { id } => vec![("token", id.clone())],
+            Self::MessageTooLarge { method, largest } => {
+                vec![("method", method.clone()), ("largest_bytes", largest.to_string())]
+            }
             Self::RequestIdReused { request_id } => vec![("request_id", request_id.clone())],
             Self::ResultNonFinite { field } => vec![("field", field.clone())],
             Self::ResultShape { field, expected, got } => {
@@ -238,6 +242,10 @@ impl std::fmt::Display for Fault {
             ),
             Self::TokenNotFound { token } => write!(f, "no live token of {token}: see `paceline token list`"),
             Self::TokenExists { id } => write!(f, "another token has the id {id}: draw a new one"),
+            Self::MessageTooLarge { method, largest } => write!(
+                f,
+                "{method} takes messages of {largest} bytes at most: send less, and run the same version everywhere"
+            ),
             Self::WorkerNotFound { worker } => write!(f, "worker {worker} is not known here: register first"),
             Self::CheckpointNotFound { run, outer_step: Some(step) } => {
                 write!(f, "run {run} keeps no checkpoint of outer step {step}: see `paceline checkpoint list {run}`")
