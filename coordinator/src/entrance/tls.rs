@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use paceline_proto::tls::{ALPN, Source, TlsError, explain, provider};
+use paceline_proto::tls::{ALPN, Source, TlsError, explain, of_certificate, provider};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -141,6 +141,9 @@ impl Reloaded {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         match verifier.verify_client_cert(leaf, rest, UnixTime::since_unix_epoch(now)) {
             Ok(_) => Ok(()),
+            Err(rustls::Error::InvalidCertificate(fault)) => {
+                Err(format!("the client's certificate {}", of_certificate(&fault)))
+            }
             Err(error) => Err(explain(&error).0),
         }
     }

@@ -19,7 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 pub use client::{Trust, client_config};
-pub use words::{explain, in_error};
+pub use words::{explain, in_error, of_certificate};
 
 /// The only protocol spoken inside TLS.
 pub const ALPN: &[u8] = b"h2";

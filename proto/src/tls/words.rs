@@ -41,7 +41,8 @@ pub fn explain(error: &rustls::Error) -> (String, &'static str) {
     }
 }
 
-fn of_certificate(fault: &CertificateError) -> String {
+/// What is wrong with a certificate, to be said after its name.
+pub fn of_certificate(fault: &CertificateError) -> String {
     match fault {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "is not valid yet".to_owned(),
