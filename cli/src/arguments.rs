@@ -158,7 +158,7 @@ Examples:
     },
     /// Write manual pages, one a command
     #[command(after_help = "\
-Example:
+Examples:
   paceline man ~/.local/share/man/man1 && man paceline-train")]
     Man {
         /// Folder to write them into; made if it is not there
