@@ -2,11 +2,12 @@
 use prost::Message;
 use std::path::PathBuf;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "paceline/v1/common.proto",
     "paceline/v1/worker_service.proto",
     "paceline/v1/run_service.proto",
     "paceline/v1/checkpoint_service.proto",
+    "paceline/v1/fleet_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

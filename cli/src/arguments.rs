@@ -3,16 +3,22 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use paceline_proto::access::Secret;
+use paceline_proto::client::{Access, TokenSource};
 use paceline_proto::model::RunId;
+use paceline_proto::tls::Trust;
 
 use crate::console::{Color, Format};
 
 mod bench;
+mod token;
 
 pub(crate) use bench::{
     BenchCommand, BenchEstimators, BenchFold, BenchInner, BenchReal, BenchScaling, BenchUpdate, InnerWork, NoiseKind,
     OptimizerChoice,
 };
+
+pub(crate) use token::{NewTokenArguments, TokenCommand, WorkersCommand};
 
 /// Meta-trains learned optimizers, alone or on a fleet.
 #[derive(Clone, Debug, Parser)]
@@ -81,6 +87,35 @@ Examples:
         #[command(flatten)]
         remote: Remote,
     },
+    /// Enrol workers at a coordinator that asks for tokens, list and revoke them
+    #[command(after_help = "\
+Examples:
+  paceline workers enroll gpu-7 -o gpu-7.token      then: paceline-worker --token-file gpu-7.token …
+  paceline workers enroll spot --expires 12h        one token for a group: their ids begin with spot.
+  paceline workers revoke gpu-7")]
+    Workers {
+        /// What to do with workers.
+        #[command(subcommand)]
+        command: WorkersCommand,
+        /// Where the coordinator listens.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Make, list and revoke tokens of people and programs at a coordinator
+    #[command(after_help = "\
+Examples:
+  paceline token create ann -o ann.token            may submit and steer runs
+  paceline token create ops --role operator --expires 30d
+  paceline token list
+  paceline token revoke 1f2e3d4c")]
+    Token {
+        /// What to do with tokens.
+        #[command(subcommand)]
+        command: TokenCommand,
+        /// Where the coordinator listens.
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Compare a checkpoint with learning-rate-tuned Adam on held-out tasks: table, CSV, JSON and SVG
     Eval(EvalArguments),
     /// The families of inner problems: what they draw, their size and cost, a sample of their data
@@ -123,7 +158,7 @@ Examples:
     },
     /// Write manual pages, one a command
     #[command(after_help = "\
-Example:
+Examples:
   paceline man ~/.local/share/man/man1 && man paceline-train")]
     Man {
         /// Folder to write them into; made if it is not there
@@ -143,6 +178,40 @@ pub(crate) struct Remote {
         value_name = "URL"
     )]
     pub(crate) coordinator: String,
+    /// What is trusted and shown there.
+    #[command(flatten)]
+    pub(crate) access: AccessArguments,
+}
+
+/// What is trusted and shown at a coordinator. The token itself is never an argument, which others can see.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Security (docs/security.md)")]
+pub(crate) struct AccessArguments {
+    /// Authorities that may vouch for the coordinator, in PEM; those of the system if left out
+    #[arg(long, global = true, env = "PACELINE_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Your certificate, in PEM
+    #[arg(long, global = true, env = "PACELINE_CERT", value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Private key of the certificate, in PEM
+    #[arg(long, global = true, env = "PACELINE_KEY", value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// File with your token; without one, PACELINE_TOKEN is the token
+    #[arg(long, global = true, env = "PACELINE_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl AccessArguments {
+    /// As the client takes it.
+    pub(crate) fn access(&self) -> Access {
+        let token = match (&self.token_file, std::env::var("PACELINE_TOKEN")) {
+            (Some(file), _) => TokenSource::File(file.clone()),
+            (None, Ok(token)) if !token.is_empty() => TokenSource::Text(Secret::new(token)),
+            (None, _) => TokenSource::None,
+        };
+        let Self { ca, cert, key, .. } = self.clone();
+        Access { trust: Trust { ca, certificate: cert, key }, token }
+    }
 }
 
 /// `paceline train`.
@@ -448,6 +517,9 @@ pub(crate) struct DoctorArguments {
     /// Address of a coordinator that must answer
     #[arg(long, env = "PACELINE_COORDINATOR", value_name = "URL")]
     pub(crate) coordinator: Option<String>,
+    /// What is trusted and shown there.
+    #[command(flatten)]
+    pub(crate) access: AccessArguments,
     /// Folder with real data sets
     #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,

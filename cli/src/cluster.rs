@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use paceline_coordinator::store::StoreError;
+use paceline_proto::client::Access;
 use paceline_proto::fault;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
@@ -93,7 +94,8 @@ impl Cluster {
             let worker = format!("local-{index}").parse().map_err(Failure::bug)?;
             let coordinator = self.coordinator.address.clone();
             let data_dir = data_dir.map(Path::to_owned);
-            let config = paceline_worker::Config { coordinator, worker, threads, data_dir, device };
+            let config =
+                paceline_worker::Config { coordinator, access: Access::default(), worker, threads, data_dir, device };
             let stop = self.stop_workers.clone();
             self.workers.spawn(async { Ok(paceline_worker::run(config, stop).await?) });
         }

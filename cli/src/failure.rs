@@ -147,7 +147,8 @@ impl Failure {
             Exit::Unavailable => {
                 failure.message = format!("no answer from the coordinator at {address}");
                 failure = failure.cause(status.message()).help(
-                    "start one with `paceline-coordinator`, or name it with --coordinator URL or PACELINE_COORDINATOR",
+                    "start one with `paceline-coordinator`, or name it with --coordinator URL or PACELINE_COORDINATOR; one \
+                     that speaks TLS is https://host:port",
                 );
             }
             Exit::TryLater => failure.help = Some("the coordinator is busy or shutting down: try again later".into()),

@@ -1,8 +1,9 @@
 //! Calls to a coordinator.
 
-use paceline_proto::client::{CallResult, CheckpointClient, RunClient, endpoint};
+use paceline_proto::client::{Access, AccessError, CallResult, CheckpointClient, FleetClient, RunClient};
 use paceline_proto::model::{CheckpointInfo, RunId};
 
+use crate::arguments::Remote;
 use crate::failure::{Exit, Failure};
 use crate::file::{hex, sha256_hex};
 
@@ -15,19 +16,27 @@ pub(crate) struct Coordinator {
     pub(crate) runs: RunClient,
     /// About checkpoints.
     pub(crate) checkpoints: CheckpointClient,
+    /// About tokens.
+    pub(crate) fleet: FleetClient,
 }
 
 impl Coordinator {
-    /// At this address. Connects on the first call. (Async, because a channel can be made inside a runtime only.)
+    /// At this address, on this machine, with nothing to show.
     pub(crate) async fn at(address: &str) -> Result<Self, Failure> {
-        let endpoint = endpoint(address).map_err(|error| {
-            Failure::new(Exit::BadInput, "ADDRESS_INVALID", format!("{address:?} is no coordinator address"))
-                .cause(error)
-                .help("write it as http://host:port")
-        })?;
-        let channel = endpoint.connect_lazy();
-        let runs = RunClient::new(channel.clone());
-        Ok(Self { address: address.to_owned(), runs, checkpoints: CheckpointClient::new(channel) })
+        Self::with(address, &Access::default()).await
+    }
+
+    /// Where the arguments say.
+    pub(crate) async fn of(remote: &Remote) -> Result<Self, Failure> {
+        Self::with(&remote.coordinator, &remote.access.access()).await
+    }
+
+    /// At this address. Connects on the first call. (Async, because a channel can be made inside a runtime only.)
+    pub(crate) async fn with(address: &str, access: &Access) -> Result<Self, Failure> {
+        let link = access.link(address).map_err(|error| no_link(address, error))?;
+        let runs = RunClient::new(link.clone());
+        let (checkpoints, fleet) = (CheckpointClient::new(link.clone()), FleetClient::new(link));
+        Ok(Self { address: address.to_owned(), runs, checkpoints, fleet })
     }
 
     /// The answer, or why there is none, in words.
@@ -47,6 +56,17 @@ impl Coordinator {
                 .help("pull it again; if it stays, take another step of `paceline checkpoint list`"));
         }
         Ok((info, bytes.into()))
+    }
+}
+
+fn no_link(address: &str, error: AccessError) -> Failure {
+    match error {
+        AccessError::Address(error) => {
+            Failure::new(Exit::BadInput, "ADDRESS_INVALID", format!("{address:?} is no coordinator address"))
+                .cause(error)
+                .help("write it as http://host:port, or https://host:port for TLS")
+        }
+        error => Failure::new(Exit::Config, "ACCESS_INVALID", error.to_string()),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The command line and what it means.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use clap::builder::BoolishValueParser;
 use paceline_coordinator::Config;
 
 use crate::exit::{CONFIG, Failure};
+use crate::protection::{Protection, ProtectionArguments};
 use crate::telemetry::LogFormat;
 
 const EXAMPLES: &str = "\
@@ -17,8 +17,10 @@ Examples:
       listens on 127.0.0.1:7700 and keeps runs in ./paceline-data
   paceline-coordinator --listen 127.0.0.1:0 --memory
       any free port (told on standard output), nothing kept on disk
-  paceline-coordinator --listen 0.0.0.0:7700 --insecure --data /var/lib/paceline --log-format json
-      serves a trusted network
+  paceline-coordinator --listen 0.0.0.0:7700 --cert server.pem --key server.key --data /var/lib/paceline
+      serves other machines by TLS (docs/security.md tells how to make certificates)
+  paceline-coordinator --listen 0.0.0.0:7700 --insecure --log-format json
+      serves a network in which everyone is trusted
 
 Exit codes: 0 stopped by a signal, 1 failed while running, 2 usage, 64 no such address, 69 address
 in use, 73 store cannot be opened, 74 input or output failed, 75 store in use, 78 configuration or
@@ -53,9 +55,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TIME", env = "PACELINE_DRAIN", default_value = "10s", value_parser = duration)]
     drain: Duration,
 
-    /// Allow listening beyond this machine, in plain text and without credentials
-    #[arg(long, env = "PACELINE_INSECURE", value_parser = BoolishValueParser::new())]
-    insecure: bool,
+    #[command(flatten)]
+    protection: ProtectionArguments,
 
     /// How log lines look
     #[arg(long, value_enum, env = "PACELINE_LOG_FORMAT", default_value_t)]
@@ -67,7 +68,7 @@ pub(crate) struct Arguments {
 pub(crate) struct Settings {
     /// `host:port`, not yet looked up.
     pub(crate) listen: String,
-    insecure: bool,
+    pub(crate) protection: Protection,
     pub(crate) config: Config,
     pub(crate) log_format: LogFormat,
 }
@@ -76,7 +77,7 @@ impl TryFrom<Arguments> for Settings {
     type Error = Failure;
 
     fn try_from(arguments: Arguments) -> Result<Self, Failure> {
-        let Arguments { listen, data, memory, lease_ttl, heartbeat, drain, insecure, log_format } = arguments;
+        let Arguments { listen, data, memory, lease_ttl, heartbeat, drain, protection, log_format } = arguments;
         if heartbeat >= lease_ttl / 3 {
             let reason = "two heartbeats may get lost before a lease is";
             let message = format!(
@@ -86,23 +87,9 @@ impl TryFrom<Arguments> for Settings {
             return Err(Failure::new(CONFIG, message));
         }
         let data = (!memory).then_some(data);
-        Ok(Self { listen, insecure, config: Config { data, lease_ttl, heartbeat, drain }, log_format })
-    }
-}
-
-impl Settings {
-    /// Refuses to serve other machines by accident.
-    pub(crate) fn allow(&self, addresses: &[SocketAddr]) -> Result<(), Failure> {
-        let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) else { return Ok(()) };
-        if self.insecure {
-            tracing::warn!(address = %open, "serving other machines in plain text, without credentials");
-            return Ok(());
-        }
-        let message = format!(
-            "{open} can be reached from other machines, and this version speaks plain text without credentials: listen on \
-             127.0.0.1, or say --insecure if the network is trusted"
-        );
-        Err(Failure::new(CONFIG, message))
+        let protection = Protection::try_from(protection)?;
+        let security = protection.security.clone();
+        Ok(Self { listen, protection, config: Config { data, lease_ttl, heartbeat, drain, security }, log_format })
     }
 }
 
@@ -159,17 +146,6 @@ mod tests {
     fn memory_means_no_folder() {
         assert_eq!(settings(&["--memory"]).unwrap().config.data, None);
         assert_eq!(settings(&[]).unwrap().config.data, Some("./paceline-data".into()));
-    }
-
-    #[test]
-    fn other_machines_are_served_only_on_purpose() {
-        let loopback: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()];
-        let open: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), "0.0.0.0:1".parse().unwrap()];
-        let careful = settings(&[]).unwrap();
-        assert_eq!(careful.allow(&loopback), Ok(()));
-        let failure = careful.allow(&open).unwrap_err();
-        assert!(failure.code == CONFIG && failure.message.contains("--insecure"), "{failure}");
-        assert_eq!(settings(&["--insecure"]).unwrap().allow(&open), Ok(()));
     }
 
     #[test]

@@ -9,13 +9,15 @@
 //! | 73 | the store cannot be created or opened |
 //! | 74 | reading or writing failed |
 //! | 75 | another coordinator has the store open |
-//! | 78 | settings do not fit together, or the store is from a newer version |
+//! | 78 | settings do not fit together, a certificate or key cannot be used, or the store is from a newer version |
 //! | 130, 143 | ended at once by a second SIGINT or SIGTERM |
 
 use std::fmt;
 use std::io;
 
+use paceline_coordinator::CredentialsError;
 use paceline_coordinator::store::StoreError;
+use paceline_proto::tls::TlsError;
 
 pub(crate) const RUNTIME: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
@@ -69,10 +71,21 @@ pub(crate) fn from_serving(error: anyhow::Error) -> Failure {
         Some(StoreError::Unusable { .. }) => CANNOT_CREATE,
         Some(StoreError::FormatTooNew { .. }) => CONFIG,
         Some(_) => IO,
-        None if error.chain().any(|cause| cause.is::<io::Error>()) => IO,
-        None => RUNTIME,
+        None if error.is::<TlsError>() => CONFIG,
+        None => match error.downcast_ref::<CredentialsError>() {
+            Some(CredentialsError::NoPlace) => CONFIG,
+            Some(_) => IO,
+            None => from_another(&error),
+        },
     };
     Failure::new(code, format!("{error:#}"))
+}
+
+fn from_another(error: &anyhow::Error) -> u8 {
+    match () {
+        () if error.chain().any(|cause| cause.is::<io::Error>()) => IO,
+        () => RUNTIME,
+    }
 }
 
 #[cfg(test)]

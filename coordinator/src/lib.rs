@@ -1,13 +1,16 @@
 //! Owns theta, leases, the ledger and the store.
 //!
 //! ```text
-//!  gRPC ─► server ─► service ─► CoordinatorHandle ─► actor ─► machine: decides, purely
-//!          limits    pb↔model   cheap clones         │ ▲
-//!                                                    ▼ │ effects and events
-//!                                        weights: folds theta   store: durable before anything is answered
+//!  entrance ─► server ─► service ─► CoordinatorHandle ─► actor ─► machine: decides, purely
+//!  TCP, TLS    limits    pb↔model   cheap clones         │ ▲
+//!                                                        ▼ │ effects and events
+//!                                            weights: folds theta   store: durable before anything is answered
 //! ```
 
 mod actor;
+mod credentials;
+mod entrance;
+mod gate;
 mod handle;
 pub mod machine;
 mod server;
@@ -16,6 +19,8 @@ pub mod store;
 mod threads;
 mod weights;
 
+pub use credentials::CredentialsError;
+pub use entrance::TlsFiles;
 pub use handle::{CoordinatorHandle, start};
-pub use server::{Config, serve, serve_and_tell, serve_on};
+pub use server::{Config, Security, serve, serve_and_tell};
 pub use threads::Threads;

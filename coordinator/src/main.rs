@@ -2,6 +2,7 @@
 
 mod config;
 mod exit;
+mod protection;
 mod telemetry;
 
 use std::io::Write;
@@ -64,7 +65,9 @@ async fn bind(settings: &Settings) -> Result<(TcpListener, SocketAddr), Failure>
     let wanted = &settings.listen;
     let unknown = |error| Failure::new(exit::BAD_INPUT, format!("--listen {wanted}: no such address ({error})"));
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(wanted).await.map_err(unknown)?.collect();
-    settings.allow(&addresses)?;
+    if let Some(warning) = settings.protection.allow(&addresses)? {
+        tokio::spawn(protection::remind(warning));
+    }
     let taken = |error: std::io::Error| exit::from_binding(wanted, &error);
     let listener = TcpListener::bind(addresses.as_slice()).await.map_err(taken)?;
     let address = listener.local_addr().map_err(taken)?;

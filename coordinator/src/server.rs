@@ -1,9 +1,9 @@
 //! Listens, limits and stops: everything around the services that is not an answer.
 //!
 //! ```text
-//!  listener ─► HTTP/2 (no delay, keep-alive, bounded streams) ─┬─► WorkerService, RunService, CheckpointService
-//!                                                              ├─► grpc.health.v1     NOT_SERVING from shutdown on
-//!  shutdown ─► health, long polls and watches end ─► calls in  └─► grpc.reflection.v1
+//!  entrance ─► HTTP/2 (keep-alive, bounded streams and age) ─► gate ─┬─► WorkerService, RunService, …
+//!                                                                    ├─► grpc.health.v1     NOT_SERVING from shutdown on
+//!  shutdown ─► health, long polls and watches end ─► calls in        └─► grpc.reflection.v1
 //!              flight finish, for `drain` at most
 //! ```
 
@@ -14,19 +14,22 @@ use std::time::Duration;
 use anyhow::Context;
 use paceline_proto::FILE_DESCRIPTOR_SET;
 use paceline_proto::pb::checkpoint_service_server::CheckpointServiceServer;
+use paceline_proto::pb::fleet_service_server::FleetServiceServer;
 use paceline_proto::pb::run_service_server::RunServiceServer;
 use paceline_proto::pb::worker_service_server::WorkerServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::credentials::{Credentials, CredentialsError};
+use crate::entrance::{Reloaded, TlsFiles, incoming};
+use crate::gate::{Gate, Gated};
 use crate::handle::{CoordinatorHandle, start};
 use crate::machine::Settings;
-use crate::service::{Checkpoints, Runs, Workers};
+use crate::service::{Checkpoints, Fleet, Runs, Workers};
 use crate::store::{MemoryStore, SledStore, Store, StoreError};
 
 /// A dense gradient of 16 MiB and what goes with it.
@@ -35,6 +38,8 @@ const LARGEST_WORKER_REQUEST: usize = 17 << 20;
 const LARGEST_RUN_REQUEST: usize = 1 << 20;
 /// A name and a number.
 const LARGEST_CHECKPOINT_REQUEST: usize = 64 << 10;
+/// A name, a role and a hash.
+const LARGEST_FLEET_REQUEST: usize = 64 << 10;
 /// Headers hold a path and a deadline.
 const LARGEST_HEADERS: u32 = 16 << 10;
 /// Calls at once on one connection. Many workers of one process may share it, each with a long poll and a heartbeat;
@@ -45,6 +50,8 @@ const PENDING_RESETS: usize = 1024;
 /// A dead peer is noticed within interval and timeout together.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Oldest a connection gets. A client opens another for its next call; what is in flight finishes.
+const OLDEST: Duration = Duration::from_secs(3600);
 
 /// How often the health of WorkerService is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -52,6 +59,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 type WorkerServer = WorkerServiceServer<Workers>;
 type RunServer = RunServiceServer<Runs>;
 type CheckpointServer = CheckpointServiceServer<Checkpoints>;
+type FleetServer = FleetServiceServer<Fleet>;
 
 /// How a coordinator runs.
 #[derive(Clone, Debug)]
@@ -64,6 +72,36 @@ pub struct Config {
     pub heartbeat: Duration,
     /// How long shutdown waits for calls in flight.
     pub drain: Duration,
+    /// Who is let in. The default lets everyone in, in plain text: for listeners on loopback.
+    pub security: Security,
+}
+
+/// Who is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Security {
+    /// Certificates; `None` speaks plain text.
+    pub tls: Option<TlsFiles>,
+    /// Whether callers must show a token, or a certificate that names its holder.
+    pub asks: bool,
+    /// Where the first operator's token is written; `None` is `operator.token` in the data folder.
+    pub operator_token: Option<PathBuf>,
+    /// Write a new one, though operators have tokens.
+    pub renew_operator_token: bool,
+    /// How often certificates are looked at. A client's that was revoked or has expired is refused after four times this
+    /// at most.
+    pub look_interval: Duration,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self {
+            tls: None,
+            asks: false,
+            operator_token: None,
+            renew_operator_token: false,
+            look_interval: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Default for Config {
@@ -73,6 +111,7 @@ impl Default for Config {
             lease_ttl: Duration::from_secs(30),
             heartbeat: Duration::from_secs(5),
             drain: Duration::from_secs(10),
+            security: Security::default(),
         }
     }
 }
@@ -95,13 +134,27 @@ pub async fn serve_and_tell(
     shutdown: CancellationToken,
     opened: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let Config { data, lease_ttl, heartbeat, drain } = config;
-    let opening = tokio::task::spawn_blocking(move || open(data));
-    let store = opening.await.context("open the store")??;
+    let Config { data, lease_ttl, heartbeat, drain, security } = config;
+    let tls = security.tls.clone().map(|files| Reloaded::open(files, security.look_interval)).transpose()?;
+    let (tls, watch) = tls.unzip();
+    let watch = async {
+        match watch {
+            Some(watch) => watch.run().await,
+            None => std::future::pending().await,
+        }
+    };
+    let asks = security.asks;
+    let opening = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let store = open(data.clone())?;
+        Ok((store, known(data, &security)?))
+    });
+    let (store, credentials) = opening.await.context("open the store")??;
+    let doors = Doors { tls, gate: Gate::new(Arc::clone(&credentials), asks), credentials };
     let (handle, mut actor) = start(store, Settings { lease_ttl, heartbeat }).await?;
     opened()?;
     tokio::select! {
-        served = serve_on(handle.clone(), listener, shutdown, drain) => served?,
+        served = serve_on(handle.clone(), listener, doors, shutdown, drain) => served?,
+        () = watch => anyhow::bail!("certificates are no longer looked at: see the log"),
         ended = &mut actor => {
             ended.context("run the coordinator")?;
             anyhow::bail!("the coordinator ended while calls were served: see its log");
@@ -118,14 +171,36 @@ fn open(data: Option<PathBuf>) -> Result<Arc<dyn Store>, StoreError> {
     })
 }
 
+/// The tokens, with one for an operator if nobody has one and callers are asked. Blocks on the disk.
+fn known(data: Option<PathBuf>, security: &Security) -> Result<Arc<Credentials>, CredentialsError> {
+    let within = |name: &str| data.as_ref().map(|folder| folder.join(name));
+    let credentials = Credentials::open(within("credentials.json"))?;
+    if security.asks {
+        let path = security.operator_token.clone().or_else(|| within("operator.token"));
+        let path = path.ok_or(CredentialsError::NoPlace)?;
+        if credentials.bootstrap(&path, security.renew_operator_token)? {
+            tracing::info!(file = %path.display(), "an operator's token was written: keep it safe, it opens everything");
+        }
+    }
+    Ok(Arc::new(credentials))
+}
+
+/// What stands between callers and services.
+struct Doors {
+    tls: Option<Arc<Reloaded>>,
+    gate: Gate,
+    credentials: Arc<Credentials>,
+}
+
 /// Serves `handle` on a bound listener until `shutdown` is cancelled, then for at most `drain` longer to let calls in
 /// flight finish.
 ///
 /// # Errors
 /// If the server fails.
-pub async fn serve_on(
+async fn serve_on(
     handle: CoordinatorHandle,
     listener: TcpListener,
+    doors: Doors,
     shutdown: CancellationToken,
     drain: Duration,
 ) -> anyhow::Result<()> {
@@ -140,21 +215,25 @@ pub async fn serve_on(
     let runs = RunServer::new(Runs::new(handle.clone(), shutdown.clone()));
     let checkpoints = CheckpointServer::new(Checkpoints::new(handle));
 
+    let Doors { tls, gate, credentials } = doors;
+    let gate = Arc::new(gate);
+    let fleet = FleetServer::new(Fleet::new(credentials));
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(LARGEST_HEADERS)
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .max_connection_age(OLDEST)
+        .layer(tower_layer::layer_fn(move |service| Gated::new(Arc::clone(&gate), service)))
         .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
         .add_service(workers.max_decoding_message_size(LARGEST_WORKER_REQUEST))
         .add_service(runs.max_decoding_message_size(LARGEST_RUN_REQUEST))
         .add_service(checkpoints.max_decoding_message_size(LARGEST_CHECKPOINT_REQUEST))
+        .add_service(fleet.max_decoding_message_size(LARGEST_FLEET_REQUEST))
         .add_service(health_service)
         .add_service(reflection);
 
-    // `Server::tcp_nodelay` has no effect on a listener that was bound elsewhere.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let stopping = async {
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -167,7 +246,7 @@ pub async fn serve_on(
         tokio::time::sleep(drain).await;
     };
     tokio::select! {
-        served = router.serve_with_incoming_shutdown(incoming, stopping) => served?,
+        served = router.serve_with_incoming_shutdown(incoming(listener, tls), stopping) => served?,
         () = patience => tracing::warn!(drain_s = drain.as_secs_f64(), "calls still in flight were cut off"),
     }
     Ok(())
@@ -185,7 +264,7 @@ async fn follow(handle: &CoordinatorHandle, health: &HealthReporter) {
 
 /// Sets the health of the process (the service without a name) and of each service.
 async fn report(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", WorkerServer::NAME, RunServer::NAME, CheckpointServer::NAME] {
+    for service in ["", WorkerServer::NAME, RunServer::NAME, CheckpointServer::NAME, FleetServer::NAME] {
         health.set_service_status(service, status).await;
     }
 }

@@ -4,11 +4,13 @@
 //!  paceline/v1/*.proto ─build.rs, protox─► pb (generated) ◄─► model (what everyone else uses) ─► client (typed calls)
 //! ```
 
+pub mod access;
 pub mod chunk;
 pub mod client;
 pub mod convert;
 pub mod fault;
 pub mod model;
+pub mod tls;
 
 /// Generated from `proto/paceline/v1/*.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

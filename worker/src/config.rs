@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use paceline_optimizer_core::unroll::LaneTrainer;
+use paceline_proto::client::Access;
 use paceline_proto::model::WorkerId;
 
 use crate::cuda::{Unavailable, find, trainer};
@@ -13,8 +14,10 @@ use crate::cuda::{Unavailable, find, trainer};
 /// How a worker runs.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `http://host:port` of the coordinator.
+    /// `http://host:port` of the coordinator, or `https://host:port`.
     pub coordinator: String,
+    /// What it trusts and shows there.
+    pub access: Access,
     /// Its id.
     pub worker: WorkerId,
     /// Threads that compute; 0 counts as 1.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use paceline_proto::client::InvalidAddress;
+use paceline_proto::client::AccessError;
 use paceline_proto::fault::describe;
 use tonic::Status;
 
@@ -30,9 +30,17 @@ pub enum Error {
         /// The whole answer.
         status: Box<Status>,
     },
-    /// The coordinator's address cannot be used.
+    /// The coordinator does not let this worker in, or is not trusted.
+    #[error("could not {call}, not allowed: {}", describe(status))]
+    NotAllowed {
+        /// What was asked.
+        call: &'static str,
+        /// The whole answer.
+        status: Box<Status>,
+    },
+    /// The coordinator's address, a certificate or the token cannot be used.
     #[error(transparent)]
-    Address(#[from] InvalidAddress),
+    Access(#[from] AccessError),
     /// This build or machine cannot compute on the device asked for.
     #[error(transparent)]
     Device(#[from] DeviceUnavailable),
@@ -54,10 +62,12 @@ pub enum Error {
 
 impl Error {
     /// Exit code of a process that ends for this reason: 64 wrong input, 69 service not usable, 71 operating system,
-    /// 78 configuration or version (a platform that sees it should replace the worker, not restart it).
+    /// 77 not allowed, 78 configuration or version (a platform that sees it should replace the worker, not restart it).
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Address(_) | Self::DataDir { .. } => 64,
+            Self::Access(AccessError::Address(_)) | Self::DataDir { .. } => 64,
+            Self::NotAllowed { .. } => 77,
+            Self::Access(_) => 78,
             Self::Refused { .. } => 69,
             Self::Thread { .. } => 71,
             Self::VersionUnsupported { .. } | Self::Device(_) => 78,

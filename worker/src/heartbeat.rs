@@ -71,7 +71,7 @@ impl<C: CoordinatorClient> Heartbeat<C> {
                     Remedy::Retry { after } => pause = pause.min(outage.note(&status, after)),
                     Remedy::Register => drop(self.caller.register().await?),
                     // Losing heartbeats costs leases, never results: work goes on, the log says why.
-                    Remedy::Refuse => drop(outage.note(&status, None)),
+                    Remedy::Refuse | Remedy::Distrust => drop(outage.note(&status, None)),
                     Remedy::Stop => return Err(self.caller.fatal("renew leases", status)),
                 },
             }

@@ -32,7 +32,7 @@ mod testing;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use paceline_proto::client::{WorkerClient, endpoint};
+use paceline_proto::client::WorkerClient;
 use paceline_proto::model::Registration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -67,8 +67,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         engine = engine.on(trainer);
     }
     // Two connections, so that a large result on one cannot hold up a heartbeat on the other.
-    let endpoint = endpoint(&config.coordinator)?;
-    let channels = [(); 2].map(|()| WorkerClient::new(endpoint.connect_lazy()));
+    let channels = [config.access.link(&config.coordinator)?, config.access.link(&config.coordinator)?];
+    let channels = channels.map(WorkerClient::new);
     let registration = Registration {
         protocol: paceline_proto::PROTOCOL,
         worker: config.worker.clone(),

@@ -4,13 +4,15 @@
 //!  no answer, busy, restarting ─► Retry      (the connection or the coordinator will come back)
 //!  WORKER_NOT_FOUND            ─► Register   (the coordinator restarted and forgot us)
 //!  VERSION_UNSUPPORTED         ─► Stop       (no retry will help)
+//!  CREDENTIAL_…, ROLE_MISSING  ─► Stop       (somebody must give it another token)
+//!  CERTIFICATE_…, TLS_FAILED   ─► Distrust   (stop before the first answer; later, certificates are renewed sooner or later)
 //!  everything else             ─► Refuse     (about this call only; the caller decides)
 //! ```
 
 use std::time::Duration;
 
 use paceline_proto::fault::{is_transient, reason, retry_after};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// What to do about a call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(crate) enum Remedy {
     },
     /// Register, then ask again.
     Register,
+    /// Ask again if the coordinator was trusted before, else stop.
+    Distrust,
     /// This very call will never succeed.
     Refuse,
     /// No call of this worker will ever succeed.
@@ -32,6 +36,9 @@ pub(crate) enum Remedy {
 pub(crate) fn remedy(status: &Status) -> Remedy {
     match reason(status).as_deref() {
         Some("VERSION_UNSUPPORTED") => Remedy::Stop,
+        Some("CERTIFICATE_UNTRUSTED" | "CERTIFICATE_REFUSED" | "TLS_FAILED") => Remedy::Distrust,
+        _ if status.code() == Code::Unauthenticated => Remedy::Stop,
+        Some("ROLE_MISSING" | "WORKER_FOREIGN") => Remedy::Stop,
         Some("WORKER_NOT_FOUND") => Remedy::Register,
         _ if is_transient(status) => Remedy::Retry { after: retry_after(status) },
         _ => Remedy::Refuse,
@@ -61,6 +68,23 @@ mod tests {
     fn the_coordinators_wish_is_kept() {
         let wish = Duration::from_secs(3);
         assert_eq!(remedy(&Fault::Overloaded { retry_after: wish }.into()), Remedy::Retry { after: Some(wish) });
+    }
+
+    #[test]
+    fn whoever_is_not_let_in_stops() {
+        let holder = || "gpu-7".to_owned();
+        for fault in [
+            Fault::CredentialMissing,
+            Fault::CredentialRevoked { id: "1".into(), holder: holder() },
+            Fault::RoleMissing { method: "m".into(), caller: holder(), needed: "worker".into() },
+            Fault::WorkerForeign { worker: "w".parse().unwrap(), holder: holder() },
+        ] {
+            assert_eq!(remedy(&fault.clone().into()), Remedy::Stop, "{fault}");
+        }
+        let untrusted = Fault::CertificateUntrusted { reason: "has expired".into(), cure: "renew it".into() };
+        assert_eq!(remedy(&untrusted.into()), Remedy::Distrust);
+        let (run, outer_step, slot) = ("r-1".parse().unwrap(), 0, 0);
+        assert_eq!(remedy(&Fault::LeaseTokenForeign { run, outer_step, slot }.into()), Remedy::Refuse);
     }
 
     #[test]

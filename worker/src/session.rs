@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use paceline_proto::client::CallResult;
 use paceline_proto::model::{Registered, Registration, WorkerId};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::backoff::{Backoff, Outage, jitter};
 use crate::coordinator_client::CoordinatorClient;
@@ -69,6 +69,11 @@ impl Session {
         self.epoch.fetch_max(epoch, Ordering::Relaxed);
     }
 
+    /// Whether the coordinator has answered before: then certificates that no longer fit are waited out.
+    fn is_trusting(&self) -> bool {
+        self.terms().is_some()
+    }
+
     /// What the last registration was answered; `None` before the first.
     pub(crate) fn terms(&self) -> Option<Registered> {
         *self.terms.lock().unwrap_or_else(PoisonError::into_inner)
@@ -98,7 +103,7 @@ impl<C: CoordinatorClient> Caller<C> {
     pub(crate) async fn register(&self) -> Result<Registered> {
         let registration = &self.session.registration;
         let call = || self.client.register(registration.clone());
-        match retrying("register this worker", call).await {
+        match retrying("register this worker", self.session.is_trusting(), call).await {
             Ok(registered) => {
                 self.session.saw_epoch(registered.epoch);
                 *self.session.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(registered);
@@ -118,7 +123,7 @@ impl<C: CoordinatorClient> Caller<C> {
     {
         let mut unknown = Backoff::default();
         loop {
-            let status = match retrying(what, &call).await {
+            let status = match retrying(what, self.session.is_trusting(), &call).await {
                 Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };
@@ -130,7 +135,7 @@ impl<C: CoordinatorClient> Caller<C> {
                     tokio::time::sleep(unknown.wait(jitter())).await;
                 }
                 Remedy::Stop => return Err(Refusal::Worker(self.fatal(what, status))),
-                Remedy::Refuse | Remedy::Retry { .. } => return Err(Refusal::Call(status)),
+                Remedy::Refuse | Remedy::Retry { .. } | Remedy::Distrust => return Err(Refusal::Call(status)),
             }
         }
     }
@@ -139,14 +144,19 @@ impl<C: CoordinatorClient> Caller<C> {
     pub(crate) fn fatal(&self, call: &'static str, status: Status) -> Error {
         let status = Box::new(status);
         match remedy(&status) {
+            Remedy::Distrust => Error::NotAllowed { call, status },
+            Remedy::Stop if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) => {
+                Error::NotAllowed { call, status }
+            }
             Remedy::Stop => Error::VersionUnsupported { ours: self.session.registration.protocol, status },
             Remedy::Retry { .. } | Remedy::Register | Remedy::Refuse => Error::Refused { call, status },
         }
     }
 }
 
-/// Asks until there is an answer or a refusal.
-async fn retrying<T, F>(what: &'static str, call: impl Fn() -> F) -> CallResult<T>
+/// Asks until there is an answer or a refusal; a coordinator that is `trusting`ly known may have trouble with certificates
+/// for a while.
+async fn retrying<T, F>(what: &'static str, trusting: bool, call: impl Fn() -> F) -> CallResult<T>
 where
     F: Future<Output = CallResult<T>>,
 {
@@ -159,7 +169,8 @@ where
             }
             Err(status) => match remedy(&status) {
                 Remedy::Retry { after } => tokio::time::sleep(outage.note(&status, after)).await,
-                Remedy::Register | Remedy::Refuse | Remedy::Stop => return Err(status),
+                Remedy::Distrust if trusting => tokio::time::sleep(outage.note(&status, None)).await,
+                Remedy::Distrust | Remedy::Register | Remedy::Refuse | Remedy::Stop => return Err(status),
             },
         }
     }

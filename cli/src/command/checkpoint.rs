@@ -6,7 +6,7 @@ use paceline_optimizer_core::checkpoint::{Checkpoint, FORMAT};
 use paceline_proto::model::{RunId, RunSpec};
 use serde_json::{Value, json};
 
-use crate::arguments::CheckpointCommand;
+use crate::arguments::{CheckpointCommand, Remote};
 use crate::command::interchange::{Import, export};
 use crate::console::{Console, plain_json};
 use crate::evaluation::table::plain;
@@ -15,29 +15,27 @@ use crate::file::{hex, sha256_hex, size_text, write_atomically};
 use crate::remote::{Coordinator, runtime};
 
 /// `paceline checkpoint …`.
-pub(crate) fn checkpoint(command: &CheckpointCommand, address: &str, console: Console) -> Result<(), Failure> {
+pub(crate) fn checkpoint(command: &CheckpointCommand, remote: &Remote, console: Console) -> Result<(), Failure> {
     match command {
-        CheckpointCommand::List { run } => runtime()?.block_on(list(address, run, console)),
+        CheckpointCommand::List { run } => runtime()?.block_on(list(remote, run, console)),
         CheckpointCommand::Show { source } => {
-            let (name, bytes) = fetch(source, address)?;
+            let (name, bytes) = fetch(source, remote)?;
             let checkpoint = read(&name, &bytes)?;
             show(&name, &checkpoint, &bytes, console);
             Ok(())
         }
-        CheckpointCommand::Pull { run, step, output } => pull(address, run, *step, output.as_deref(), console),
+        CheckpointCommand::Pull { run, step, output } => pull(remote, run, *step, output.as_deref(), console),
         CheckpointCommand::Verify { file } => verify(file, console),
         CheckpointCommand::Import { source, gin, optimizer, output, force } => {
             let (gin, optimizer, output) = (gin.as_deref(), optimizer.as_deref(), output.as_deref());
             Import { source, gin, optimizer, output, force: *force }.run(console)
         }
-        CheckpointCommand::Export { source, to, output, force } => {
-            export(source, *to, output, *force, address, console)
-        }
+        CheckpointCommand::Export { source, to, output, force } => export(source, *to, output, *force, remote, console),
     }
 }
 
-async fn list(address: &str, run: &RunId, console: Console) -> Result<(), Failure> {
-    let coordinator = Coordinator::at(address).await?;
+async fn list(remote: &Remote, run: &RunId, console: Console) -> Result<(), Failure> {
+    let coordinator = Coordinator::of(remote).await?;
     let infos = coordinator.answer(coordinator.checkpoints.list(run).await)?;
     let mut table = plain(&["checkpoint", "meta-loss", "inner steps", "size", "theta"]);
     for info in &infos {
@@ -59,9 +57,15 @@ async fn list(address: &str, run: &RunId, console: Console) -> Result<(), Failur
     Ok(())
 }
 
-fn pull(address: &str, run: &RunId, step: Option<u64>, output: Option<&Path>, console: Console) -> Result<(), Failure> {
+fn pull(
+    remote: &Remote,
+    run: &RunId,
+    step: Option<u64>,
+    output: Option<&Path>,
+    console: Console,
+) -> Result<(), Failure> {
     let runtime = runtime()?;
-    let (info, bytes) = runtime.block_on(async { Coordinator::at(address).await?.pull(run, step).await })?;
+    let (info, bytes) = runtime.block_on(async { Coordinator::of(remote).await?.pull(run, step).await })?;
     let name = output.map_or_else(|| file_name(run, info.outer_step), Path::to_owned);
     // The transfer was checked against its hash; this checks that what was stored is a checkpoint.
     read(&format!("{run}@{}", info.outer_step), &bytes)?;
@@ -122,14 +126,14 @@ pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<Checkpoint, Failure> {
 }
 
 /// The bytes of a file, or of `RUN[@STEP]` from the coordinator, and what to call them.
-pub(crate) fn fetch(source: &str, address: &str) -> Result<(String, Vec<u8>), Failure> {
+pub(crate) fn fetch(source: &str, remote: &Remote) -> Result<(String, Vec<u8>), Failure> {
     let file = Path::new(source);
     if file.exists() {
         let bytes = std::fs::read(file).map_err(|error| Failure::cannot_read(file, &error))?;
         return Ok((source.to_owned(), bytes));
     }
     let (run, step) = run_and_step(source)?;
-    let (info, bytes) = runtime()?.block_on(async { Coordinator::at(address).await?.pull(&run, step).await })?;
+    let (info, bytes) = runtime()?.block_on(async { Coordinator::of(remote).await?.pull(&run, step).await })?;
     Ok((format!("{run}@{}", info.outer_step), bytes))
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use paceline_proto::client::Access;
 use serde::Serialize;
 use serde_json::json;
 
@@ -57,7 +58,7 @@ pub(crate) fn doctor(arguments: &DoctorArguments, console: Console) -> Result<()
         device(),
         data(arguments.data_dir.as_deref()),
         store(&arguments.store),
-        coordinator(arguments.coordinator.as_deref())?,
+        coordinator(arguments.coordinator.as_deref(), &arguments.access.access())?,
     ];
     for check in &checks {
         let mark = match check.outcome {
@@ -173,10 +174,10 @@ fn store(folder: &Path) -> Check {
 }
 
 /// A coordinator that was named must answer; one that was not is only worth a remark.
-fn coordinator(named: Option<&str>) -> Result<Check, Failure> {
+fn coordinator(named: Option<&str>, access: &Access) -> Result<Check, Failure> {
     let address = named.unwrap_or(USUAL_ADDRESS);
     let answer = runtime()?.block_on(async {
-        let coordinator = Coordinator::at(address).await?;
+        let coordinator = Coordinator::with(address, access).await?;
         match tokio::time::timeout(PATIENCE, coordinator.runs.list()).await {
             Ok(runs) => coordinator.answer(runs).map(|runs| runs.len()),
             Err(_) => Err(Failure::new(Exit::Unavailable, "TIMEOUT", format!("no answer within {PATIENCE:?}"))),

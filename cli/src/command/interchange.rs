@@ -16,7 +16,7 @@ use paceline_optimizer_core::interchange::{
 use paceline_optimizer_core::learned::LearnedOptimizerConfig;
 use serde_json::json;
 
-use crate::arguments::ForeignFormat;
+use crate::arguments::{ForeignFormat, Remote};
 use crate::command::checkpoint::{fetch, read, settings_text};
 use crate::console::{Console, plain_json};
 use crate::failure::{Exit, Failure};
@@ -227,10 +227,10 @@ pub(crate) fn export(
     to: ForeignFormat,
     output: &Path,
     force: bool,
-    address: &str,
+    remote: &Remote,
     console: Console,
 ) -> Result<(), Failure> {
-    let (name, bytes) = fetch(source, address)?;
+    let (name, bytes) = fetch(source, remote)?;
     let checkpoint = read(&name, &bytes)?;
     let failed = |error: Error| {
         let mut failure = Failure::from_foreign(&error);

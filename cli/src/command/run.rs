@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tonic::Code;
 
-use crate::arguments::RunCommand;
+use crate::arguments::{Remote, RunCommand};
 use crate::console::{Console, plain_json};
 use crate::evaluation::table::plain;
 use crate::failure::{DATA_MISSING, Exit, Failure};
@@ -23,9 +23,9 @@ use crate::recipe::Recipe;
 use crate::remote::{Coordinator, request_id, runtime};
 
 /// `paceline run …`.
-pub(crate) fn run(command: &RunCommand, address: &str, console: Console) -> Result<(), Failure> {
+pub(crate) fn run(command: &RunCommand, remote: &Remote, console: Console) -> Result<(), Failure> {
     runtime()?.block_on(async {
-        let coordinator = &Coordinator::at(address).await?;
+        let coordinator = &Coordinator::of(remote).await?;
         match command {
             RunCommand::Submit { recipe, data_dir, resume } => {
                 let mut recipe = Recipe::load(Some(recipe))?;

@@ -96,6 +96,12 @@ fn every_command_that_calls_a_coordinator_says_that_none_is_there() {
         &["checkpoint", "list", "a-1"],
         &["checkpoint", "show", "a-1"],
         &["checkpoint", "pull", "a-1"],
+        &["workers", "enroll", "a"],
+        &["workers", "list"],
+        &["workers", "revoke", "a"],
+        &["token", "create", "a"],
+        &["token", "list"],
+        &["token", "revoke", "1f2e3d4c"],
     ] {
         let output = paceline(&[arguments, &["--coordinator", &address]].concat());
         assert_eq!(output.status.code(), Some(69), "{arguments:?}: {}", stderr(&output));

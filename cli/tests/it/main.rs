@@ -1,5 +1,8 @@
 //! Integration tests, one module a behaviour. They run the real binary.
 
+#[allow(clippy::unwrap_used, dead_code, reason = "the coordinator's tests use all of it, and may unwrap")]
+#[path = "../../../coordinator/tests/it/authority.rs"]
+mod authority;
 mod bench;
 mod bench_real;
 mod checkpoints;
@@ -14,6 +17,7 @@ mod processes;
 mod pulled_checkpoint;
 mod recipes;
 mod remote;
+mod security;
 mod shell;
 mod tasks;
 mod ten_families;

@@ -9,6 +9,11 @@ use std::process::{Child, Command, Stdio};
 pub(crate) struct Process(Child);
 
 impl Process {
+    /// This child.
+    pub(crate) fn of(child: Child) -> Self {
+        Self(child)
+    }
+
     /// SIGKILL, and wait until it is gone.
     pub(crate) fn kill(mut self) {
         self.0.kill().expect("the process was running");

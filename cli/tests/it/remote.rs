@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use paceline_coordinator as coordinator;
+use paceline_proto::client::Access;
 use paceline_worker as worker;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ impl Cluster {
         runtime.spawn(coordinator::serve(coordinator::Config::default(), listener, CancellationToken::new()));
         let config = worker::Config {
             coordinator: address.clone(),
+            access: Access::default(),
             worker: "w0".parse().expect("a valid id"),
             threads: 1,
             data_dir: None,

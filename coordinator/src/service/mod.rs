@@ -7,6 +7,7 @@
 //! ```
 
 mod checkpoint;
+mod fleet;
 mod page;
 mod run;
 mod watching;
@@ -24,6 +25,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 pub(crate) use checkpoint::Checkpoints;
+pub(crate) use fleet::Fleet;
 pub(crate) use run::Runs;
 pub(crate) use worker::Workers;
 

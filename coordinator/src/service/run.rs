@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::watching::Watching;
 use super::{Answer, Messages, accept, answer, named_run, page, refuse};
+use crate::gate::about;
 use crate::handle::CoordinatorHandle;
 
 /// What people do with runs.
@@ -44,6 +45,7 @@ impl RunService for Runs {
     type WatchRunStream = Messages<pb::WatchRunResponse>;
 
     async fn create_run(&self, request: Request<pb::CreateRunRequest>) -> Answer<pb::CreateRunResponse> {
+        about(&request, request.get_ref().spec.as_ref().map_or("", |spec| &spec.name));
         let created = self.handle.create(accept(request)?).await;
         answer::<Created, _>(created.map_err(within_request))
     }
@@ -73,16 +75,19 @@ impl RunService for Runs {
     }
 
     async fn pause_run(&self, request: Request<pb::PauseRunRequest>) -> Answer<pb::PauseRunResponse> {
+        about(&request, &request.get_ref().run);
         let run = named_run(&request.into_inner().run)?;
         Ok(Response::new(pb::PauseRunResponse { state: state(self.handle.pause(run).await)? }))
     }
 
     async fn resume_run(&self, request: Request<pb::ResumeRunRequest>) -> Answer<pb::ResumeRunResponse> {
+        about(&request, &request.get_ref().run);
         let run = named_run(&request.into_inner().run)?;
         Ok(Response::new(pb::ResumeRunResponse { state: state(self.handle.resume(run).await)? }))
     }
 
     async fn stop_run(&self, request: Request<pb::StopRunRequest>) -> Answer<pb::StopRunResponse> {
+        about(&request, &request.get_ref().run);
         let run = named_run(&request.into_inner().run)?;
         Ok(Response::new(pb::StopRunResponse { state: state(self.handle.stop(run).await)? }))
     }

@@ -1,11 +1,12 @@
 //! A coordinator in memory behind real gRPC, and a worker that invents its results.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use paceline_coordinator::{Config, serve};
+use paceline_coordinator::{Config, Security, serve};
 use paceline_optimizer_core::estimator::PairReport;
 use paceline_proto::PROTOCOL;
-use paceline_proto::client::{CheckpointClient, RunClient, WorkerClient, endpoint};
+use paceline_proto::client::{CheckpointClient, Link, RunClient, WorkerClient, endpoint};
 use paceline_proto::fault;
 use paceline_proto::model::{
     Lease, LeaseKey, Registration, ResultBody, RunId, RunSpec, SeedCoded, Submission, WorkerId,
@@ -20,8 +21,9 @@ use tonic::{Code, Status};
 pub(crate) const PAIRS: usize = 2;
 
 /// A running coordinator and its clients.
-pub(crate) struct Cluster {
-    pub(crate) channel: Channel,
+pub(crate) struct Cluster<L = Channel> {
+    pub(crate) channel: L,
+    pub(crate) address: SocketAddr,
     pub(crate) workers: WorkerClient,
     pub(crate) runs: RunClient,
     pub(crate) checkpoints: CheckpointClient,
@@ -31,22 +33,34 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        let channel = |address: &str| endpoint(address).expect("an address").connect_lazy();
+        Self::guarded(Security::default(), |address| channel(&address.to_string())).await
+    }
+
+    /// Behind this security; `connect` makes the clients' channel to an address.
+    pub(crate) async fn guarded<L>(security: Security, connect: impl FnOnce(SocketAddr) -> L) -> Cluster<L>
+    where
+        L: Into<Link> + Clone,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound").to_string();
+        let address = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
-        let config = Config { drain: Duration::from_secs(2), ..Config::default() };
+        let config = Config { drain: Duration::from_secs(2), security, ..Config::default() };
         let served = tokio::spawn(serve(config, listener, shutdown.clone()));
-        let channel = endpoint(&address).expect("an address").connect_lazy();
-        Self {
+        let channel = connect(address);
+        Cluster {
             workers: WorkerClient::new(channel.clone()),
             runs: RunClient::new(channel.clone()),
             checkpoints: CheckpointClient::new(channel.clone()),
             channel,
+            address,
             shutdown,
             served,
         }
     }
+}
 
+impl<L> Cluster<L> {
     /// Introduces a worker.
     pub(crate) async fn register(&self, name: &str) -> WorkerId {
         let registration = registration(name);

@@ -74,6 +74,8 @@ fn wrong_command_lines_have_their_codes() {
         (&["--memory", "--listen", "nonsense"], 64, "nonsense"),
         (&["--memory", "--heartbeat", "20s"], 78, "less than a third of --lease-ttl"),
         (&["--memory", "--listen", "0.0.0.0:0"], 78, "--insecure"),
+        (&["--memory", "--cert", "c.pem"], 78, "without --key"),
+        (&["--memory", "--listen", "127.0.0.1:0", "--cert", "/nowhere/c.pem", "--key", "k.pem"], 78, "/nowhere/c.pem"),
         (&["--memory", "--listen", &address], 69, &address),
     ] {
         let (got, stdout, stderr) = run(arguments);

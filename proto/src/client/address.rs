@@ -19,7 +19,8 @@ pub struct InvalidAddress {
     pub reason: String,
 }
 
-/// An endpoint with Paceline's deadlines and keep-alive. Takes `host:port` or `http://host:port`. Does not connect yet.
+/// An endpoint with Paceline's deadlines and keep-alive. Takes `host:port`, `http://host:port` or `https://host:port`,
+/// which only [`Access::link`](super::Access::link) can connect to. Does not connect yet.
 ///
 /// # Errors
 /// [`InvalidAddress`].
@@ -29,9 +30,8 @@ pub fn endpoint(address: &str) -> Result<Endpoint, InvalidAddress> {
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: Uri = full.parse().map_err(|error| invalid(&format!("{error}")))?;
     match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(invalid("https is not offered by this version, only http")),
-        _ => return Err(invalid("the scheme must be http")),
+        Some("http" | "https") => {}
+        _ => return Err(invalid("the scheme must be http or https")),
     }
     if uri.host().is_none_or(str::is_empty) {
         return Err(invalid("names no host"));
@@ -63,6 +63,7 @@ mod tests {
             ("127.0.0.1:7700", "http://127.0.0.1:7700/"),
             ("http://coordinator.example:7700", "http://coordinator.example:7700/"),
             ("http://localhost:7700/", "http://localhost:7700/"),
+            ("https://coordinator.example:7700", "https://coordinator.example:7700/"),
             (" [::1]:7700 ", "http://[::1]:7700/"),
         ] {
             assert_eq!(endpoint(address).unwrap().uri().to_string(), uri);
@@ -75,8 +76,8 @@ mod tests {
             ("", "empty"),
             ("localhost", "names no port"),
             ("localhost:0", "names no port"),
-            ("https://localhost:7700", "https is not offered"),
-            ("ftp://localhost:7700", "scheme must be http"),
+            ("https://localhost", "names no port"),
+            ("ftp://localhost:7700", "scheme must be http or https"),
             ("localhost:7700/runs", "after the port"),
             (":7700", ""),
             ("a b:7700", "invalid"),

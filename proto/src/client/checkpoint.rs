@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use tonic::Status;
-use tonic::transport::Channel;
 
 use super::pull::pull;
-use super::{CallResult, PAGE, READ_DEADLINE, misunderstood, plain, retried, timed};
+use super::{CallResult, Link, PAGE, READ_DEADLINE, misunderstood, plain, retried, timed};
 use crate::chunk::sha256;
 use crate::convert::{Converted, nested};
 use crate::model::{CheckpointInfo, RunId};
@@ -17,13 +16,13 @@ use crate::pb::checkpoint_service_client::CheckpointServiceClient;
 /// A person's calls about checkpoints.
 #[derive(Clone, Debug)]
 pub struct CheckpointClient {
-    service: CheckpointServiceClient<Channel>,
+    service: CheckpointServiceClient<Link>,
 }
 
 impl CheckpointClient {
-    /// Over this channel.
-    pub fn new(channel: Channel) -> Self {
-        Self { service: CheckpointServiceClient::new(channel) }
+    /// Over this link, or a channel.
+    pub fn new(link: impl Into<Link>) -> Self {
+        Self { service: CheckpointServiceClient::new(link.into()) }
     }
 
     /// Checkpoints of a run, newest first (follows pages).

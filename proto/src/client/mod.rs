@@ -1,15 +1,20 @@
 //! Typed clients: model in, model out.
 //!
 //! ```text
-//!  endpoint("host:7700")? ─ connect_lazy ─► Channel ─┬─► WorkerClient      (no retries: a worker has its own plan)
-//!                                                    ├─► RunClient         (three tries while the coordinator is away)
-//!                                                    └─► CheckpointClient  (pulls resume where they broke)
+//!  Access ─ link("https://host:7700")? ─► Link ─┬─► WorkerClient      (no retries: a worker has its own plan)
+//!  TLS, token                                   ├─► RunClient         (three tries while the coordinator is away)
+//!                                               ├─► CheckpointClient  (pulls resume where they broke)
+//!                                               └─► FleetClient       (an operator's, about tokens)
 //! ```
 //!
 //! Every call has a deadline; a status keeps its code, reason and details for [`crate::fault`]'s readers.
 
+mod access;
 mod address;
 mod checkpoint;
+mod connector;
+mod fleet;
+mod link;
 mod pull;
 mod run;
 mod worker;
@@ -20,8 +25,11 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::convert::ProtocolError;
 
+pub use access::{Access, AccessError, TokenSource};
 pub use address::{InvalidAddress, endpoint};
 pub use checkpoint::CheckpointClient;
+pub use fleet::FleetClient;
+pub use link::Link;
 pub use run::{Created, RunClient, RunStates};
 pub use worker::WorkerClient;
 

@@ -3,9 +3,8 @@
 use std::pin::Pin;
 
 use tokio_stream::{Stream, StreamExt};
-use tonic::transport::Channel;
 
-use super::{CHANGE_DEADLINE, CallResult, PAGE, READ_DEADLINE, misunderstood, plain, retried, timed};
+use super::{CHANGE_DEADLINE, CallResult, Link, PAGE, READ_DEADLINE, misunderstood, plain, retried, timed};
 use crate::convert::{Converted, nested};
 use crate::model::{CreateRequest, RunId, RunSpec, RunState, TaskCost};
 use crate::pb;
@@ -20,7 +19,7 @@ pub type RunStates = Pin<Box<dyn Stream<Item = CallResult<RunState>> + Send>>;
 /// A person's calls about runs.
 #[derive(Clone, Debug)]
 pub struct RunClient {
-    service: RunServiceClient<Channel>,
+    service: RunServiceClient<Link>,
 }
 
 /// Answer to [`RunClient::create`].
@@ -52,9 +51,9 @@ fn state(state: Option<pb::RunState>) -> CallResult<RunState> {
 }
 
 impl RunClient {
-    /// Over this channel.
-    pub fn new(channel: Channel) -> Self {
-        Self { service: RunServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER) }
+    /// Over this link, or a channel.
+    pub fn new(link: impl Into<Link>) -> Self {
+        Self { service: RunServiceClient::new(link.into()).max_decoding_message_size(LARGEST_ANSWER) }
     }
 
     /// Creates a run; `request_id` makes it safe to repeat. `costs` are those of each entry of the mixture, if they are

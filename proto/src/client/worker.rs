@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tonic::Code;
-use tonic::transport::Channel;
 
 use super::pull::pull;
-use super::{CallResult, answer, plain, timed};
+use super::{CallResult, Link, answer, plain, timed};
 use crate::convert::MAX_VECTOR_BYTES;
 use crate::model::{
     HeartbeatAnswer, HeartbeatReport, Holdings, Lease, LeaseKey, LeaseRequest, Registered, Registration,
@@ -33,13 +32,13 @@ const LARGEST_ANSWER: usize = MAX_VECTOR_BYTES + (1 << 20);
 /// A worker's calls.
 #[derive(Clone, Debug)]
 pub struct WorkerClient {
-    service: WorkerServiceClient<Channel>,
+    service: WorkerServiceClient<Link>,
 }
 
 impl WorkerClient {
-    /// Over this channel (see [`super::endpoint`]).
-    pub fn new(channel: Channel) -> Self {
-        Self { service: WorkerServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER) }
+    /// Over this link (see [`super::Access`]), or a channel.
+    pub fn new(link: impl Into<Link>) -> Self {
+        Self { service: WorkerServiceClient::new(link.into()).max_decoding_message_size(LARGEST_ANSWER) }
     }
 
     /// Introduces the worker.

@@ -14,6 +14,7 @@ mod lease;
 mod mixture;
 mod run;
 mod spec;
+mod token;
 mod worker;
 
 #[cfg(test)]

@@ -79,6 +79,88 @@ pub enum Fault {
         /// The slot.
         slot: u32,
     },
+    /// UNAUTHENTICATED `CREDENTIAL_MISSING`: the call shows no token, and no certificate that names its holder.
+    CredentialMissing,
+    /// UNAUTHENTICATED `CREDENTIAL_INVALID`: what the call shows is no token known here.
+    CredentialInvalid {
+        /// What is wrong with it, never the token itself.
+        reason: String,
+    },
+    /// UNAUTHENTICATED `CREDENTIAL_EXPIRED`.
+    CredentialExpired {
+        /// The token's id.
+        id: String,
+        /// Its holder.
+        holder: String,
+    },
+    /// UNAUTHENTICATED `CREDENTIAL_REVOKED`.
+    CredentialRevoked {
+        /// The token's id.
+        id: String,
+        /// Its holder.
+        holder: String,
+    },
+    /// UNAUTHENTICATED `CREDENTIAL_MISMATCH`: the token is another holder's than the certificate.
+    CredentialMismatch {
+        /// Role and name in the certificate.
+        certificate: String,
+        /// Role and name of the token.
+        token: String,
+    },
+    /// UNAUTHENTICATED `CERTIFICATE_UNTRUSTED`: the client does not believe the coordinator's certificate.
+    CertificateUntrusted {
+        /// Why not.
+        reason: String,
+        /// What to do.
+        cure: String,
+    },
+    /// UNAUTHENTICATED `CERTIFICATE_REFUSED`: the coordinator does not take the client's certificate.
+    CertificateRefused {
+        /// Why not.
+        reason: String,
+        /// What to do.
+        cure: String,
+    },
+    /// UNAUTHENTICATED `TLS_FAILED`: TLS came to nothing for another reason.
+    TlsFailed {
+        /// Why.
+        reason: String,
+        /// What to do.
+        cure: String,
+    },
+    /// PERMISSION_DENIED `ROLE_MISSING`: known, but not allowed to do this.
+    RoleMissing {
+        /// The method called.
+        method: String,
+        /// Role and name of the caller.
+        caller: String,
+        /// Roles that may.
+        needed: String,
+    },
+    /// PERMISSION_DENIED `WORKER_FOREIGN`: a worker's id that is not the caller's.
+    WorkerForeign {
+        /// The id.
+        worker: WorkerId,
+        /// The caller's name.
+        holder: String,
+    },
+    /// NOT_FOUND `TOKEN_NOT_FOUND`.
+    TokenNotFound {
+        /// What was asked for: an id, or a worker's name.
+        token: String,
+    },
+    /// ALREADY_EXISTS `TOKEN_EXISTS`: another token has that id.
+    TokenExists {
+        /// The id.
+        id: String,
+    },
+    /// OUT_OF_RANGE `MESSAGE_TOO_LARGE`.
+    MessageTooLarge {
+        /// The method called.
+        method: String,
+        /// Largest message it takes, in bytes.
+        largest: usize,
+    },
     /// NOT_FOUND `WORKER_NOT_FOUND`: register first.
     WorkerNotFound {
         /// The worker.

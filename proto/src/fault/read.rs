@@ -69,14 +69,14 @@ fn causes(status: &Status) -> String {
 mod tests {
     use super::*;
     use crate::fault::{Fault, FieldFault};
-    use crate::model::RunId;
+    use crate::model::{RunId, WorkerId};
 
     fn run() -> RunId {
         "velo-0a1b2c3d".parse().unwrap()
     }
 
     fn every_fault() -> Vec<Fault> {
-        let worker = "w1".parse().unwrap();
+        let worker: WorkerId = "w1".parse().unwrap();
         let field = String::from("seed_coded.fresh");
         vec![
             Fault::FieldsInvalid(vec![FieldFault { field: "spec.name".into(), reason: "must not be empty".into() }]),
@@ -87,6 +87,23 @@ mod tests {
             Fault::RunNotFound { run: "gone".into() },
             Fault::LeaseNotFound { run: run(), outer_step: 3, slot: 1 },
             Fault::LeaseTokenForeign { run: run(), outer_step: 3, slot: 1 },
+            Fault::CredentialMissing,
+            Fault::CredentialInvalid { reason: "unknown id".into() },
+            Fault::CredentialExpired { id: "1f2e3d4c".into(), holder: "worker/gpu-7".into() },
+            Fault::CredentialRevoked { id: "1f2e3d4c".into(), holder: "worker/gpu-7".into() },
+            Fault::CredentialMismatch { certificate: "worker/gpu-7".into(), token: "worker/gpu-8".into() },
+            Fault::CertificateUntrusted { reason: "expired".into(), cure: "renew it".into() },
+            Fault::CertificateRefused { reason: "expired".into(), cure: "renew it".into() },
+            Fault::TlsFailed { reason: "no TLS".into(), cure: "write http://".into() },
+            Fault::RoleMissing {
+                method: "RunService/StopRun".into(),
+                caller: "worker/gpu-7".into(),
+                needed: "user or operator".into(),
+            },
+            Fault::WorkerForeign { worker: worker.clone(), holder: "gpu-7".into() },
+            Fault::TokenNotFound { token: "1f2e3d4c".into() },
+            Fault::TokenExists { id: "1f2e3d4c".into() },
+            Fault::MessageTooLarge { method: "RunService/GetRun".into(), largest: 65_536 },
             Fault::WorkerNotFound { worker },
             Fault::CheckpointNotFound { run: run(), outer_step: None },
             Fault::CheckpointNotFound { run: run(), outer_step: Some(7) },
@@ -126,7 +143,7 @@ mod tests {
             ];
             let wanted = match fault.code() {
                 Code::InvalidArgument => [true, false, false, false],
-                Code::NotFound | Code::DataLoss => [false, true, false, false],
+                Code::NotFound | Code::AlreadyExists | Code::DataLoss => [false, true, false, false],
                 Code::FailedPrecondition => [false, false, true, false],
                 Code::Unavailable | Code::ResourceExhausted => [false, false, false, true],
                 _ => [false; 4],

@@ -39,6 +39,19 @@ impl Fault {
             Self::RunNotFound { .. } => (Code::NotFound, "RUN_NOT_FOUND"),
             Self::LeaseNotFound { .. } => (Code::NotFound, "LEASE_NOT_FOUND"),
             Self::LeaseTokenForeign { .. } => (Code::PermissionDenied, "LEASE_TOKEN_FOREIGN"),
+            Self::CredentialMissing => (Code::Unauthenticated, "CREDENTIAL_MISSING"),
+            Self::CredentialInvalid { .. } => (Code::Unauthenticated, "CREDENTIAL_INVALID"),
+            Self::CredentialExpired { .. } => (Code::Unauthenticated, "CREDENTIAL_EXPIRED"),
+            Self::CredentialRevoked { .. } => (Code::Unauthenticated, "CREDENTIAL_REVOKED"),
+            Self::CredentialMismatch { .. } => (Code::Unauthenticated, "CREDENTIAL_MISMATCH"),
+            Self::CertificateUntrusted { .. } => (Code::Unauthenticated, "CERTIFICATE_UNTRUSTED"),
+            Self::CertificateRefused { .. } => (Code::Unauthenticated, "CERTIFICATE_REFUSED"),
+            Self::TlsFailed { .. } => (Code::Unauthenticated, "TLS_FAILED"),
+            Self::RoleMissing { .. } => (Code::PermissionDenied, "ROLE_MISSING"),
+            Self::WorkerForeign { .. } => (Code::PermissionDenied, "WORKER_FOREIGN"),
+            Self::TokenNotFound { .. } => (Code::NotFound, "TOKEN_NOT_FOUND"),
+            Self::TokenExists { .. } => (Code::AlreadyExists, "TOKEN_EXISTS"),
+            Self::MessageTooLarge { .. } => (Code::OutOfRange, "MESSAGE_TOO_LARGE"),
             Self::WorkerNotFound { .. } => (Code::NotFound, "WORKER_NOT_FOUND"),
             Self::CheckpointNotFound { .. } => (Code::NotFound, "CHECKPOINT_NOT_FOUND"),
             Self::ThetaNotFound { .. } => (Code::NotFound, "THETA_NOT_FOUND"),
@@ -56,7 +69,28 @@ impl Fault {
     /// Everything variable in the message, for programs.
     fn metadata(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::FieldsInvalid(_) | Self::ShuttingDown => Vec::new(),
+            Self::FieldsInvalid(_) | Self::ShuttingDown | Self::CredentialMissing => Vec::new(),
+            Self::CredentialInvalid { reason } => vec![("cause", reason.clone())],
+            Self::CredentialExpired { id, holder } | Self::CredentialRevoked { id, holder } => {
+                vec![("token", id.clone()), ("holder", holder.clone())]
+            }
+            Self::CredentialMismatch { certificate, token } => {
+                vec![("certificate", certificate.clone()), ("token", token.clone())]
+            }
+            Self::CertificateUntrusted { reason, cure }
+            | Self::CertificateRefused { reason, cure }
+            | Self::TlsFailed { reason, cure } => vec![("cause", reason.clone()), ("cure", cure.clone())],
+            Self::RoleMissing { method, caller, needed } => {
+                vec![("method", method.clone()), ("caller", caller.clone()), ("needed", needed.clone())]
+            }
+            Self::WorkerForeign { worker, holder } => {
+                vec![("worker", worker.to_string()), ("holder", holder.clone())]
+            }
+            Self::TokenNotFound { token } => vec![("token", token.clone())],
+            Self::TokenExists { id } => vec![("token", id.clone())],
+            Self::MessageTooLarge { method, largest } => {
+                vec![("method", method.clone()), ("largest_bytes", largest.to_string())]
+            }
             Self::RequestIdReused { request_id } => vec![("request_id", request_id.clone())],
             Self::ResultNonFinite { field } => vec![("field", field.clone())],
             Self::ResultShape { field, expected, got } => {
@@ -104,6 +138,8 @@ impl Fault {
                 Some(("lease", format!("runs/{run}/steps/{outer_step}/slots/{slot}")))
             }
             Self::WorkerNotFound { worker } => Some(("worker", worker.to_string())),
+            Self::TokenNotFound { token } => Some(("token", token.clone())),
+            Self::TokenExists { id } => Some(("token", id.clone())),
             Self::CheckpointNotFound { run, outer_step } => {
                 let step = outer_step.map_or_else(|| "newest".into(), |step| step.to_string());
                 Some(("checkpoint", format!("runs/{run}/checkpoints/{step}")))
@@ -177,6 +213,39 @@ impl std::fmt::Display for Fault {
             Self::LeaseTokenForeign { run, outer_step, slot } => {
                 write!(f, "the token does not belong to slot {slot} of outer step {outer_step} of run {run}")
             }
+            Self::CredentialMissing => f.write_str(
+                "this coordinator wants a token and the call shows none: name one with --token-file FILE or PACELINE_TOKEN",
+            ),
+            Self::CredentialInvalid { reason } => {
+                write!(f, "the token is not valid here ({reason}): ask whoever runs the coordinator for one")
+            }
+            Self::CredentialExpired { id, holder } => {
+                write!(f, "token {id} of {holder} has expired: ask whoever runs the coordinator for a new one")
+            }
+            Self::CredentialRevoked { id, holder } => {
+                write!(f, "token {id} of {holder} is revoked: ask whoever runs the coordinator for a new one")
+            }
+            Self::CredentialMismatch { certificate, token } => write!(
+                f,
+                "the certificate is {certificate}'s, the token {token}'s: use certificate and token of one holder"
+            ),
+            Self::CertificateUntrusted { reason, cure } => write!(f, "the coordinator is not trusted: {reason}: {cure}"),
+            Self::CertificateRefused { reason, cure } => write!(f, "TLS: {reason}: {cure}"),
+            Self::TlsFailed { reason, cure } => write!(f, "TLS failed: {reason}: {cure}"),
+            Self::RoleMissing { method, caller, needed } => {
+                write!(f, "{caller} may not call {method}, which is for {needed}: use a token with that role")
+            }
+            Self::WorkerForeign { worker, holder } => write!(
+                f,
+                "worker id {worker} is not {holder}'s: name the worker {holder} or {holder}.SOMETHING with --name, or leave \
+                 --name out"
+            ),
+            Self::TokenNotFound { token } => write!(f, "no live token of {token}: see `paceline token list`"),
+            Self::TokenExists { id } => write!(f, "another token has the id {id}: draw a new one"),
+            Self::MessageTooLarge { method, largest } => write!(
+                f,
+                "{method} takes messages of {largest} bytes at most: send less, and run the same version everywhere"
+            ),
             Self::WorkerNotFound { worker } => write!(f, "worker {worker} is not known here: register first"),
             Self::CheckpointNotFound { run, outer_step: Some(step) } => {
                 write!(f, "run {run} keeps no checkpoint of outer step {step}: see `paceline checkpoint list {run}`")

@@ -12,7 +12,7 @@ use paceline_optimizer_core::optimizer::Schedule;
 use paceline_optimizer_core::outer::{OuterConfig, Report, ThetaOptimizer};
 use paceline_optimizer_core::perturbation::Noise;
 use paceline_optimizer_core::schedule::HorizonSchedule;
-use paceline_proto::client::{RunClient, endpoint};
+use paceline_proto::client::{Access, RunClient, endpoint};
 use paceline_proto::model::{CheckpointPolicy, EvaluationSpec, RunId, RunSpec, RunState, RunStatus, TaskSpec};
 use paceline_worker::{Config, Device};
 use tokio::net::TcpListener;
@@ -88,8 +88,14 @@ async fn coordinator(data: Option<&Path>, address: Option<SocketAddr>) -> (Socke
 
 fn worker(name: &str, threads: usize, address: SocketAddr) -> Running<paceline_worker::Result<()>> {
     let worker = name.parse().unwrap();
-    let config =
-        Config { coordinator: format!("http://{address}"), worker, threads, data_dir: None, device: Device::Cpu };
+    let config = Config {
+        coordinator: format!("http://{address}"),
+        access: Access::default(),
+        worker,
+        threads,
+        data_dir: None,
+        device: Device::Cpu,
+    };
     let stop = CancellationToken::new();
     Running { ended: tokio::spawn(paceline_worker::run(config, stop.clone())), stop }
 }

@@ -1,0 +1,279 @@
+//! What every call passes before a service sees it.
+//!
+//! ```text
+//!  call ─► connection's certificate still good? ─► token good? ─► table: may this role? ─► service ─► audit line
+//!             └──────────── no: refused by name, one line a second in the log ────┘  (place    └ stream: looked
+//!                                                                                      in lane)    at every 10 s
+//! ```
+
+mod audit;
+mod bounded;
+mod caller;
+mod guard;
+mod lanes;
+mod policy;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use paceline_proto::access::AccessToken;
+use paceline_proto::fault::Fault;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+
+use crate::credentials::Credentials;
+use crate::entrance::{Peer, Throttle};
+use audit::Entry;
+use bounded::Bounded;
+use caller::Known;
+use guard::Guarded;
+use lanes::Lanes;
+use policy::{Rule, Who};
+
+pub(crate) use audit::about;
+pub(crate) use caller::Caller;
+pub(crate) use lanes::Pace;
+
+/// Longest a call may take until its answer begins: far longer than any takes, long polls of 20 s included. A body that
+/// comes byte by byte ends here.
+const LONGEST_CALL: Duration = Duration::from_secs(60);
+
+/// Passes calls, or refuses them.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    credentials: Arc<Credentials>,
+    /// Whether callers must say who they are.
+    asks: bool,
+    lanes: Lanes,
+    refused: Throttle,
+}
+
+/// A call that may pass.
+struct Pass {
+    rule: &'static Rule,
+    caller: Caller,
+    peer: Peer,
+    token: Option<AccessToken>,
+    place: OwnedSemaphorePermit,
+}
+
+impl Gate {
+    pub(crate) fn new(credentials: Arc<Credentials>, asks: bool) -> Self {
+        Self { credentials, asks, lanes: Lanes::default(), refused: Throttle::default() }
+    }
+
+    /// Decides about a call, and logs a refusal.
+    fn admit(&self, request: &http::Request<Body>) -> Result<Pass, Status> {
+        let Some(peer) = request.extensions().get::<Peer>() else {
+            return Err(Fault::Internal { reason: "a call came from no connection".to_owned() }.into());
+        };
+        let path = request.uri().path();
+        let judged = self.judge(peer, path, request.headers());
+        if let Err((status, fault)) = &judged
+            && let Some(unsaid) = self.refused.pass()
+        {
+            let reason = fault.as_ref().map_or("UNIMPLEMENTED", Fault::reason);
+            let path: String = path.chars().take(120).collect();
+            tracing::warn!(peer = %peer.address(), ?path, reason, unsaid, "call refused: {}", status.message());
+        }
+        judged.map_err(|(status, _)| status)
+    }
+
+    fn judge(&self, peer: &Peer, path: &str, headers: &http::HeaderMap) -> Result<Pass, (Status, Option<Fault>)> {
+        let told = |fault: Fault| (Status::from(fault.clone()), Some(fault));
+        peer.pace().take().map_err(told)?;
+        let rule = policy::rule_of(path);
+        let anyone = !self.asks || rule.is_some_and(|rule| rule.who == Who::Anyone);
+        let token = if anyone { None } else { shown(headers).map_err(told)? };
+        let known = self.who(peer, token.as_ref(), anyone).map_err(told)?;
+        if known.is_none() && !anyone {
+            return Err(told(Fault::CredentialMissing));
+        }
+        let Some(rule) = rule else {
+            return Err((
+                Status::unimplemented("this coordinator has no such method: is it of another version?"),
+                None,
+            ));
+        };
+        let caller = match known {
+            _ if !self.asks => Caller::Anyone,
+            known => {
+                policy::allow(rule, known.as_ref()).map_err(told)?;
+                known.map_or(Caller::Stranger, Caller::Known)
+            }
+        };
+        let place = self.lanes.enter(rule.lane).map_err(told)?;
+        Ok(Pass { rule, caller, peer: peer.clone(), token, place })
+    }
+
+    /// Who is at the other end, by what holds now.
+    fn who(&self, peer: &Peer, token: Option<&AccessToken>, anyone: bool) -> Result<Option<Known>, Fault> {
+        let spoiled = |reason| Fault::CertificateRefused { reason, cure: "show a good one".to_owned() };
+        peer.calls().map_err(spoiled)?;
+        if anyone {
+            return Ok(None);
+        }
+        let named = peer.certificate().map(caller::named).transpose()?.flatten();
+        let token = token.map(|token| self.credentials.check(token)).transpose()?;
+        let token = token.map(|record| Known { role: record.role, holder: record.holder, token: Some(record.id) });
+        caller::unite(named, token)
+    }
+}
+
+/// The token a call shows, if it shows one.
+fn shown(headers: &http::HeaderMap) -> Result<Option<AccessToken>, Fault> {
+    let invalid = |reason: &str| Fault::CredentialInvalid { reason: reason.to_owned() };
+    let mut all = headers.get_all(http::header::AUTHORIZATION).iter();
+    let Some(first) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        return Err(invalid("the call shows two"));
+    }
+    let text = first.to_str().map_err(|_| invalid("it is no text"))?;
+    let scheme = text.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+    let Some(token) = scheme.and_then(|_| text.get(7..)) else {
+        return Err(invalid("the header authorization must be: Bearer TOKEN"));
+    };
+    token.trim().parse().map(Some).map_err(|error| invalid(&format!("{error}")))
+}
+
+/// A service behind a gate.
+#[derive(Clone, Debug)]
+pub(crate) struct Gated<S> {
+    gate: Arc<Gate>,
+    inner: S,
+}
+
+impl<S> Gated<S> {
+    pub(crate) fn new(gate: Arc<Gate>, inner: S) -> Self {
+        Self { gate, inner }
+    }
+}
+
+impl<S> Service<http::Request<Body>> for Gated<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let Pass { rule, caller, peer, token, place } = match self.gate.admit(&request) {
+            Ok(pass) => pass,
+            Err(status) => {
+                let refusal = status.into_http();
+                return Box::pin(async { Ok(refusal) });
+            }
+        };
+        let known = matches!(caller, Caller::Known(_));
+        let entry = Entry::new(rule, caller.clone(), peer.clone(), request.headers());
+        // What services and logs behind this have no need to see.
+        request.headers_mut().remove(http::header::AUTHORIZATION);
+        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(entry.subject());
+        let gate = Arc::clone(&self.gate);
+        let request = request.map(|body| Body::new(Bounded::new(body, rule.method, rule.largest())));
+        let answering = self.inner.call(request);
+        Box::pin(async move {
+            let response = match timeout(LONGEST_CALL, answering).await {
+                Ok(answered) => answered?,
+                Err(_) => {
+                    let why = format!("not done within {} s: send the whole message at once", LONGEST_CALL.as_secs());
+                    Status::deadline_exceeded(why).into_http()
+                }
+            };
+            entry.ended(&response);
+            let check = move || if known { gate.who(&peer, token.as_ref(), false).map(|_| ()) } else { Ok(()) };
+            Ok(response.map(|body| Body::new(Guarded::new(body, place, Box::new(check)))))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A service that never answers.
+    #[derive(Clone)]
+    struct Stuck;
+
+    impl Service<http::Request<Body>> for Stuck {
+        type Response = http::Response<Body>;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Pending<Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_lane_sheds_and_a_stuck_call_ends() {
+        let gate = Arc::new(Gate::new(Arc::new(Credentials::open(None).unwrap()), false));
+        let call = |method: &str| {
+            // Each on a connection of its own, as a fleet's are.
+            let mut request = http::Request::post(format!("/{method}")).body(Body::empty()).unwrap();
+            request.extensions_mut().insert(Peer::local());
+            Gated::new(Arc::clone(&gate), Stuck).call(request)
+        };
+        let code = |response: http::Response<Body>| Status::from_header_map(response.headers()).unwrap().code();
+        let submit = "paceline.v1.WorkerService/SubmitResult";
+        let stuck: Vec<_> = (0..256).map(|_| call(submit)).collect();
+        assert_eq!(code(call(submit).await.unwrap()), tonic::Code::ResourceExhausted);
+        let begun = tokio::time::Instant::now();
+        let beat = call("paceline.v1.WorkerService/Heartbeat").await.unwrap();
+        assert_eq!(code(beat), tonic::Code::DeadlineExceeded, "heartbeats have places of their own");
+        assert!(begun.elapsed() >= LONGEST_CALL, "{:?}", begun.elapsed());
+        for ended in stuck {
+            assert_eq!(code(ended.await.unwrap()), tonic::Code::DeadlineExceeded);
+        }
+        assert_eq!(code(call(submit).await.unwrap()), tonic::Code::DeadlineExceeded, "places are free again");
+    }
+
+    #[test]
+    fn tokens_in_headers_are_read_strictly() {
+        let token = AccessToken::draw("w".parse().unwrap()).unwrap();
+        let text = token.text().expose();
+        let read = |values: &[&[u8]]| {
+            let mut headers = http::HeaderMap::new();
+            for value in values {
+                headers.append("authorization", http::HeaderValue::from_bytes(value).unwrap());
+            }
+            shown(&headers)
+        };
+        assert_eq!(read(&[]), Ok(None));
+        for good in [format!("Bearer {text}"), format!("bearer {text}"), format!("BEARER  {text} ")] {
+            assert_eq!(read(&[good.as_bytes()]).unwrap().as_ref(), Some(&token), "{good}");
+        }
+        let (good, basic, cut) = (format!("Bearer {text}"), format!("Basic {text}"), format!("Bearer {}", &text[..50]));
+        for wrong in [
+            &[text.as_bytes()][..],
+            &[good.as_bytes(), good.as_bytes()],
+            &[basic.as_bytes()],
+            &[cut.as_bytes()],
+            &[b"Bearer "],
+            &[b"Bearer"],
+            &[b""],
+            &[b"Bearer \xff\xfe"],
+            &["Bearer \u{e9}".as_bytes()],
+        ] {
+            let fault = read(wrong).unwrap_err();
+            assert!(matches!(fault, Fault::CredentialInvalid { .. }), "{wrong:?}");
+            assert!(!fault.to_string().contains(&text[20..40]), "{fault}");
+        }
+    }
+}
