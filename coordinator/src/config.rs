@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::BoolishValueParser;
+use paceline_admin::AdminAddress;
 use paceline_coordinator::Config;
 
 use crate::exit::{CONFIG, Failure};
@@ -17,6 +18,8 @@ Examples:
       listens on 127.0.0.1:7700 and keeps runs in ./paceline-data
   paceline-coordinator --listen 127.0.0.1:0 --memory
       any free port (told on standard output), nothing kept on disk
+  paceline-coordinator --admin-address 127.0.0.1:9090
+      shows its pages on http://127.0.0.1:9090/ instead of on port 7701
   paceline-coordinator --listen 0.0.0.0:7700 --insecure --data /var/lib/paceline --log-format json
       serves a trusted network
 
@@ -57,6 +60,10 @@ pub(crate) struct Arguments {
     #[arg(long, env = "PACELINE_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
 
+    /// Where probes, metrics and pages are, or off [default: 127.0.0.1, on the port after that of --listen]
+    #[arg(long, value_name = "ADDR", env = "PACELINE_ADMIN_ADDRESS")]
+    admin_address: Option<AdminAddress>,
+
     /// How log lines look
     #[arg(long, value_enum, env = "PACELINE_LOG_FORMAT", default_value_t)]
     log_format: LogFormat,
@@ -68,6 +75,10 @@ pub(crate) struct Settings {
     /// `host:port`, not yet looked up.
     pub(crate) listen: String,
     insecure: bool,
+    /// Where the admin listener is.
+    pub(crate) admin: AdminAddress,
+    /// Whether somebody chose that place.
+    pub(crate) admin_chosen: bool,
     pub(crate) config: Config,
     pub(crate) log_format: LogFormat,
 }
@@ -76,7 +87,8 @@ impl TryFrom<Arguments> for Settings {
     type Error = Failure;
 
     fn try_from(arguments: Arguments) -> Result<Self, Failure> {
-        let Arguments { listen, data, memory, lease_ttl, heartbeat, drain, insecure, log_format } = arguments;
+        let Arguments { listen, data, memory, lease_ttl, heartbeat, drain, insecure, admin_address, log_format } =
+            arguments;
         if heartbeat >= lease_ttl / 3 {
             let reason = "two heartbeats may get lost before a lease is";
             let message = format!(
@@ -86,11 +98,29 @@ impl TryFrom<Arguments> for Settings {
             return Err(Failure::new(CONFIG, message));
         }
         let data = (!memory).then_some(data);
-        Ok(Self { listen, insecure, config: Config { data, lease_ttl, heartbeat, drain }, log_format })
+        let admin_chosen = admin_address.is_some();
+        let admin = admin_address.unwrap_or_else(|| AdminAddress::beside(&listen));
+        let config = Config { data, lease_ttl, heartbeat, drain, ..Config::default() };
+        Ok(Self { listen, insecure, admin, admin_chosen, config, log_format })
     }
 }
 
 impl Settings {
+    /// Refuses to show other machines runs and checkpoints by accident.
+    pub(crate) fn allow_admin(&self, addresses: &[SocketAddr]) -> Result<(), Failure> {
+        let open = addresses.iter().find(|address| !address.ip().is_loopback());
+        match open {
+            Some(open) if !self.insecure => {
+                let message = format!(
+                    "--admin-address: {open} can be reached from other machines, and whoever reaches it reads runs, metrics \
+                     and checkpoints: use 127.0.0.1, or say --insecure if the network is trusted"
+                );
+                Err(Failure::new(CONFIG, message))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Refuses to serve other machines by accident.
     pub(crate) fn allow(&self, addresses: &[SocketAddr]) -> Result<(), Failure> {
         let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) else { return Ok(()) };
@@ -170,6 +200,17 @@ mod tests {
         let failure = careful.allow(&open).unwrap_err();
         assert!(failure.code == CONFIG && failure.message.contains("--insecure"), "{failure}");
         assert_eq!(settings(&["--insecure"]).unwrap().allow(&open), Ok(()));
+    }
+
+    #[test]
+    fn pages_are_for_this_machine_unless_asked() {
+        let careful = settings(&["--listen", "0.0.0.0:7700"]).unwrap();
+        assert_eq!(careful.admin.to_string(), "127.0.0.1:7701");
+        let failure = careful.allow_admin(&["0.0.0.0:7701".parse().unwrap()]).unwrap_err();
+        assert!(failure.code == CONFIG && failure.message.contains("--admin-address"), "{failure}");
+        let bold = settings(&["--insecure", "--admin-address", "0.0.0.0:9000"]).unwrap();
+        assert_eq!(bold.allow_admin(&["0.0.0.0:9000".parse().unwrap()]), Ok(()));
+        assert_eq!(settings(&["--admin-address", "off"]).unwrap().admin, AdminAddress::Off);
     }
 
     #[test]

@@ -8,14 +8,17 @@
 //! ```
 
 mod actor;
+mod admin;
 mod handle;
 pub mod machine;
+mod observe;
 mod server;
 mod service;
 pub mod store;
 mod threads;
 mod weights;
 
+pub use admin::Admin;
 pub use handle::{CoordinatorHandle, start};
 pub use server::{Config, serve, serve_and_tell, serve_on};
 pub use threads::Threads;

@@ -24,8 +24,10 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::handle::{CoordinatorHandle, start};
+use crate::admin::Admin;
+use crate::handle::{CoordinatorHandle, start_seen};
 use crate::machine::Settings;
+use crate::observe::CallTimes;
 use crate::service::{Checkpoints, Runs, Workers};
 use crate::store::{MemoryStore, SledStore, Store, StoreError};
 
@@ -64,6 +66,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// How long shutdown waits for calls in flight.
     pub drain: Duration,
+    /// What an admin listener shows of it.
+    pub admin: Admin,
 }
 
 impl Default for Config {
@@ -73,6 +77,7 @@ impl Default for Config {
             lease_ttl: Duration::from_secs(30),
             heartbeat: Duration::from_secs(5),
             drain: Duration::from_secs(10),
+            admin: Admin::default(),
         }
     }
 }
@@ -95,13 +100,16 @@ pub async fn serve_and_tell(
     shutdown: CancellationToken,
     opened: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let Config { data, lease_ttl, heartbeat, drain } = config;
+    let Config { data, lease_ttl, heartbeat, drain, admin } = config;
     let opening = tokio::task::spawn_blocking(move || open(data));
     let store = opening.await.context("open the store")??;
-    let (handle, mut actor) = start(store, Settings { lease_ttl, heartbeat }).await?;
+    let settings = Settings { lease_ttl, heartbeat };
+    let (handle, mut actor) = start_seen(store, settings, admin.observer().clone()).await?;
+    let shown = admin.open(handle.clone());
     opened()?;
     tokio::select! {
-        served = serve_on(handle.clone(), listener, shutdown, drain) => served?,
+        served = serve_on(handle.clone(), listener, shutdown.clone(), drain) => served?,
+        () = async { shutdown.cancelled().await; shown.draining(); std::future::pending().await } => {}
         ended = &mut actor => {
             ended.context("run the coordinator")?;
             anyhow::bail!("the coordinator ended while calls were served: see its log");
@@ -132,6 +140,7 @@ pub async fn serve_on(
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, ServingStatus::Serving).await;
     let watched = handle.clone();
+    let times = CallTimes::new(handle.observer().clone());
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -146,6 +155,7 @@ pub async fn serve_on(
         .http2_max_header_list_size(LARGEST_HEADERS)
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .layer(times)
         .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
         .add_service(workers.max_decoding_message_size(LARGEST_WORKER_REQUEST))
         .add_service(runs.max_decoding_message_size(LARGEST_RUN_REQUEST))

@@ -25,6 +25,8 @@ pub(crate) struct Cluster {
     pub(crate) workers: WorkerClient,
     pub(crate) runs: RunClient,
     pub(crate) checkpoints: CheckpointClient,
+    /// Where its admin listener is: `host:port`.
+    pub(crate) admin: String,
     pub(crate) shutdown: CancellationToken,
     pub(crate) served: JoinHandle<anyhow::Result<()>>,
 }
@@ -35,6 +37,9 @@ impl Cluster {
         let address = listener.local_addr().expect("bound").to_string();
         let shutdown = CancellationToken::new();
         let config = Config { drain: Duration::from_secs(2), ..Config::default() };
+        let pages = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let admin = pages.local_addr().expect("bound").to_string();
+        tokio::spawn(config.admin.clone().serve(pages, shutdown.clone()));
         let served = tokio::spawn(serve(config, listener, shutdown.clone()));
         let channel = endpoint(&address).expect("an address").connect_lazy();
         Self {
@@ -42,6 +47,7 @@ impl Cluster {
             runs: RunClient::new(channel.clone()),
             checkpoints: CheckpointClient::new(channel.clone()),
             channel,
+            admin,
             shutdown,
             served,
         }

@@ -1,6 +1,8 @@
 //! Integration tests, one module a behaviour.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic, in its helpers too")]
 
+mod admin;
+mod browser;
 mod cluster;
 mod order;
 mod program;
@@ -11,3 +13,10 @@ mod service;
 mod simulation;
 mod store;
 mod trouble;
+
+/// Prints past the test harness, which shows what passing tests print only when asked: what was skipped must be seen.
+fn announce(line: &str) {
+    use std::io::Write;
+    // Nothing to be done if stderr is closed; the test itself does not depend on it.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

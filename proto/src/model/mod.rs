@@ -21,6 +21,6 @@ pub use checkpoint::{CheckpointInfo, Piece};
 pub use ids::{InvalidId, RunId, Token, WorkerId};
 pub use lease::{Holdings, Lease, LeaseKey, ResultBody, SeedCoded, Submission, SubmissionOutcome, Verdict};
 pub use mixture::{EntryProgress, SpanLoss, TaskCost};
-pub use run::{CreateRequest, Ledger, RunState, RunStatus};
+pub use run::{CreateRequest, FoldedStep, Ledger, RunState, RunStatus};
 pub use spec::{CheckpointPolicy, EvaluationSpec, MixtureLimits, RunSpec, TaskSpec};
 pub use worker::{Directive, HeartbeatAnswer, HeartbeatReport, LeaseRequest, Registered, Registration, ReleaseRequest};
