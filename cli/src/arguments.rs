@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use paceline_proto::model::RunId;
 
 use crate::console::{Color, Format};
+use crate::export::Form;
 
 mod bench;
 
@@ -56,7 +57,8 @@ pub(crate) enum Command {
 Examples:
   paceline run submit recipe.toml --coordinator http://fleet:7700
   paceline run watch quickstart-1a2b3c4d
-  paceline run ledger quickstart-1a2b3c4d --format json")]
+  paceline run ledger quickstart-1a2b3c4d --format json
+  paceline run export quickstart-1a2b3c4d --to tensorboard -o logs/quickstart")]
     Run {
         /// What to do with runs.
         #[command(subcommand)]
@@ -233,6 +235,20 @@ pub(crate) enum RunCommand {
     Ledger {
         /// The run's id
         run: RunId,
+    },
+    /// Write a run's folded steps for other programs: CSV, JSON lines, or a folder for TensorBoard
+    Export {
+        /// The run's id
+        run: RunId,
+        /// What to write
+        #[arg(long, value_enum, value_name = "FORM", default_value = "csv")]
+        to: Form,
+        /// File to write, or folder for TensorBoard; RUN.csv, RUN.jsonl or the folder RUN if left out
+        #[arg(short, long, value_name = "PATH")]
+        output: Option<PathBuf>,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -4,6 +4,7 @@ mod bench;
 mod bench_real;
 mod checkpoints;
 mod exit_codes;
+mod export;
 mod flax;
 mod fleet;
 mod interchange;
