@@ -13,7 +13,9 @@ mod address;
 mod headers;
 mod health;
 mod routes;
+mod traces;
 
 pub use address::AdminAddress;
 pub use health::{Check, Report};
 pub use routes::{Probes, Version, routes, serve};
+pub use traces::{Traces, place, remote};

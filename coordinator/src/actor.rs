@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::machine::{Answer, Effect, Event, Fact, Fleet, Grant, Moment, Record, RunOrder, StepResult, Ticket};
-use crate::observe::{Observer, Phase, StepClock};
+use crate::observe::{Observer, Phase, StepClock, Traces, say};
 use crate::store::{Committed, Writer};
 use crate::weights::{self, Weights};
 
@@ -99,6 +99,7 @@ pub(crate) struct Actor {
     ending: bool,
     observer: Observer,
     clocks: HashMap<RunId, StepClock>,
+    traces: Traces,
     ticks: u32,
 }
 
@@ -120,6 +121,7 @@ impl Actor {
             ending: false,
             observer,
             clocks: HashMap::new(),
+            traces: Traces::new(),
             ticks: 0,
         }
     }
@@ -221,6 +223,10 @@ impl Actor {
         let now = self.started.elapsed();
         for fact in facts {
             self.observer.metrics().count(fact);
+            say(fact);
+            if let Fact::LeaseEnded { token, outcome, .. } = fact {
+                self.traces.ended(*token, *outcome);
+            }
             if let Fact::LeaseIssued { run, open, .. } = fact {
                 let phase = self.clocks.entry(run.clone()).or_default().leased(*open, now);
                 self.time(phase);
@@ -354,6 +360,7 @@ impl Actor {
                 Effect::Fold { run, outer_step, contributions } => {
                     let phase = self.clocks.entry(run.clone()).or_default().filled(self.started.elapsed());
                     self.time(phase);
+                    self.traces.folding(&run);
                     self.fold(run, outer_step, contributions);
                 }
                 Effect::Note(facts) => self.note(&facts),
@@ -370,7 +377,10 @@ impl Actor {
     fn answer(&mut self, ticket: Ticket, mut answer: Result<Answer, Fault>) {
         let Some(reply) = self.callers.remove(&ticket) else { return };
         match &mut answer {
-            Ok(Answer::Lease(Some(grant)) | Answer::Submitted { next: Some(grant), .. }) => self.attach_theta(grant),
+            Ok(Answer::Lease(Some(grant)) | Answer::Submitted { next: Some(grant), .. }) => {
+                self.attach_theta(grant);
+                grant.lease.traceparent = self.traces.leased(&grant.lease);
+            }
             Ok(
                 Answer::Lease(None)
                 | Answer::Submitted { next: None, .. }
@@ -406,6 +416,7 @@ impl Actor {
         }
         if state.status.is_final() {
             self.clocks.remove(&state.run);
+            self.traces.closed(&state.run);
             self.observer.ended(&state.run);
         }
         let Some(watch) = self.watches.get(&state.run).cloned() else { return };
@@ -455,6 +466,7 @@ impl Actor {
                 let (now, observer) = (self.started.elapsed(), self.observer.clone());
                 let phase = self.clocks.entry(run.clone()).or_default().folded(now);
                 self.time(phase);
+                self.traces.folded(&run, result.as_ref().err().map(String::as_str));
                 self.event(Event::StepFolded { run, result });
                 let handed_over = Instant::now();
                 self.hold(Box::new(move |fault| {

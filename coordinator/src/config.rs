@@ -64,6 +64,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDR", env = "PACELINE_ADMIN_ADDRESS")]
     admin_address: Option<AdminAddress>,
 
+    /// Send traces to this OpenTelemetry collector (OTLP over gRPC), for example http://127.0.0.1:4317
+    #[arg(long, value_name = "URL", env = "PACELINE_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
+
     /// How log lines look
     #[arg(long, value_enum, env = "PACELINE_LOG_FORMAT", default_value_t)]
     log_format: LogFormat,
@@ -80,6 +84,8 @@ pub(crate) struct Settings {
     /// Whether somebody chose that place.
     pub(crate) admin_chosen: bool,
     pub(crate) config: Config,
+    /// Where traces go; `None` for nowhere.
+    pub(crate) otlp_endpoint: Option<String>,
     pub(crate) log_format: LogFormat,
 }
 
@@ -87,8 +93,18 @@ impl TryFrom<Arguments> for Settings {
     type Error = Failure;
 
     fn try_from(arguments: Arguments) -> Result<Self, Failure> {
-        let Arguments { listen, data, memory, lease_ttl, heartbeat, drain, insecure, admin_address, log_format } =
-            arguments;
+        let Arguments {
+            listen,
+            data,
+            memory,
+            lease_ttl,
+            heartbeat,
+            drain,
+            insecure,
+            admin_address,
+            otlp_endpoint,
+            log_format,
+        } = arguments;
         if heartbeat >= lease_ttl / 3 {
             let reason = "two heartbeats may get lost before a lease is";
             let message = format!(
@@ -101,7 +117,7 @@ impl TryFrom<Arguments> for Settings {
         let admin_chosen = admin_address.is_some();
         let admin = admin_address.unwrap_or_else(|| AdminAddress::beside(&listen));
         let config = Config { data, lease_ttl, heartbeat, drain, ..Config::default() };
-        Ok(Self { listen, insecure, admin, admin_chosen, config, log_format })
+        Ok(Self { listen, insecure, admin, admin_chosen, config, otlp_endpoint, log_format })
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use paceline_admin::AdminAddress;
+use paceline_admin::{AdminAddress, Traces};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -53,13 +53,17 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
     let (listener, address) = bind("--listen", &settings.listen, |found| settings.allow(found)).await?;
+    let traces = Traces::start(settings.otlp_endpoint.as_deref(), "paceline-coordinator", env!("CARGO_PKG_VERSION"))
+        .map_err(|reason| Failure::new(exit::BAD_INPUT, format!("--otlp-endpoint {reason}")))?;
     let stop_admin = CancellationToken::new();
     // Before the store is opened, so that a probe meanwhile is answered.
     let admin = serve_admin(&settings, stop_admin.clone()).await?;
     tracing::info!(%address, admin = admin.map(tracing::field::display), store = ?settings.config.data, version = env!("CARGO_PKG_VERSION"), "coordinator starts");
     // Programs that start a coordinator on port 0 read the port from what is announced.
     let served = paceline_coordinator::serve_and_tell(settings.config, listener, shutdown, || announce(address, admin));
-    served.await.map_err(exit::from_serving)?;
+    let served = served.await;
+    traces.finish().await;
+    served.map_err(exit::from_serving)?;
     stop_admin.cancel();
     tracing::info!("coordinator stopped");
     Ok(())

@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Folder of real data, for families that read some
     #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Send traces to this OpenTelemetry collector (OTLP over gRPC), for example http://127.0.0.1:4317
+    #[arg(long, env = "PACELINE_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
     /// How log lines on standard error look
     #[arg(long, env = "PACELINE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,

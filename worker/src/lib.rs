@@ -28,6 +28,7 @@ mod remedy;
 mod session;
 #[cfg(test)]
 mod testing;
+mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

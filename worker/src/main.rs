@@ -4,11 +4,15 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use paceline_admin::Traces;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 mod args;
+
+/// Exit code of a command line whose values cannot be used.
+const BAD_INPUT: u8 = 64;
 
 use args::{Args, LogFormat};
 
@@ -20,9 +24,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     let args = Args::parse();
     log_to_stderr(args.log_format);
+    let traces = Traces::start(args.otlp_endpoint.as_deref(), "paceline-worker", env!("CARGO_PKG_VERSION"));
+    let traces = match traces {
+        Ok(traces) => traces,
+        Err(reason) => {
+            eprintln!("paceline-worker: --otlp-endpoint {reason}");
+            return ExitCode::from(BAD_INPUT);
+        }
+    };
     let shutdown = CancellationToken::new();
     tokio::spawn(drain_on_signal(shutdown.clone()));
-    match paceline_worker::run(args.config(), shutdown).await {
+    let ended = paceline_worker::run(args.config(), shutdown).await;
+    traces.finish().await;
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.exit_code();

@@ -266,6 +266,7 @@ pub(crate) fn lease(slot: u32) -> Lease {
         theta_hash: ThetaHash([9; 32]),
         theta: None,
         spec: None,
+        traceparent: None,
     }
 }
 

@@ -18,6 +18,7 @@ mod remote;
 mod shell;
 mod tasks;
 mod ten_families;
+mod traces;
 mod train;
 
 use std::path::Path;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use paceline_proto::model::RunId;
+use paceline_proto::model::{RunId, Token};
 
 /// Kinds of devices, few however large a fleet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,6 +114,8 @@ pub enum Fact {
     LeaseEnded {
         /// The run.
         run: RunId,
+        /// Which.
+        token: Token,
         /// How.
         outcome: Outcome,
     },

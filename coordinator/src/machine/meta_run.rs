@@ -245,6 +245,7 @@ impl MetaRun {
                 theta_hash: self.theta_hash,
                 theta: None,
                 spec: own.is_none().then(|| Box::new(self.spec().clone())),
+                traceparent: None,
             },
             attach_theta: self.record.theta_size * size_of::<f32>() <= INLINE_THETA
                 && own.is_none_or(|own| own.theta_version != self.outer_step),
@@ -390,7 +391,7 @@ impl MetaRun {
                 LeaseState::Rejected => (Outcome::Rejected, true),
                 LeaseState::Failed => (Outcome::Failed, true),
             };
-            out.facts.push(Fact::LeaseEnded { run: self.id().clone(), outcome });
+            out.facts.push(Fact::LeaseEnded { run: self.id().clone(), token, outcome });
             out.opened |= frees;
         }
     }

@@ -134,7 +134,7 @@ impl Metrics {
                 bump(&self.leases_issued, [("run", run.to_string()), ("attempt_kind", kind.name().to_owned())]);
                 self.lease_wait.observe(waited.as_secs_f64());
             }
-            Fact::LeaseEnded { run, outcome } => {
+            Fact::LeaseEnded { run, token: _, outcome } => {
                 bump(&self.lease_outcomes, [("run", run.to_string()), ("outcome", outcome.name().to_owned())]);
             }
             Fact::SlotFilled { family, device: class, took } => {
@@ -190,6 +190,8 @@ fn bump<const N: usize>(counters: &Counters<N>, labels: Labels<N>) {
 mod tests {
     use prometheus_client::encoding::text::encode;
 
+    use paceline_proto::model::Token;
+
     use super::*;
     use crate::machine::{AttemptKind, Outcome};
 
@@ -205,7 +207,7 @@ mod tests {
             Fact::WorkerLost(DeviceClass::Cpu),
             Fact::HeartbeatLate(second),
             Fact::LeaseIssued { run: run(), kind: AttemptKind::Hedge, waited: second, open: 2 },
-            Fact::LeaseEnded { run: run(), outcome: Outcome::Expired },
+            Fact::LeaseEnded { run: run(), token: Token([1; 16]), outcome: Outcome::Expired },
             Fact::SlotFilled { family: "odd \"name\"".into(), device: DeviceClass::Cpu, took: second },
             Fact::ResultJudged { run: run(), staleness: 3, late: true },
             Fact::ResultJudged { run: run(), staleness: 0, late: false },

@@ -10,8 +10,10 @@
 
 mod clock;
 mod gauges;
+mod logs;
 mod metrics;
 mod rpc;
+mod traces;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +28,10 @@ use crate::store::Store;
 
 pub(crate) use clock::{Phase, StepClock};
 pub(crate) use gauges::Gauges;
+pub(crate) use logs::say;
 pub(crate) use metrics::Metrics;
 pub(crate) use rpc::CallTimes;
+pub(crate) use traces::Traces;
 
 /// Collects what a coordinator lets be seen; clones share it.
 #[derive(Clone, Debug)]

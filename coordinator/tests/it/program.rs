@@ -78,6 +78,7 @@ fn wrong_command_lines_have_their_codes() {
         (&["--memory", "--listen", "127.0.0.1:0", "--admin-address", &address], 69, "--admin-address"),
         (&["--memory", "--listen", "127.0.0.1:0", "--admin-address", "0.0.0.0:0"], 78, "--insecure"),
         (&["--memory", "--admin-address", "7701"], 2, "host:port"),
+        (&["--memory", "--listen", "127.0.0.1:0", "--otlp-endpoint", "collector:4317"], 64, "--otlp-endpoint"),
     ] {
         let (got, stdout, stderr) = run(arguments);
         assert_eq!(got, code, "{arguments:?}: {stderr}");

@@ -14,6 +14,7 @@ mod lease;
 mod mixture;
 mod run;
 mod spec;
+mod trace;
 mod validate;
 mod worker;
 
@@ -23,4 +24,5 @@ pub use lease::{Holdings, Lease, LeaseKey, ResultBody, SeedCoded, Submission, Su
 pub use mixture::{EntryProgress, SpanLoss, TaskCost};
 pub use run::{CreateRequest, FoldedStep, Ledger, RunState, RunStatus};
 pub use spec::{CheckpointPolicy, EvaluationSpec, MixtureLimits, RunSpec, TaskSpec};
+pub use trace::TraceParent;
 pub use worker::{Directive, HeartbeatAnswer, HeartbeatReport, LeaseRequest, Registered, Registration, ReleaseRequest};
