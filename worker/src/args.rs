@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use paceline_admin::AdminAddress;
 use paceline_proto::model::WorkerId;
 use paceline_worker::{Config, Device};
 
@@ -18,7 +19,7 @@ Examples:
 
 Stop it with SIGTERM or ctrl-c: it hands unfinished leases back first. A second signal ends it at once.
 
-Exit codes: 0 drained, 2 usage, 64 bad address or data folder, 69 refused by the coordinator, 71 no threads,
+Exit codes: 0 drained, 2 usage, 64 bad address or data folder, 69 refused by the coordinator or admin address in use, 71 no threads,
 78 configuration or version (replace the worker rather than restart it), 130 ended by a second signal.";
 
 /// Takes leases from a Paceline coordinator, runs inner training and reports.
@@ -40,6 +41,12 @@ pub(crate) struct Args {
     /// Folder of real data, for families that read some
     #[arg(long, env = "PACELINE_DATA", value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Where probes and metrics are, for example 127.0.0.1:7710, or off
+    #[arg(long, env = "PACELINE_WORKER_ADMIN_ADDRESS", value_name = "ADDR", default_value = "off")]
+    pub(crate) admin_address: AdminAddress,
+    /// Allow an admin address that other machines reach
+    #[arg(long, env = "PACELINE_ADMIN_INSECURE")]
+    pub(crate) admin_insecure: bool,
     /// Send traces to this OpenTelemetry collector (OTLP over gRPC), for example http://127.0.0.1:4317
     #[arg(long, env = "PACELINE_OTLP_ENDPOINT", value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,
