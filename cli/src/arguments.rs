@@ -9,6 +9,7 @@ use paceline_proto::model::RunId;
 use paceline_proto::tls::Trust;
 
 use crate::console::{Color, Format};
+use crate::export::Form;
 
 mod bench;
 mod token;
@@ -62,7 +63,8 @@ pub(crate) enum Command {
 Examples:
   paceline run submit recipe.toml --coordinator http://fleet:7700
   paceline run watch quickstart-1a2b3c4d
-  paceline run ledger quickstart-1a2b3c4d --format json")]
+  paceline run ledger quickstart-1a2b3c4d --format json
+  paceline run export quickstart-1a2b3c4d --to tensorboard -o logs/quickstart")]
     Run {
         /// What to do with runs.
         #[command(subcommand)]
@@ -302,6 +304,20 @@ pub(crate) enum RunCommand {
     Ledger {
         /// The run's id
         run: RunId,
+    },
+    /// Write a run's folded steps for other programs: CSV, JSON lines, or a folder for TensorBoard
+    Export {
+        /// The run's id
+        run: RunId,
+        /// What to write
+        #[arg(long, value_enum, value_name = "FORM", default_value = "csv")]
+        to: Form,
+        /// File to write, or folder for TensorBoard; RUN.csv, RUN.jsonl or the folder RUN if left out
+        #[arg(short, long, value_name = "PATH")]
+        output: Option<PathBuf>,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
     },
 }
 

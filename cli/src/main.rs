@@ -14,6 +14,7 @@ mod cluster;
 mod command;
 mod console;
 mod evaluation;
+mod export;
 mod failure;
 mod file;
 mod interrupt;

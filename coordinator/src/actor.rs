@@ -23,7 +23,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::machine::{Answer, Effect, Event, Fleet, Grant, Moment, Record, RunOrder, StepResult, Ticket};
+use crate::machine::{Answer, Effect, Event, Fact, Fleet, Grant, Moment, Record, RunOrder, StepResult, Ticket};
+use crate::observe::{Observer, Phase, StepClock, Traces, say};
 use crate::store::{Committed, Writer};
 use crate::weights::{self, Weights};
 
@@ -35,6 +36,8 @@ pub(crate) const HEARTBEATS: usize = 4096;
 const BACKLOG: usize = 64;
 /// How often time is noticed: leases expire and slow ones are hedged this late at most.
 const TICK: Duration = Duration::from_millis(250);
+/// Ticks from one survey to the next: what pages and scrapes show is a second old at most.
+const SURVEY_TICKS: u32 = 4;
 
 /// Sends a typed answer back.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Fault>>;
@@ -71,7 +74,7 @@ pub(crate) enum Call {
 /// Heavy work that is done.
 enum Done {
     Folded { run: RunId, result: Result<(OuterState, Bytes, StepResult), String> },
-    Encoded { run: RunId, result: Result<(CheckpointInfo, Bytes), String> },
+    Encoded { run: RunId, took: Duration, result: Result<(CheckpointInfo, Bytes), String> },
 }
 
 /// Shows something that waited to be durable, or the fault instead; may find that nobody waits any more.
@@ -94,11 +97,15 @@ pub(crate) struct Actor {
     heavy: JoinSet<Done>,
     started: Instant,
     ending: bool,
+    observer: Observer,
+    clocks: HashMap<RunId, StepClock>,
+    traces: Traces,
+    ticks: u32,
 }
 
 impl Actor {
     /// With the runs and weights that were found.
-    pub(crate) fn new(fleet: Fleet, weights: HashMap<RunId, Weights>) -> Self {
+    pub(crate) fn new(fleet: Fleet, weights: HashMap<RunId, Weights>, observer: Observer) -> Self {
         Self {
             fleet,
             weights,
@@ -112,6 +119,10 @@ impl Actor {
             heavy: JoinSet::new(),
             started: Instant::now(),
             ending: false,
+            observer,
+            clocks: HashMap::new(),
+            traces: Traces::new(),
+            ticks: 0,
         }
     }
 
@@ -128,7 +139,9 @@ impl Actor {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.perform(first);
         let mut abandoned = false; // every handle is gone
+        self.survey();
         while !self.is_done() {
+            self.observer.beat();
             let has_batch = !self.outgoing.is_empty() && self.committed.broken.is_none();
             tokio::select! {
                 biased;
@@ -146,7 +159,7 @@ impl Actor {
                         permit.send(batch);
                     }
                 }
-                _ = ticks.tick() => self.event(Event::Tick),
+                _ = ticks.tick() => self.tick(),
                 call = calls.recv(), if !abandoned && self.outgoing.len() < BACKLOG => match call {
                     Some(call) => self.call(call),
                     None => {
@@ -184,6 +197,47 @@ impl Actor {
         };
         let effects = self.fleet.handle(event, &mut Moment { now: self.started.elapsed(), random: &mut random });
         self.perform(effects);
+    }
+
+    fn tick(&mut self) {
+        self.event(Event::Tick);
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(SURVEY_TICKS) {
+            self.survey();
+        }
+    }
+
+    /// Lets everybody see how things are, once that is durable.
+    fn survey(&mut self) {
+        let (survey, epoch, observer) =
+            (self.fleet.survey(self.started.elapsed()), self.fleet.epoch(), self.observer.clone());
+        self.hold(Box::new(move |fault| {
+            if fault.is_none() {
+                observer.see(survey, epoch);
+            }
+            None
+        }));
+    }
+
+    fn note(&mut self, facts: &[Fact]) {
+        let now = self.started.elapsed();
+        for fact in facts {
+            self.observer.metrics().count(fact);
+            say(fact);
+            if let Fact::LeaseEnded { token, outcome, .. } = fact {
+                self.traces.ended(*token, *outcome);
+            }
+            if let Fact::LeaseIssued { run, open, .. } = fact {
+                let phase = self.clocks.entry(run.clone()).or_default().leased(*open, now);
+                self.time(phase);
+            }
+        }
+    }
+
+    fn time(&self, phase: Option<(Phase, Duration)>) {
+        if let Some((phase, took)) = phase {
+            self.observer.metrics().phase(phase, took);
+        }
     }
 
     fn heartbeat(&mut self, heartbeat: Heartbeat) {
@@ -267,6 +321,7 @@ impl Actor {
     fn committed(&mut self, committed: Committed) {
         self.committed = committed;
         if self.committed.broken.is_some() {
+            self.observer.store_broke(self.committed.broken.as_deref().unwrap_or_default());
             // Nobody takes them any more; were they kept, calls would wait behind them instead of being refused.
             self.outgoing.clear();
         }
@@ -302,7 +357,13 @@ impl Actor {
                         self.weights.insert(run, Weights::new(state));
                     }
                 }
-                Effect::Fold { run, outer_step, contributions } => self.fold(run, outer_step, contributions),
+                Effect::Fold { run, outer_step, contributions } => {
+                    let phase = self.clocks.entry(run.clone()).or_default().filled(self.started.elapsed());
+                    self.time(phase);
+                    self.traces.folding(&run);
+                    self.fold(run, outer_step, contributions);
+                }
+                Effect::Note(facts) => self.note(&facts),
                 Effect::Checkpoint { run, parent } => self.encode(run, parent),
                 Effect::ForgetThetas { run, before } => {
                     if let Some(weights) = self.weights.get_mut(&run) {
@@ -316,7 +377,10 @@ impl Actor {
     fn answer(&mut self, ticket: Ticket, mut answer: Result<Answer, Fault>) {
         let Some(reply) = self.callers.remove(&ticket) else { return };
         match &mut answer {
-            Ok(Answer::Lease(Some(grant)) | Answer::Submitted { next: Some(grant), .. }) => self.attach_theta(grant),
+            Ok(Answer::Lease(Some(grant)) | Answer::Submitted { next: Some(grant), .. }) => {
+                self.attach_theta(grant);
+                grant.lease.traceparent = self.traces.leased(&grant.lease);
+            }
             Ok(
                 Answer::Lease(None)
                 | Answer::Submitted { next: None, .. }
@@ -350,6 +414,11 @@ impl Actor {
         } else {
             tracing::debug!(run = %state.run, outer_step = state.outer_step, meta_loss = ?state.meta_loss, "run goes on");
         }
+        if state.status.is_final() {
+            self.clocks.remove(&state.run);
+            self.traces.closed(&state.run);
+            self.observer.ended(&state.run);
+        }
         let Some(watch) = self.watches.get(&state.run).cloned() else { return };
         self.hold(Box::new(move |fault| {
             if fault.is_none() {
@@ -365,8 +434,8 @@ impl Actor {
             let result = guarded(|| {
                 let (spec, state) = (spec.ok_or("its run is gone")?, state.ok_or("its weights are gone")?);
                 debug_assert_eq!(state.outer_step, outer_step, "weights and machine stand at the same step");
-                let next = weights::step(&spec, Arc::unwrap_or_clone(state), &contributions)?;
-                let (theta, result) = (weights::theta_bytes(&next), weights::step_result(&next)?);
+                let next = weights::step(&spec, OuterState::clone(&state), &contributions)?;
+                let (theta, result) = (weights::theta_bytes(&next), weights::step_result(&state, &next)?);
                 Ok((next, theta, result))
             });
             Done::Folded { run, result }
@@ -376,11 +445,12 @@ impl Actor {
     fn encode(&mut self, run: RunId, parent: Option<[u8; 32]>) {
         let (spec, state) = (self.fleet.spec(&run), self.weights.get(&run).map(|weights| Arc::clone(&weights.state)));
         self.heavy.spawn_blocking(move || {
+            let begun = Instant::now();
             let result = guarded(|| {
                 let (spec, state) = (spec.ok_or("its run is gone")?, state.ok_or("its weights are gone")?);
                 weights::encode(&run, &spec, &state, parent)
             });
-            Done::Encoded { run, result }
+            Done::Encoded { run, took: begun.elapsed(), result }
         });
     }
 
@@ -393,9 +463,24 @@ impl Actor {
                     }
                     result
                 });
+                let (now, observer) = (self.started.elapsed(), self.observer.clone());
+                let phase = self.clocks.entry(run.clone()).or_default().folded(now);
+                self.time(phase);
+                self.traces.folded(&run, result.as_ref().err().map(String::as_str));
                 self.event(Event::StepFolded { run, result });
+                let handed_over = Instant::now();
+                self.hold(Box::new(move |fault| {
+                    if fault.is_none() {
+                        observer.metrics().phase(Phase::Commit, handed_over.elapsed());
+                    }
+                    None
+                }));
             }
-            Ok(Done::Encoded { run, result }) => self.event(Event::CheckpointMade { run, result }),
+            Ok(Done::Encoded { run, took, result }) => {
+                self.observer.metrics().encoded(took);
+                self.observer.checkpointed(&run);
+                self.event(Event::CheckpointMade { run, result });
+            }
             Err(error) => tracing::error!(%error, "heavy work was cancelled"),
         }
     }

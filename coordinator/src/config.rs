@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::BoolishValueParser;
+use paceline_admin::AdminAddress;
 use paceline_coordinator::Config;
 
 use crate::exit::{CONFIG, Failure};
@@ -21,6 +22,8 @@ Examples:
       serves other machines by TLS (docs/security.md tells how to make certificates)
   paceline-coordinator --listen 0.0.0.0:7700 --insecure --log-format json
       serves a network in which everyone is trusted
+  paceline-coordinator --admin-address 127.0.0.1:9090
+      shows its pages on http://127.0.0.1:9090/ instead of on port 7701
 
 Exit codes: 0 stopped by a signal, 1 failed while running, 2 usage, 64 no such address, 69 address
 in use, 73 store cannot be opened, 74 input or output failed, 75 store in use, 78 configuration or
@@ -58,6 +61,14 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     protection: ProtectionArguments,
 
+    /// Where probes, metrics and pages are, or off [default: 127.0.0.1, on the port after that of --listen]
+    #[arg(long, value_name = "ADDR", env = "PACELINE_ADMIN_ADDRESS")]
+    admin_address: Option<AdminAddress>,
+
+    /// Send traces to this OpenTelemetry collector (OTLP over gRPC), for example http://127.0.0.1:4317
+    #[arg(long, value_name = "URL", env = "PACELINE_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
+
     /// How log lines look
     #[arg(long, value_enum, env = "PACELINE_LOG_FORMAT", default_value_t)]
     log_format: LogFormat,
@@ -69,7 +80,13 @@ pub(crate) struct Settings {
     /// `host:port`, not yet looked up.
     pub(crate) listen: String,
     pub(crate) protection: Protection,
+    /// Where the admin listener is.
+    pub(crate) admin: AdminAddress,
+    /// Whether somebody chose that place.
+    pub(crate) admin_chosen: bool,
     pub(crate) config: Config,
+    /// Where traces go; `None` for nowhere.
+    pub(crate) otlp_endpoint: Option<String>,
     pub(crate) log_format: LogFormat,
 }
 
@@ -77,7 +94,18 @@ impl TryFrom<Arguments> for Settings {
     type Error = Failure;
 
     fn try_from(arguments: Arguments) -> Result<Self, Failure> {
-        let Arguments { listen, data, memory, lease_ttl, heartbeat, drain, protection, log_format } = arguments;
+        let Arguments {
+            listen,
+            data,
+            memory,
+            lease_ttl,
+            heartbeat,
+            drain,
+            protection,
+            admin_address,
+            otlp_endpoint,
+            log_format,
+        } = arguments;
         if heartbeat >= lease_ttl / 3 {
             let reason = "two heartbeats may get lost before a lease is";
             let message = format!(
@@ -89,7 +117,27 @@ impl TryFrom<Arguments> for Settings {
         let data = (!memory).then_some(data);
         let protection = Protection::try_from(protection)?;
         let security = protection.security.clone();
-        Ok(Self { listen, protection, config: Config { data, lease_ttl, heartbeat, drain, security }, log_format })
+        let admin_chosen = admin_address.is_some();
+        let admin = admin_address.unwrap_or_else(|| AdminAddress::beside(&listen));
+        let config = Config { data, lease_ttl, heartbeat, drain, security, ..Config::default() };
+        Ok(Self { listen, protection, admin, admin_chosen, config, otlp_endpoint, log_format })
+    }
+}
+
+impl Settings {
+    /// Refuses to show other machines runs and checkpoints by accident.
+    pub(crate) fn allow_admin(&self, addresses: &[SocketAddr]) -> Result<(), Failure> {
+        let open = addresses.iter().find(|address| !address.ip().is_loopback());
+        match open {
+            Some(open) if !self.protection.insecure => {
+                let message = format!(
+                    "--admin-address: {open} can be reached from other machines, and whoever reaches it reads runs, metrics \
+                     and checkpoints: use 127.0.0.1, or say --insecure if the network is trusted"
+                );
+                Err(Failure::new(CONFIG, message))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -146,6 +194,17 @@ mod tests {
     fn memory_means_no_folder() {
         assert_eq!(settings(&["--memory"]).unwrap().config.data, None);
         assert_eq!(settings(&[]).unwrap().config.data, Some("./paceline-data".into()));
+    }
+
+    #[test]
+    fn pages_are_for_this_machine_unless_asked() {
+        let careful = settings(&["--listen", "0.0.0.0:7700"]).unwrap();
+        assert_eq!(careful.admin.to_string(), "127.0.0.1:7701");
+        let failure = careful.allow_admin(&["0.0.0.0:7701".parse().unwrap()]).unwrap_err();
+        assert!(failure.code == CONFIG && failure.message.contains("--admin-address"), "{failure}");
+        let bold = settings(&["--insecure", "--admin-address", "0.0.0.0:9000"]).unwrap();
+        assert_eq!(bold.allow_admin(&["0.0.0.0:9000".parse().unwrap()]), Ok(()));
+        assert_eq!(settings(&["--admin-address", "off"]).unwrap().admin, AdminAddress::Off);
     }
 
     #[test]

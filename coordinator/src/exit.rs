@@ -50,15 +50,16 @@ impl fmt::Display for Failure {
 }
 
 /// The address cannot be had.
-pub(crate) fn from_binding(address: &str, error: &io::Error) -> Failure {
+pub(crate) fn from_binding(flag: &str, address: &str, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let cure = "is a coordinator running there already? Stop it, or choose another address with --listen";
+            let cure =
+                format!("is a coordinator running there already? Stop it, or choose another address with {flag}");
             Failure::new(UNAVAILABLE, format!("{address} is in use: {cure}"))
         }
         io::ErrorKind::PermissionDenied => Failure::new(
             UNAVAILABLE,
-            format!("{address} may not be used ({error}): choose a port above 1023 with --listen"),
+            format!("{address} may not be used ({error}): choose a port above 1023 with {flag}"),
         ),
         _ => Failure::new(UNAVAILABLE, format!("cannot listen on {address}: {error}")),
     }
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_taken_address_is_told_with_the_cure() {
-        let failure = from_binding("127.0.0.1:7700", &io::ErrorKind::AddrInUse.into());
+        let failure = from_binding("--listen", "127.0.0.1:7700", &io::ErrorKind::AddrInUse.into());
         assert_eq!(failure.code, UNAVAILABLE);
         assert!(failure.message.starts_with("127.0.0.1:7700 is in use") && failure.message.contains("--listen"));
     }

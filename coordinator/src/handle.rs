@@ -1,6 +1,7 @@
 //! The door to a coordinator: cheap clones, typed calls.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,8 +10,8 @@ use bytes::Bytes;
 use paceline_proto::client::Created;
 use paceline_proto::fault::Fault;
 use paceline_proto::model::{
-    CheckpointInfo, CreateRequest, HeartbeatAnswer, Holdings, Lease, LeaseKey, Registered, Registration, ResultBody,
-    RunId, RunState, Submission, SubmissionOutcome, WorkerId,
+    CheckpointInfo, CreateRequest, FoldedStep, HeartbeatAnswer, Holdings, Lease, LeaseKey, Registered, Registration,
+    ResultBody, RunId, RunState, Submission, SubmissionOutcome, WorkerId,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,7 +19,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::actor::{Actor, CALLS, Call, HEARTBEATS, Heartbeat, Reply};
 use crate::machine::{Answer, Event, Fleet, Grant, RunRequest, Settings, Ticket};
-use crate::store::{Committed, Journal, Store, StoreError, Writer, read_checkpoint};
+use crate::observe::Observer;
+use crate::store::{Committed, Journal, Store, StoreError, Writer, read_checkpoint, read_steps};
 use crate::weights;
 
 /// Talks to a running coordinator.
@@ -30,6 +32,7 @@ pub struct CoordinatorHandle {
     store: Arc<dyn Store>,
     tickets: Arc<AtomicU64>,
     epoch: u64,
+    observer: Observer,
 }
 
 /// Starts a coordinator on a store: reads what is there, rebuilds unfinished runs, and goes on with them. The join handle
@@ -41,6 +44,20 @@ pub async fn start(
     store: Arc<dyn Store>,
     settings: Settings,
 ) -> Result<(CoordinatorHandle, JoinHandle<()>), StoreError> {
+    start_seen(store, settings, Observer::default()).await
+}
+
+/// [`start`] that lets an observer see.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) async fn start_seen(
+    store: Arc<dyn Store>,
+    settings: Settings,
+    observer: Observer,
+) -> Result<(CoordinatorHandle, JoinHandle<()>), StoreError> {
+    let seeing = observer.clone();
+    observer.watch_store(&store);
     let opening = Arc::clone(&store);
     let open = move || {
         let (journal, stored) = Journal::open(Arc::clone(&opening))?;
@@ -61,7 +78,8 @@ pub async fn start(
         }
         let (fleet, effects) = Fleet::restored(settings, stored.epoch, runs)
             .map_err(|reason| StoreError::Damaged { what: "a run's recipe".to_owned(), reason })?;
-        Ok((Writer::start(journal)?, Actor::new(fleet, weights), effects, stored.epoch))
+        let writer = Writer::start_seen(journal, seeing.clone())?;
+        Ok((writer, Actor::new(fleet, weights, seeing), effects, stored.epoch))
     };
     let (writer, actor, effects, epoch) =
         spawn_blocking(open).await.map_err(|error| StoreError::Io { reason: format!("open the store: {error}") })??;
@@ -74,6 +92,7 @@ pub async fn start(
         store,
         tickets: Arc::new(AtomicU64::new(0)),
         epoch,
+        observer,
     };
     let actor = tokio::spawn(actor.run(effects, called, beaten, writer));
     Ok((handle, actor))
@@ -83,6 +102,11 @@ impl CoordinatorHandle {
     /// Number of this start of the coordinator on its store.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Where its calls are counted.
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.observer
     }
 
     /// Whether calls can be served.
@@ -154,7 +178,10 @@ impl CoordinatorHandle {
         let (reply, answer) = oneshot::channel();
         self.heartbeats.try_send(Heartbeat { worker, leases, epoch, inner_steps, reply }).map_err(
             |error| match error {
-                mpsc::error::TrySendError::Full(_) => Fault::Overloaded { retry_after: Duration::from_secs(1) },
+                mpsc::error::TrySendError::Full(_) => {
+                    self.observer.metrics().shed("heartbeat");
+                    Fault::Overloaded { retry_after: Duration::from_secs(1) }
+                }
                 mpsc::error::TrySendError::Closed(_) => Fault::ShuttingDown,
             },
         )?;
@@ -254,6 +281,23 @@ impl CoordinatorHandle {
     /// [`Fault::RunNotFound`].
     pub async fn watch(&self, run: RunId) -> Result<watch::Receiver<RunState>, Fault> {
         self.call(|reply| Call::Watch { run, reply }).await
+    }
+
+    /// Folded steps of a run between two, both included, as many as `most` and evenly spread; the run's last folded one is
+    /// always among them where it lies between. Steps folded before the store kept them are left out.
+    ///
+    /// # Errors
+    /// [`Fault::RunNotFound`], [`Fault::StoreReadOnly`] if the store cannot be read.
+    pub async fn steps(&self, run: RunId, between: RangeInclusive<u64>, most: usize) -> Result<Vec<FoldedStep>, Fault> {
+        // What a state tells is durable, so all its steps are.
+        let state = self.get(run.clone()).await?;
+        let (order, _) = self.call(|reply| Call::Checkpoints { run, reply }).await?;
+        let steps = spread(*between.start().max(&1), *between.end().min(&state.outer_step), most);
+        let store = Arc::clone(&self.store);
+        spawn_blocking(move || read_steps(&*store, order, steps))
+            .await
+            .map_err(|error| Fault::Internal { reason: format!("read folded steps: {error}") })?
+            .map_err(|error| error.to_fault())
     }
 
     /// Gives no more leases of the run until it is resumed.
@@ -359,6 +403,16 @@ impl Drop for WaitGuard {
     }
 }
 
+/// At most `most` numbers from `first` to `last`, evenly spread, `last` among them; none if there is none between.
+fn spread(first: u64, last: u64, most: usize) -> Vec<u64> {
+    let count = (last + 1).saturating_sub(first);
+    let stride = count.div_ceil(most.max(1) as u64).max(1);
+    // From the end, so that the last is there whatever the stride.
+    let mut numbers: Vec<u64> = (0..count.div_ceil(stride)).map(|nth| last - nth * stride).collect();
+    numbers.reverse();
+    numbers
+}
+
 fn into_lease(grant: Box<Grant>) -> Lease {
     grant.lease
 }
@@ -395,4 +449,20 @@ fn result_digest(submission: &Submission) -> [u8; 32] {
         }
     }
     hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_spread_evenly_and_end_with_the_last() {
+        assert_eq!(spread(1, 0, 10), Vec::<u64>::new());
+        assert_eq!(spread(1, 3, 10), [1, 2, 3]);
+        assert_eq!(spread(1, 10, 5), [2, 4, 6, 8, 10]);
+        assert_eq!(spread(4, 10, 2), [6, 10]);
+        assert_eq!(spread(5, 5, 0), [5]);
+        let many = spread(1, 1_000_003, 600);
+        assert!(many.len() <= 600 && many.last() == Some(&1_000_003), "{}", many.len());
+    }
 }

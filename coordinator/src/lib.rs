@@ -8,17 +8,20 @@
 //! ```
 
 mod actor;
+mod admin;
 mod credentials;
 mod entrance;
 mod gate;
 mod handle;
 pub mod machine;
+mod observe;
 mod server;
 mod service;
 pub mod store;
 mod threads;
 mod weights;
 
+pub use admin::Admin;
 pub use credentials::CredentialsError;
 pub use entrance::TlsFiles;
 pub use handle::{CoordinatorHandle, start};

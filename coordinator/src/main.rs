@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use paceline_admin::{AdminAddress, Traces};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -52,31 +53,72 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn serve(settings: Settings) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
-    let (listener, address) = bind(&settings).await?;
-    tracing::info!(%address, store = ?settings.config.data, version = env!("CARGO_PKG_VERSION"), "coordinator starts");
+    let (listener, address) = bind("--listen", &settings.listen, |found| {
+        if let Some(warning) = settings.protection.allow(found)? {
+            tokio::spawn(protection::remind(warning));
+        }
+        Ok(())
+    })
+    .await?;
+    let traces = Traces::start(settings.otlp_endpoint.as_deref(), "paceline-coordinator", env!("CARGO_PKG_VERSION"))
+        .map_err(|reason| Failure::new(exit::BAD_INPUT, format!("--otlp-endpoint {reason}")))?;
+    let stop_admin = CancellationToken::new();
+    // Before the store is opened, so that a probe meanwhile is answered.
+    let admin = serve_admin(&settings, stop_admin.clone()).await?;
+    tracing::info!(%address, admin = admin.map(tracing::field::display), store = ?settings.config.data, version = env!("CARGO_PKG_VERSION"), "coordinator starts");
     // Programs that start a coordinator on port 0 read the port from what is announced.
-    let served = paceline_coordinator::serve_and_tell(settings.config, listener, shutdown, || announce(address));
-    served.await.map_err(exit::from_serving)?;
+    let served = paceline_coordinator::serve_and_tell(settings.config, listener, shutdown, || announce(address, admin));
+    let served = served.await;
+    traces.finish().await;
+    served.map_err(exit::from_serving)?;
+    stop_admin.cancel();
     tracing::info!("coordinator stopped");
     Ok(())
 }
 
-async fn bind(settings: &Settings) -> Result<(TcpListener, SocketAddr), Failure> {
-    let wanted = &settings.listen;
-    let unknown = |error| Failure::new(exit::BAD_INPUT, format!("--listen {wanted}: no such address ({error})"));
+/// Serves probes, metrics and pages, and tells where.
+async fn serve_admin(settings: &Settings, stop: CancellationToken) -> Result<Option<SocketAddr>, Failure> {
+    let AdminAddress::At(wanted) = &settings.admin else { return Ok(None) };
+    let bound = bind("--admin-address", wanted, |found| settings.allow_admin(found)).await;
+    let (listener, address) = match bound {
+        // Nobody asked for this very port, so it is no reason not to start.
+        Err(failure) if failure.code == exit::UNAVAILABLE && !settings.admin_chosen => {
+            tracing::warn!("{failure}; any free port is taken instead");
+            bind("--admin-address", "127.0.0.1:0", |found| settings.allow_admin(found)).await?
+        }
+        bound => bound?,
+    };
+    let serving = settings.config.admin.clone().serve(listener, stop);
+    tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the admin listener ended: no probe, scrape or page is answered any more");
+        }
+    });
+    Ok(Some(address))
+}
+
+async fn bind(
+    flag: &str,
+    wanted: &str,
+    allow: impl FnOnce(&[SocketAddr]) -> Result<(), Failure>,
+) -> Result<(TcpListener, SocketAddr), Failure> {
+    let unknown = |error| Failure::new(exit::BAD_INPUT, format!("{flag} {wanted}: no such address ({error})"));
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(wanted).await.map_err(unknown)?.collect();
-    if let Some(warning) = settings.protection.allow(&addresses)? {
-        tokio::spawn(protection::remind(warning));
-    }
-    let taken = |error: std::io::Error| exit::from_binding(wanted, &error);
+    allow(&addresses)?;
+    let taken = |error: std::io::Error| exit::from_binding(flag, wanted, &error);
     let listener = TcpListener::bind(addresses.as_slice()).await.map_err(taken)?;
     let address = listener.local_addr().map_err(taken)?;
     Ok((listener, address))
 }
 
-fn announce(address: SocketAddr) -> anyhow::Result<()> {
+fn announce(address: SocketAddr, admin: Option<SocketAddr>) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush()).context("write to standard output")
+    let pages = admin.map(|admin| format!("pages on http://{admin}/\n")).unwrap_or_default();
+    // In one piece: whoever reads one line and goes away must not make the second fail.
+    stdout
+        .write_all(format!("listening on {address}\n{pages}").as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("write to standard output")
 }
 
 /// The first SIGTERM or SIGINT asks for a graceful stop; a second one ends the process at once.

@@ -67,7 +67,7 @@ enum Auth {
 #[derive(Clone, Debug)]
 pub(crate) struct Protection {
     pub(crate) security: Security,
-    insecure: bool,
+    pub(crate) insecure: bool,
 }
 
 impl TryFrom<ProtectionArguments> for Protection {

@@ -24,11 +24,13 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::admin::Admin;
 use crate::credentials::{Credentials, CredentialsError};
 use crate::entrance::{Reloaded, TlsFiles, incoming};
 use crate::gate::{Gate, Gated};
-use crate::handle::{CoordinatorHandle, start};
+use crate::handle::{CoordinatorHandle, start_seen};
 use crate::machine::Settings;
+use crate::observe::CallTimes;
 use crate::service::{Checkpoints, Fleet, Runs, Workers};
 use crate::store::{MemoryStore, SledStore, Store, StoreError};
 
@@ -74,6 +76,8 @@ pub struct Config {
     pub drain: Duration,
     /// Who is let in. The default lets everyone in, in plain text: for listeners on loopback.
     pub security: Security,
+    /// What an admin listener shows of it.
+    pub admin: Admin,
 }
 
 /// Who is let in.
@@ -112,6 +116,7 @@ impl Default for Config {
             heartbeat: Duration::from_secs(5),
             drain: Duration::from_secs(10),
             security: Security::default(),
+            admin: Admin::default(),
         }
     }
 }
@@ -134,7 +139,7 @@ pub async fn serve_and_tell(
     shutdown: CancellationToken,
     opened: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let Config { data, lease_ttl, heartbeat, drain, security } = config;
+    let Config { data, lease_ttl, heartbeat, drain, security, admin } = config;
     let tls = security.tls.clone().map(|files| Reloaded::open(files, security.look_interval)).transpose()?;
     let (tls, watch) = tls.unzip();
     let watch = async {
@@ -150,11 +155,14 @@ pub async fn serve_and_tell(
     });
     let (store, credentials) = opening.await.context("open the store")??;
     let doors = Doors { tls, gate: Gate::new(Arc::clone(&credentials), asks), credentials };
-    let (handle, mut actor) = start(store, Settings { lease_ttl, heartbeat }).await?;
+    let settings = Settings { lease_ttl, heartbeat };
+    let (handle, mut actor) = start_seen(store, settings, admin.observer().clone()).await?;
+    let shown = admin.open(handle.clone());
     opened()?;
     tokio::select! {
-        served = serve_on(handle.clone(), listener, doors, shutdown, drain) => served?,
+        served = serve_on(handle.clone(), listener, doors, shutdown.clone(), drain) => served?,
         () = watch => anyhow::bail!("certificates are no longer looked at: see the log"),
+        () = async { shutdown.cancelled().await; shown.draining(); std::future::pending().await } => {}
         ended = &mut actor => {
             ended.context("run the coordinator")?;
             anyhow::bail!("the coordinator ended while calls were served: see its log");
@@ -207,6 +215,7 @@ async fn serve_on(
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, ServingStatus::Serving).await;
     let watched = handle.clone();
+    let times = CallTimes::new(handle.observer().clone());
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -225,6 +234,7 @@ async fn serve_on(
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .max_connection_age(OLDEST)
+        .layer(times)
         .layer(tower_layer::layer_fn(move |service| Gated::new(Arc::clone(&gate), service)))
         .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
         .add_service(workers.max_decoding_message_size(LARGEST_WORKER_REQUEST))

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use paceline_optimizer_core::Purpose;
@@ -72,16 +73,22 @@ pub(crate) fn step(
         .map_err(|error| error.to_string())
 }
 
-/// What the machine wants to know of a folded step.
+/// What the machine wants to know of a folded step; `before` is the state it began with.
 ///
 /// # Errors
 /// If the state has seen no step.
-pub(crate) fn step_result(state: &OuterState) -> Result<StepResult, String> {
+pub(crate) fn step_result(before: &OuterState, state: &OuterState) -> Result<StepResult, String> {
+    let moved = before.theta.values().iter().zip(state.theta.values());
+    let update = moved.map(|(before, now)| (f64::from(*now) - f64::from(*before)).powi(2)).sum::<f64>().sqrt();
+    // A clock before 1970 is wrong anyhow.
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(StepResult {
         theta_hash: state.theta.hash(),
         summary: state.last.ok_or("the outer state has no summary of its last step")?,
         inner_steps: state.inner_steps,
         diverged_lanes: state.diverged_lanes,
+        update_norm: update,
+        folded_at_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
     })
 }
 

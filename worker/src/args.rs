@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use paceline_admin::AdminAddress;
 use paceline_proto::access::{Holder, Secret};
 use paceline_proto::client::{Access, TokenSource};
 use paceline_proto::model::WorkerId;
@@ -23,7 +24,7 @@ Examples:
 
 Stop it with SIGTERM or ctrl-c: it hands unfinished leases back first. A second signal ends it at once.
 
-Exit codes: 0 drained, 2 usage, 64 bad address or data folder, 69 refused by the coordinator, 71 no threads,
+Exit codes: 0 drained, 2 usage, 64 bad address or data folder, 69 refused by the coordinator or admin address in use, 71 no threads,
 77 not allowed (token or certificate), 78 configuration or version (replace the worker rather than restart it), 130 ended by a second signal.";
 
 /// Takes leases from a Paceline coordinator, runs inner training and reports.
@@ -47,6 +48,15 @@ pub(crate) struct Args {
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     access: AccessArgs,
+    /// Where probes and metrics are, for example 127.0.0.1:7710, or off
+    #[arg(long, env = "PACELINE_WORKER_ADMIN_ADDRESS", value_name = "ADDR", default_value = "off")]
+    pub(crate) admin_address: AdminAddress,
+    /// Allow an admin address that other machines reach
+    #[arg(long, env = "PACELINE_ADMIN_INSECURE")]
+    pub(crate) admin_insecure: bool,
+    /// Send traces to this OpenTelemetry collector (OTLP over gRPC), for example http://127.0.0.1:4317
+    #[arg(long, env = "PACELINE_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
     /// How log lines on standard error look
     #[arg(long, env = "PACELINE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,

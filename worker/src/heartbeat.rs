@@ -60,6 +60,7 @@ impl<C: CoordinatorClient> Heartbeat<C> {
             match self.beat(&keys).await {
                 Ok(answer) => {
                     outage.over();
+                    session.was_answered();
                     session.saw_epoch(answer.epoch);
                     self.obey(&keys, &answer);
                     if !answer.known {

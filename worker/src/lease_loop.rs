@@ -27,6 +27,7 @@ use crate::coordinator_client::CoordinatorClient;
 use crate::held::{HeldLeases, LeaseCancel};
 use crate::remedy::kind;
 use crate::session::{Caller, Refusal};
+use crate::trace;
 use crate::{Error, Result};
 
 /// How long a poll waits for a lease; the coordinator holds it at most 20 s.
@@ -118,6 +119,7 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
         self.caller.session().saw_epoch(lease.epoch);
         let held = self.held.hold(lease.key.clone());
         let shutdown = self.shutdown.clone();
+        let part = trace::part(&lease, "compute", self.caller.session().worker());
         let computed = {
             let computing = self.compute(&lease, held.cancel());
             tokio::pin!(computing);
@@ -129,6 +131,7 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
                 }
             }
         };
+        drop(part);
         match computed {
             Ok(computed) => self.report(&lease, computed).await,
             Err(Unfinished::Worker(error)) => Err(error),
@@ -178,6 +181,7 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
 
     /// Sends a result until there is a verdict or a refusal for good.
     async fn report(&mut self, lease: &Lease, computed: Computed) -> Result<Option<Lease>> {
+        let _part = trace::part(lease, "report", self.caller.session().worker());
         let failed = matches!(computed.body, ResultBody::Failure { .. });
         let submission = Submission {
             worker: self.caller.session().worker().clone(),

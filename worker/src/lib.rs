@@ -28,6 +28,8 @@ mod remedy;
 mod session;
 #[cfg(test)]
 mod testing;
+mod trace;
+mod vitals;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -47,6 +49,7 @@ use crate::session::{Caller, Session};
 pub use compute::{Panicked, Pool};
 pub use config::{Config, Device, DeviceUnavailable, InvalidDevice};
 pub use error::Error;
+pub use vitals::Vitals;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -57,6 +60,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Errors
 /// [`Error`], if this worker can never work for this coordinator.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
+    run_seen(config, Vitals::default(), shutdown).await
+}
+
+/// [`run`] that lets probes see how the worker is.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_seen(config: Config, vitals: Vitals, shutdown: CancellationToken) -> Result<()> {
     let (device, trainer) = config.device.open()?;
     if let Some(path) = config.data_dir.clone().filter(|folder| !folder.is_dir()) {
         return Err(Error::DataDir { path });
@@ -78,7 +89,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         families: paceline_tasks::families().iter().map(|family| family.name.to_owned()).collect(),
     };
     tracing::info!(worker = %config.worker, coordinator = config.coordinator, "connecting");
-    work(&config.coordinator, channels, engine, registration, progress, shutdown).await
+    work(&config.coordinator, channels, engine, registration, (progress, vitals), shutdown).await
 }
 
 /// The worker without its surroundings: a channel for leases and one for heartbeats, something that computes, and a
@@ -88,10 +99,26 @@ async fn work<C: CoordinatorClient>(
     [for_leases, for_heartbeats]: [C; 2],
     compute: impl Compute,
     registration: Registration,
-    progress: Arc<AtomicU64>,
+    (progress, vitals): (Arc<AtomicU64>, Vitals),
     shutdown: CancellationToken,
 ) -> Result<()> {
     let session = Session::new(registration);
+    let held = HeldLeases::default();
+    vitals.watch(&session, &held, &progress, &shutdown);
+    let living = vitals.live();
+    tokio::select! {
+        worked = work_on(address, [for_leases, for_heartbeats], compute, (session.clone(), held, progress), shutdown) => worked,
+        () = living => unreachable!("it lives until the work is done"),
+    }
+}
+
+async fn work_on<C: CoordinatorClient>(
+    address: &str,
+    [for_leases, for_heartbeats]: [C; 2],
+    compute: impl Compute,
+    (session, held, progress): (Arc<Session>, HeldLeases, Arc<AtomicU64>),
+    shutdown: CancellationToken,
+) -> Result<()> {
     let caller = Caller::new(for_leases, &session);
     tokio::select! {
         registered = caller.register() => {
@@ -104,7 +131,6 @@ async fn work<C: CoordinatorClient>(
     // The drain begins when the worker is told to stop, or when its heartbeat learns that it can never go on.
     let drain = shutdown.child_token();
     let stop_heartbeat = CancellationToken::new();
-    let held = HeldLeases::default();
     let heartbeat = Heartbeat {
         caller: Caller::new(for_heartbeats, &session),
         held: held.clone(),

@@ -4,11 +4,21 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use paceline_admin::{AdminAddress, Traces};
+use paceline_worker::Vitals;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 mod args;
+
+/// Exit code of a command line whose values cannot be used.
+const BAD_INPUT: u8 = 64;
+/// Exit code where an address cannot be had.
+const UNAVAILABLE: u8 = 69;
+/// Exit code of settings that do not fit together.
+const CONFIG: u8 = 78;
 
 use args::{Args, LogFormat};
 
@@ -20,9 +30,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     let args = Args::parse();
     log_to_stderr(args.log_format);
+    let traces = Traces::start(args.otlp_endpoint.as_deref(), "paceline-worker", env!("CARGO_PKG_VERSION"));
+    let traces = match traces {
+        Ok(traces) => traces,
+        Err(reason) => {
+            eprintln!("paceline-worker: --otlp-endpoint {reason}");
+            return ExitCode::from(BAD_INPUT);
+        }
+    };
+    let (vitals, stop_admin) = (Vitals::default(), CancellationToken::new());
+    if let Err((code, reason)) = serve_admin(&args, vitals.clone(), stop_admin).await {
+        eprintln!("paceline-worker: --admin-address {reason}");
+        return ExitCode::from(code);
+    }
     let shutdown = CancellationToken::new();
     tokio::spawn(drain_on_signal(shutdown.clone()));
-    match paceline_worker::run(args.config(), shutdown).await {
+    let ended = paceline_worker::run_seen(args.config(), vitals, shutdown).await;
+    traces.finish().await;
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.exit_code();
@@ -30,6 +55,30 @@ async fn main() -> ExitCode {
             code
         }
     }
+}
+
+/// Serves probes and metrics where it was asked for; else the exit code and why not.
+async fn serve_admin(args: &Args, vitals: Vitals, stop: CancellationToken) -> Result<(), (u8, String)> {
+    let AdminAddress::At(wanted) = &args.admin_address else { return Ok(()) };
+    let found = tokio::net::lookup_host(wanted).await;
+    let addresses: Vec<_> =
+        found.map_err(|error| (BAD_INPUT, format!("{wanted}: no such address ({error})")))?.collect();
+    if let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback() && !args.admin_insecure) {
+        let cure = "use 127.0.0.1, or say --admin-insecure if the network is trusted";
+        return Err((CONFIG, format!("{wanted}: {open} can be reached from other machines: {cure}")));
+    }
+    let listener = TcpListener::bind(addresses.as_slice())
+        .await
+        .map_err(|error| (UNAVAILABLE, format!("{wanted} cannot be used ({error}): choose another address")))?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "probes and metrics are here");
+    }
+    tokio::spawn(async move {
+        if let Err(error) = vitals.serve(listener, stop).await {
+            tracing::error!(%error, "the admin listener ended: no probe is answered any more");
+        }
+    });
+    Ok(())
 }
 
 /// SIGTERM or ctrl-c begins the drain; a second one ends the process.

@@ -12,6 +12,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use paceline_proto::client::CallResult;
 use paceline_proto::model::{Registered, Registration, WorkerId};
@@ -30,6 +31,8 @@ pub(crate) struct Session {
     epoch: AtomicU64,
     /// What the last registration was answered.
     terms: Mutex<Option<Registered>>,
+    /// When a coordinator last answered a registration or a heartbeat.
+    answered: Mutex<Option<Instant>>,
 }
 
 /// A call that will not succeed.
@@ -51,7 +54,7 @@ pub(crate) struct Caller<C> {
 impl Session {
     /// Before the first registration.
     pub(crate) fn new(registration: Registration) -> Arc<Self> {
-        Arc::new(Self { registration, epoch: AtomicU64::new(0), terms: Mutex::new(None) })
+        Arc::new(Self { registration, epoch: AtomicU64::new(0), terms: Mutex::new(None), answered: Mutex::new(None) })
     }
 
     /// The worker's id.
@@ -72,6 +75,22 @@ impl Session {
     /// Whether the coordinator has answered before: then certificates that no longer fit are waited out.
     fn is_trusting(&self) -> bool {
         self.terms().is_some()
+    }
+
+    /// Notes what a registration was answered.
+    pub(crate) fn took(&self, terms: Registered) {
+        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(terms);
+        self.was_answered();
+    }
+
+    /// Notes that a coordinator answered.
+    pub(crate) fn was_answered(&self) {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// When a coordinator last answered; `None` before the first time.
+    pub(crate) fn answered(&self) -> Option<Instant> {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the last registration was answered; `None` before the first.
@@ -106,7 +125,7 @@ impl<C: CoordinatorClient> Caller<C> {
         match retrying("register this worker", self.session.is_trusting(), call).await {
             Ok(registered) => {
                 self.session.saw_epoch(registered.epoch);
-                *self.session.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(registered);
+                self.session.took(registered);
                 Ok(registered)
             }
             Err(status) => Err(self.fatal("register this worker", status)),

@@ -110,8 +110,14 @@ impl Fixture {
             families: vec![],
         };
         let channels = [coordinator.clone(), coordinator.clone()];
-        let working =
-            crate::work("http://fake", channels, compute, registration, Arc::clone(&progress), shutdown.clone());
+        let working = crate::work(
+            "http://fake",
+            channels,
+            compute,
+            registration,
+            (Arc::clone(&progress), crate::Vitals::default()),
+            shutdown.clone(),
+        );
         Self { coordinator, events, shutdown, progress, worker: tokio::spawn(working) }
     }
 
@@ -266,6 +272,7 @@ pub(crate) fn lease(slot: u32) -> Lease {
         theta_hash: ThetaHash([9; 32]),
         theta: None,
         spec: None,
+        traceparent: None,
     }
 }
 

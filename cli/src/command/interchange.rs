@@ -195,7 +195,7 @@ fn default_output(source: &Path) -> PathBuf {
 }
 
 /// Refuses to replace a file, unless it shall be.
-fn check_absent(file: &Path, force: bool) -> Result<(), Failure> {
+pub(crate) fn check_absent(file: &Path, force: bool) -> Result<(), Failure> {
     if force || !file.exists() {
         return Ok(());
     }

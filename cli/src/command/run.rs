@@ -5,16 +5,19 @@ use std::time::{Duration, Instant};
 
 use paceline_optimizer_core::outer::ResultForm;
 use paceline_proto::client::CallResult;
-use paceline_proto::model::{Ledger, RunId, RunSpec, RunState, RunStatus, TaskCost};
+use paceline_proto::model::{FoldedStep, Ledger, RunId, RunSpec, RunState, RunStatus, TaskCost};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tonic::Code;
 
 use crate::arguments::{Remote, RunCommand};
+use crate::command::interchange::check_absent;
 use crate::console::{Console, plain_json};
 use crate::evaluation::table::plain;
+use crate::export::Form;
 use crate::failure::{DATA_MISSING, Exit, Failure};
+use crate::file::write_atomically;
 use crate::live::{Scene, Screen};
 use crate::mixture;
 use crate::pace::short;
@@ -43,6 +46,11 @@ pub(crate) fn run(command: &RunCommand, remote: &Remote, console: Console) -> Re
             RunCommand::Pause { run } => said(&coordinator.answer(coordinator.runs.pause(run).await)?, console),
             RunCommand::Resume { run } => said(&coordinator.answer(coordinator.runs.resume(run).await)?, console),
             RunCommand::Stop { run } => said(&coordinator.answer(coordinator.runs.stop(run).await)?, console),
+            RunCommand::Export { run, to, output, force } => {
+                let state = coordinator.answer(coordinator.runs.get(run).await)?;
+                let steps = coordinator.answer(coordinator.runs.steps(run).await)?;
+                return export(&state, &steps, *to, output.as_deref(), *force, console);
+            }
             RunCommand::Ledger { run } => {
                 let state = coordinator.answer(coordinator.runs.get(run).await)?;
                 return ledger(&state, console);
@@ -216,6 +224,29 @@ pub(crate) fn failed(run: &RunId, reason: &str) -> Failure {
 fn said(state: &RunState, console: Console) {
     console.say(format!("{} is {} at outer step {}", state.run, status_word(state), state.outer_step));
     console.emit(&object(state));
+}
+
+/// Writes the folded steps of a run, which may go on meanwhile.
+fn export(
+    state: &RunState,
+    steps: &[FoldedStep],
+    form: Form,
+    output: Option<&Path>,
+    force: bool,
+    console: Console,
+) -> Result<(), Failure> {
+    let run = state.run.as_str();
+    let named = output.map_or_else(|| form.default_name(run).into(), Path::to_owned);
+    let file = form.file_in_folder(run).map_or_else(|| named.clone(), |name| named.join(name));
+    check_absent(&file, force)?;
+    write_atomically(&file, &form.bytes(state, steps))?;
+    let missing = state.outer_step.saturating_sub(steps.len() as u64);
+    console.say(format!("{}: {} outer steps of {run}", named.display(), steps.len()));
+    if missing > 0 {
+        console.say(format!("{missing} steps are not there: they were folded by a version that did not keep them"));
+    }
+    console.emit(&json!({"run": run, "file": file, "steps": steps.len(), "missing": missing}));
+    Ok(())
 }
 
 fn ledger(state: &RunState, console: Console) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ mod bench;
 mod bench_real;
 mod checkpoints;
 mod exit_codes;
+mod export;
 mod flax;
 mod fleet;
 mod interchange;
@@ -21,6 +22,7 @@ mod security;
 mod shell;
 mod tasks;
 mod ten_families;
+mod traces;
 mod train;
 
 use std::path::Path;

@@ -14,6 +14,13 @@ impl Process {
         Self(child)
     }
 
+    /// SIGTERM, and wait until it has ended by itself.
+    pub(crate) fn stop(mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("the process was running");
+        assert!(self.0.wait().expect("the process can be waited for").success(), "it ended badly");
+    }
+
     /// SIGKILL, and wait until it is gone.
     pub(crate) fn kill(mut self) {
         self.0.kill().expect("the process was running");
@@ -37,10 +44,16 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 }
 
 pub(crate) fn start_coordinator(data: &Path, listen: SocketAddr) -> (Process, SocketAddr) {
+    start_coordinator_with(data, listen, &[])
+}
+
+/// With more arguments.
+pub(crate) fn start_coordinator_with(data: &Path, listen: SocketAddr, more: &[&str]) -> (Process, SocketAddr) {
     let mut child = Command::new(binary("paceline-coordinator"))
         .args(["--listen", &listen.to_string(), "--lease-ttl", "2s", "--heartbeat", "500ms"])
         .arg("--data")
         .arg(data)
+        .args(more)
         .stdout(Stdio::piped())
         .spawn()
         .expect("start the coordinator");
@@ -53,9 +66,15 @@ pub(crate) fn start_coordinator(data: &Path, listen: SocketAddr) -> (Process, So
 }
 
 pub(crate) fn start_worker(coordinator: SocketAddr, name: &str) -> Process {
+    start_worker_with(coordinator, name, &[])
+}
+
+/// With more arguments.
+pub(crate) fn start_worker_with(coordinator: SocketAddr, name: &str, more: &[&str]) -> Process {
     Process(
         Command::new(binary("paceline-worker"))
             .args(["--coordinator", &format!("http://{coordinator}"), "--name", name, "--threads", "1"])
+            .args(more)
             .stderr(Stdio::null())
             .spawn()
             .expect("start a worker"),

@@ -62,7 +62,7 @@ const PEOPLE: Who = Who::Only(&[Role::User, Role::Operator]);
 const OPERATORS: Who = Who::Only(&[Role::Operator]);
 
 /// The table.
-pub(crate) const RULES: [Rule; 22] = [
+pub(crate) const RULES: [Rule; 23] = [
     rule("paceline.v1.WorkerService/RegisterWorker", WORKERS, Effect::Changes, Lane::Work),
     rule("paceline.v1.WorkerService/LeaseWork", WORKERS, Effect::Works, Lane::Polls),
     rule("paceline.v1.WorkerService/Heartbeat", WORKERS, Effect::Works, Lane::Heartbeats),
@@ -72,6 +72,7 @@ pub(crate) const RULES: [Rule; 22] = [
     rule("paceline.v1.RunService/CreateRun", PEOPLE, Effect::Changes, Lane::People),
     rule("paceline.v1.RunService/GetRun", PEOPLE, Effect::Reads, Lane::People),
     rule("paceline.v1.RunService/ListRuns", PEOPLE, Effect::Reads, Lane::People),
+    rule("paceline.v1.RunService/ListSteps", PEOPLE, Effect::Reads, Lane::People),
     rule("paceline.v1.RunService/WatchRun", PEOPLE, Effect::Reads, Lane::Streams),
     rule("paceline.v1.RunService/PauseRun", PEOPLE, Effect::Changes, Lane::People),
     rule("paceline.v1.RunService/ResumeRun", PEOPLE, Effect::Changes, Lane::People),

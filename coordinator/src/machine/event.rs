@@ -9,10 +9,11 @@ use paceline_optimizer_core::outer::{Contribution, StepSummary};
 use paceline_proto::client::Created;
 use paceline_proto::fault::Fault;
 use paceline_proto::model::{
-    CheckpointInfo, Holdings, Lease, LeaseKey, Registered, Registration, RunId, RunSpec, RunState, Submission,
-    TaskCost, Verdict, WorkerId,
+    CheckpointInfo, FoldedStep, Holdings, Lease, LeaseKey, Registered, Registration, RunId, RunSpec, RunState,
+    Submission, TaskCost, Verdict, WorkerId,
 };
 
+use super::fact::Fact;
 use super::record::Record;
 
 /// Names one caller who waits for an answer.
@@ -58,6 +59,28 @@ pub struct StepResult {
     pub inner_steps: u64,
     /// Lanes that ended non-finite so far in the run.
     pub diverged_lanes: u64,
+    /// Euclidean distance from the theta before.
+    pub update_norm: f64,
+    /// When it was folded, in milliseconds since 1970.
+    pub folded_at_ms: u64,
+}
+
+impl StepResult {
+    /// What is kept of it for people; `outer_step` counts it.
+    pub(super) fn folded(&self, outer_step: u64, entry_losses: Vec<Option<f64>>) -> FoldedStep {
+        let StepSummary { meta_loss, grad_norm, variance } = self.summary;
+        FoldedStep {
+            outer_step,
+            folded_at_ms: self.folded_at_ms,
+            meta_loss,
+            grad_norm,
+            variance,
+            update_norm: self.update_norm,
+            inner_steps: self.inner_steps,
+            diverged_lanes: self.diverged_lanes,
+            entry_losses,
+        }
+    }
 }
 
 /// Something that happened.
@@ -228,4 +251,6 @@ pub enum Effect {
         /// Oldest version needed.
         before: u64,
     },
+    /// Count these; nothing depends on it.
+    Note(Vec<Fact>),
 }

@@ -12,6 +12,7 @@ use paceline_proto::model::{
 };
 
 use super::event::{Answer, Effect, Event, Grant, Moment, RunRequest, Ticket};
+use super::fact::{DeviceClass, Fact};
 use super::meta_run::{MetaRun, Terms, Want};
 use super::outbox::{Outbox, StateAnswer};
 use super::record::{Record, RunOrder, RunRecord, StoredRun};
@@ -28,22 +29,28 @@ pub struct Settings {
 
 /// A worker in a long poll.
 #[derive(Clone, Debug)]
-struct Waiter {
+pub(super) struct Waiter {
     ticket: Ticket,
     want: Want,
+}
+
+impl Waiter {
+    fn is_of(&self, worker: &WorkerId) -> bool {
+        self.want.worker == *worker
+    }
 }
 
 /// The state of a coordinator.
 #[derive(Clone, Debug)]
 pub struct Fleet {
-    settings: Settings,
+    pub(super) settings: Settings,
     epoch: u64,
-    roster: Roster,
+    pub(super) roster: Roster,
     /// In order of creation; a run's order is its index.
-    runs: Vec<MetaRun>,
+    pub(super) runs: Vec<MetaRun>,
     by_id: HashMap<RunId, usize>,
     by_request: HashMap<String, usize>,
-    waiters: VecDeque<Waiter>,
+    pub(super) waiters: VecDeque<Waiter>,
     shutting_down: bool,
     /// What heartbeats changed; stored with the next event.
     backlog: Outbox,
@@ -105,12 +112,13 @@ impl Fleet {
         let mut out = std::mem::take(&mut self.backlog);
         match event {
             Event::Registered { ticket, registration } => {
-                let answer = self.register(registration, moment.now);
+                let answer = self.register(registration, moment.now, &mut out);
                 out.opened |= answer.is_ok();
                 out.answer(ticket, answer);
             }
             Event::LeaseWanted { ticket, worker, holdings } => {
-                self.lease_wanted(ticket, Want { worker, holdings }, moment, &mut out);
+                let want = Want { worker, holdings, since: moment.now };
+                self.lease_wanted(ticket, want, moment, &mut out);
             }
             Event::WaitOver { ticket } => {
                 if self.stop_waiting(ticket) {
@@ -174,9 +182,11 @@ impl Fleet {
             return Err(Fault::Deposed { ours: self.epoch, seen: epoch });
         }
         let known = self.roster.seen(worker, now);
-        self.roster.trained(worker, inner_steps);
         let deadline = now + self.settings.lease_ttl;
         let mut out = std::mem::take(&mut self.backlog);
+        if let Some(since) = self.roster.beat(worker, now, inner_steps) {
+            out.facts.push(Fact::HeartbeatLate(since.saturating_sub(self.settings.heartbeat)));
+        }
         let directives = leases
             .iter()
             .map(|key| match self.find_mut(&key.run) {
@@ -227,6 +237,11 @@ impl Fleet {
         self.runs.iter().all(MetaRun::is_quiet)
     }
 
+    /// Number of this life of the coordinator.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Live workers, and the inner steps they have trained since each started.
     pub fn workers(&self) -> (u32, u64) {
         (self.roster.live(), self.roster.inner_steps())
@@ -242,11 +257,14 @@ impl Fleet {
         Ok(&mut self.runs[*index])
     }
 
-    fn register(&mut self, registration: Registration, now: Duration) -> Result<Answer, Fault> {
+    fn register(&mut self, registration: Registration, now: Duration, out: &mut Outbox) -> Result<Answer, Fault> {
         if registration.protocol != PROTOCOL {
             return Err(Fault::VersionUnsupported { theirs: registration.protocol, ours: PROTOCOL });
         }
-        self.roster.register(registration, now);
+        let device = DeviceClass::of(&registration.device);
+        if self.roster.register(registration, now) {
+            out.facts.push(Fact::WorkerJoined(device));
+        }
         Ok(Answer::Registered(Registered {
             epoch: self.epoch,
             heartbeat: self.settings.heartbeat,
@@ -308,8 +326,11 @@ impl Fleet {
             return Err(Fault::WorkerNotFound { worker: submission.worker });
         }
         self.roster.holds(&submission.worker, &submission.holdings);
-        let want = (submission.want_lease && !self.shutting_down)
-            .then(|| Want { worker: submission.worker.clone(), holdings: submission.holdings.clone() });
+        let want = (submission.want_lease && !self.shutting_down).then(|| Want {
+            worker: submission.worker.clone(),
+            holdings: submission.holdings.clone(),
+            since: moment.now,
+        });
         let verdict = self.find_mut(&submission.lease.run)?.submit(submission, digest, moment.now, out)?;
         let next = want.and_then(|want| self.offer(&want, moment, out)).map(Box::new);
         Ok(Answer::Submitted { verdict, next })
@@ -416,8 +437,9 @@ impl Fleet {
 
     fn tick(&mut self, now: Duration, out: &mut Outbox) {
         let silent = self.roster.drop_silent(now, self.settings.lease_ttl * 2);
-        let (gone, waiters) =
-            std::mem::take(&mut self.waiters).into_iter().partition(|waiter| silent.contains(&waiter.want.worker));
+        out.facts.extend(silent.iter().map(|(_, device)| Fact::WorkerLost(*device)));
+        let is_gone = |waiter: &Waiter| silent.iter().any(|(worker, _)| waiter.is_of(worker));
+        let (gone, waiters) = std::mem::take(&mut self.waiters).into_iter().partition(is_gone);
         self.waiters = waiters;
         let gone: VecDeque<Waiter> = gone;
         for Waiter { ticket, want } in gone {
@@ -447,7 +469,7 @@ impl Fleet {
 
     /// Turns what was gathered into effects: first what is stored, then what may be seen.
     fn finish(&mut self, out: Outbox) -> Vec<Effect> {
-        let Outbox { mut records, effects: asked, touched, shown, state_answers, opened: _ } = out;
+        let Outbox { mut records, effects: asked, touched, shown, state_answers, facts, opened: _ } = out;
         for order in touched {
             let run = &self.runs[order as usize];
             debug_assert!(run.is_consistent(), "LG-1 of run {}: {:?}", run.id(), run.leases.ledger());
@@ -473,6 +495,9 @@ impl Fleet {
             let state = self.runs[order as usize].state(&self.roster);
             self.shown[order as usize] = Some(state.clone());
             effects.push(Effect::Publish(Box::new(state)));
+        }
+        if !facts.is_empty() {
+            effects.push(Effect::Note(facts));
         }
         effects
     }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use paceline_proto::model::{Ledger, Token};
 
+use super::fact::DeviceClass;
 use super::record::{LeaseRecord, LeaseState};
 
 /// Outer step, slot, attempt.
@@ -28,6 +29,8 @@ type Place = (u64, u32, u32);
 pub(super) struct Entry {
     /// What is stored of it.
     pub(super) record: LeaseRecord,
+    /// What its worker computes on, as far as this life of the coordinator knows.
+    pub(super) device: DeviceClass,
     /// When it was given.
     pub(super) given_at: Duration,
     /// When it expires unless renewed.
@@ -49,7 +52,9 @@ impl LeaseTable {
         for record in records {
             let place = (record.outer_step, record.slot, record.attempt);
             table.places.insert(record.token, place);
-            table.entries.insert(place, Entry { record, given_at: now, deadline: now + ttl });
+            table
+                .entries
+                .insert(place, Entry { record, device: DeviceClass::Other, given_at: now, deadline: now + ttl });
         }
         table
     }
@@ -75,12 +80,12 @@ impl LeaseTable {
     }
 
     /// Remembers a new lease, held until `deadline`.
-    pub(super) fn give(&mut self, record: LeaseRecord, now: Duration, deadline: Duration) {
+    pub(super) fn give(&mut self, record: LeaseRecord, device: DeviceClass, now: Duration, deadline: Duration) {
         debug_assert_eq!(record.state, LeaseState::Held, "a lease starts held");
         debug_assert!(!self.places.contains_key(&record.token), "LS-1: a token proves one lease");
         let place = (record.outer_step, record.slot, record.attempt);
         self.places.insert(record.token, place);
-        self.entries.insert(place, Entry { record, given_at: now, deadline });
+        self.entries.insert(place, Entry { record, device, given_at: now, deadline });
         self.ledger.issued += 1;
         self.ledger.outstanding += 1;
     }
@@ -175,8 +180,8 @@ mod tests {
             LeaseState::Superseded,
             LeaseState::Accepted { digest: [1; 32] },
         ];
-        table.give(record(0, 1), SECOND, SECOND * 2);
-        table.give(record(0, 2), SECOND, SECOND * 2);
+        table.give(record(0, 1), DeviceClass::Cpu, SECOND, SECOND * 2);
+        table.give(record(0, 2), DeviceClass::Cpu, SECOND, SECOND * 2);
         for state in states {
             assert!(table.change(Token([1; 16]), state).is_some(), "{state:?}");
             assert!(table.is_consistent(), "{state:?}: {:?}", table.ledger());
@@ -189,7 +194,7 @@ mod tests {
     fn only_held_leases_become_overdue_and_renewal_helps() {
         let mut table = LeaseTable::default();
         for token in 1..=3 {
-            table.give(record(u32::from(token), token), SECOND, SECOND * 2);
+            table.give(record(u32::from(token), token), DeviceClass::Cpu, SECOND, SECOND * 2);
         }
         table.renew(Token([1; 16]), SECOND * 9);
         table.change(Token([2; 16]), LeaseState::Released);
@@ -201,7 +206,7 @@ mod tests {
     #[test]
     fn forgetting_frees_tokens_but_not_the_ledger() {
         let mut table = LeaseTable::default();
-        table.give(record(0, 1), SECOND, SECOND * 2);
+        table.give(record(0, 1), DeviceClass::Cpu, SECOND, SECOND * 2);
         table.change(Token([1; 16]), LeaseState::Accepted { digest: [0; 32] });
         table.forget_before(4);
         assert!(table.find(Token([1; 16])).is_none());

@@ -24,11 +24,13 @@ use paceline_proto::model::{
 
 use super::choice::{OpenSlot, choose_open, expected_cost, hedge_after};
 use super::event::{Grant, Moment, Ticket};
+use super::fact::{AttemptKind, DeviceClass, Fact, Outcome};
 use super::lease_table::LeaseTable;
 use super::outbox::Outbox;
 use super::progress::MixtureProgress;
 use super::record::{LeaseRecord, LeaseState, Record, RunOrder, RunRecord, Standing};
 use super::roster::Roster;
+use super::survey::{RunView, Tally};
 use super::verdict::{Decision, Expected, decide};
 
 /// Failures of one slot after which a run cannot go on.
@@ -56,6 +58,8 @@ pub(super) struct Want {
     pub(super) worker: WorkerId,
     /// What it holds.
     pub(super) holdings: Vec<Holdings>,
+    /// When it asked.
+    pub(super) since: Duration,
 }
 
 /// What every lease of this coordinator has in common.
@@ -90,6 +94,8 @@ pub(super) struct MetaRun {
     pub(super) diverged_lanes: u64,
     /// How far the entries of the mixture have come.
     pub(super) progress: MixtureProgress,
+    /// Meta-loss of each entry in the last step folded in this life; `None` where it had no slot.
+    pub(super) entry_losses: Vec<Option<f64>>,
     pub(super) sequences: Vec<SlotSequence>,
     /// Empty once the run has ended.
     pub(super) slots: Vec<Slot>,
@@ -100,6 +106,8 @@ pub(super) struct MetaRun {
     pub(super) durations: VecDeque<Duration>,
     /// Why the newest failure or refusal happened.
     pub(super) trouble: String,
+    /// How results were judged in this life.
+    pub(super) tally: Tally,
 }
 
 impl MetaRun {
@@ -202,6 +210,11 @@ impl MetaRun {
         }
         let slot = self.choose(want, roster, moment.now)?;
         let attempt = self.leases.of_slot(self.outer_step, slot).last().map_or(1, |entry| entry.record.attempt + 1);
+        let kind = match attempt {
+            _ if self.is_held(slot) => AttemptKind::Hedge,
+            1 => AttemptKind::First,
+            _ => AttemptKind::Retry,
+        };
         let record = LeaseRecord {
             token: Token((moment.random)()),
             outer_step: self.outer_step,
@@ -212,7 +225,14 @@ impl MetaRun {
             state: LeaseState::Held,
         };
         let key = LeaseKey { run: self.id().clone(), outer_step: self.outer_step, slot, token: record.token };
-        self.leases.give(record.clone(), moment.now, moment.now + terms.ttl);
+        let device = roster.device(&want.worker);
+        self.leases.give(record.clone(), device, moment.now, moment.now + terms.ttl);
+        out.facts.push(Fact::LeaseIssued {
+            run: self.id().clone(),
+            kind,
+            waited: moment.now.saturating_sub(want.since),
+            open: self.unfilled().filter(|(slot, _)| !self.is_held(*slot)).count(),
+        });
         out.store(self.order(), Record::Lease(self.order(), record));
         let own = want.holdings.iter().find(|holding| holding.run == *self.id());
         Some(Grant {
@@ -225,6 +245,7 @@ impl MetaRun {
                 theta_hash: self.theta_hash,
                 theta: None,
                 spec: own.is_none().then(|| Box::new(self.spec().clone())),
+                traceparent: None,
             },
             attach_theta: self.record.theta_size * size_of::<f32>() <= INLINE_THETA
                 && own.is_none_or(|own| own.theta_version != self.outer_step),
@@ -252,11 +273,17 @@ impl MetaRun {
             return Err(Fault::LeaseTokenForeign { run, outer_step, slot });
         }
         let undecided = matches!(known.state, LeaseState::Held | LeaseState::Expired | LeaseState::Released);
-        let took = now.saturating_sub(lease.given_at);
+        let over = known.state != LeaseState::Held;
+        let (took, device) = (now.saturating_sub(lease.given_at), lease.device);
         // Slots of earlier steps are all filled, or their step could not have closed.
         let slot_filled =
             outer_step < self.outer_step || self.slots.get(slot as usize).is_some_and(|slot| slot.result.is_some());
-        match decide(&self.expected, lease, slot_filled, &submission, digest) {
+        let decision = decide(&self.expected, lease, slot_filled, &submission, digest);
+        if let Some(fact) = self.judged(&decision, outer_step, over) {
+            self.tally.note(&fact);
+            out.facts.push(fact);
+        }
+        match decision {
             Ok(Decision::Repeat) => Ok(Verdict::AlreadyAccepted),
             Ok(Decision::TooLate) => Ok(Verdict::Superseded),
             Ok(Decision::Failed | Decision::Fill) if self.status.is_final() => Err(self.finished()),
@@ -267,7 +294,7 @@ impl MetaRun {
                 Ok(Verdict::FailureNoted)
             }
             Ok(Decision::Fill) => {
-                self.fill(submission, digest, took, out);
+                self.fill(submission, digest, (took, device), out);
                 Ok(Verdict::Accepted)
             }
             Err(fault) => {
@@ -278,6 +305,18 @@ impl MetaRun {
                 Err(fault)
             }
         }
+    }
+
+    /// What is counted of a judgement.
+    fn judged(&self, decision: &Result<Decision, Fault>, outer_step: u64, over: bool) -> Option<Fact> {
+        let run = self.id().clone();
+        let late = match decision {
+            Ok(Decision::Repeat | Decision::Failed) => return None,
+            Ok(Decision::Fill) => over,
+            Ok(Decision::TooLate) => true,
+            Err(fault) => return Some(Fact::ResultRejected { run, reason: fault.reason() }),
+        };
+        Some(Fact::ResultJudged { run, staleness: self.outer_step.saturating_sub(outer_step), late })
     }
 
     fn note_failure(&mut self, submission: &Submission, out: &mut Outbox) {
@@ -295,7 +334,13 @@ impl MetaRun {
         }
     }
 
-    fn fill(&mut self, submission: Submission, digest: [u8; 32], took: Duration, out: &mut Outbox) {
+    fn fill(
+        &mut self,
+        submission: Submission,
+        digest: [u8; 32],
+        (took, device): (Duration, DeviceClass),
+        out: &mut Outbox,
+    ) {
         let LeaseKey { outer_step, slot, token, .. } = submission.lease;
         debug_assert_eq!(outer_step, self.outer_step, "LS-3: only the current step has unfilled slots");
         let result = match submission.body {
@@ -313,6 +358,8 @@ impl MetaRun {
             diverged_lanes: submission.diverged_lanes,
         });
         place.result = Some(Arc::clone(&contribution));
+        let family = self.spec().tasks[contribution.window.current.family].family.clone();
+        out.facts.push(Fact::SlotFilled { family, device, took });
         let others: Vec<Token> = self
             .leases
             .of_slot(outer_step, slot)
@@ -335,10 +382,16 @@ impl MetaRun {
     fn change(&mut self, token: Token, state: LeaseState, out: &mut Outbox) {
         if let Some(record) = self.leases.change(token, state) {
             out.store(self.order(), Record::Lease(self.order(), record));
-            let frees = match state {
-                LeaseState::Held | LeaseState::Accepted { .. } | LeaseState::Superseded => false,
-                LeaseState::Expired | LeaseState::Released | LeaseState::Rejected | LeaseState::Failed => true,
+            let (outcome, frees) = match state {
+                LeaseState::Held => return,
+                LeaseState::Accepted { .. } => (Outcome::Accepted, false),
+                LeaseState::Superseded => (Outcome::Superseded, false),
+                LeaseState::Expired => (Outcome::Expired, true),
+                LeaseState::Released => (Outcome::Released, true),
+                LeaseState::Rejected => (Outcome::Rejected, true),
+                LeaseState::Failed => (Outcome::Failed, true),
             };
+            out.facts.push(Fact::LeaseEnded { run: self.id().clone(), token, outcome });
             out.opened |= frees;
         }
     }
@@ -452,6 +505,25 @@ impl MetaRun {
             ledger: self.leases.ledger(),
             costs: self.record.costs.clone(),
             entries: self.progress.entries(self.spec().outer.steps),
+        }
+    }
+
+    /// The run at one moment, for people and their tools.
+    pub(super) fn view(&self, roster: &Roster, now: Duration) -> RunView {
+        let position = |slot: &Slot| {
+            let trajectory = slot.window.current;
+            f64::from(trajectory.inner_step) / f64::from(trajectory.length().max(1))
+        };
+        let slots = self.slots.len();
+        RunView {
+            state: self.state(roster),
+            entry_losses: self.entry_losses.clone(),
+            held: self.leases.held(self.outer_step).count(),
+            pending_slots: self.unfilled().count(),
+            oldest_lease: self.leases.held(self.outer_step).map(|entry| now.saturating_sub(entry.given_at)).max(),
+            unroll_position: (slots > 0).then(|| self.slots.iter().map(position).sum::<f64>() / slots as f64),
+            tally: self.tally.clone(),
+            trouble: self.trouble.clone(),
         }
     }
 

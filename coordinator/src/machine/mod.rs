@@ -25,6 +25,7 @@
 
 mod choice;
 mod event;
+mod fact;
 mod fleet;
 mod lease_table;
 mod meta_run;
@@ -34,10 +35,13 @@ mod record;
 mod restore;
 mod roster;
 mod step;
+mod survey;
 mod verdict;
 
 pub use event::{Answer, Effect, Event, Grant, Moment, RunRequest, StepResult, Ticket};
+pub use fact::{AttemptKind, DeviceClass, Fact, Outcome};
 pub use fleet::{Fleet, Settings};
 pub use progress::{Block, EntryCurve, MixtureProgress};
 pub use record::{LeaseRecord, LeaseState, Record, RunOrder, RunRecord, Standing, StoredRun};
 pub use restore::{Replay, replay};
+pub use survey::{RunView, Survey, Tally, WorkerGroup};

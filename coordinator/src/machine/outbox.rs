@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use paceline_proto::fault::Fault;
 
 use super::event::{Answer, Effect, Ticket};
+use super::fact::Fact;
 use super::record::{Record, RunOrder};
 
 /// How a run's state is answered.
@@ -29,6 +30,8 @@ pub(super) struct Outbox {
     pub(super) shown: BTreeSet<RunOrder>,
     /// Callers to be answered with the state of a run, as it is after the event.
     pub(super) state_answers: Vec<(Ticket, RunOrder, StateAnswer)>,
+    /// What happened, to be counted.
+    pub(super) facts: Vec<Fact>,
     /// Whether there may be a lease for somebody who waits.
     pub(super) opened: bool,
 }

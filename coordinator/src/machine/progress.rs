@@ -83,6 +83,21 @@ impl MixtureProgress {
     }
 }
 
+/// The mean meta-loss of each entry in one folded step; `None` where it had no slot.
+pub(super) fn entry_losses<'a>(
+    spec: &RunSpec,
+    contributions: impl Iterator<Item = &'a Arc<Contribution>>,
+) -> Vec<Option<f64>> {
+    let mut sums = vec![(0_u32, 0.0); spec.tasks.len()];
+    for contribution in contributions {
+        if let Some((count, sum)) = sums.get_mut(contribution.window.family(spec.estimator.window())) {
+            *count += 1;
+            *sum += contribution.result.loss();
+        }
+    }
+    sums.into_iter().map(|(count, sum)| (count > 0).then(|| sum / f64::from(count))).collect()
+}
+
 impl EntryCurve {
     fn add(&mut self, block: u64, contribution: &Contribution) {
         self.contributions += 1;
@@ -169,6 +184,12 @@ mod tests {
         assert_eq!(first.latest, Some(expected));
         assert_eq!(second.contributions, 200);
         assert_eq!(second.first.map(|span| (span.from, span.to)), Some((200, 240)), "its own beginning");
+    }
+
+    #[test]
+    fn the_losses_of_a_step_are_means_over_its_slots() {
+        let step = [contribution(0, 1.0), contribution(0, 2.0)];
+        assert_eq!(entry_losses(&spec(10), step.iter()), [Some(1.5), None]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::outer::{Contribution, StepSummary};
-use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunSpec, RunStatus, TaskCost, Token, WorkerId};
+use paceline_proto::model::{CheckpointInfo, FoldedStep, Ledger, RunId, RunSpec, RunStatus, TaskCost, Token, WorkerId};
 
 use super::progress::MixtureProgress;
 
@@ -22,6 +22,8 @@ pub enum Record {
     Standing(RunOrder, Standing),
     /// How far the entries of a run's mixture have come.
     Progress(RunOrder, MixtureProgress),
+    /// An outer step was folded.
+    Step(RunOrder, FoldedStep),
     /// A lease was given or changed.
     Lease(RunOrder, LeaseRecord),
     /// A result was accepted.

@@ -17,6 +17,7 @@ use super::lease_table::LeaseTable;
 use super::meta_run::MetaRun;
 use super::progress::MixtureProgress;
 use super::record::{RunRecord, Standing, StoredRun};
+use super::survey::Tally;
 use super::verdict::Expected;
 
 /// What must be rebuilt before a stored run can go on.
@@ -134,6 +135,7 @@ impl MetaRun {
             inner_steps: standing.inner_steps,
             diverged_lanes: standing.diverged_lanes,
             progress,
+            entry_losses: Vec::new(),
             sequences,
             slots: Vec::new(),
             leases: LeaseTable::restored(leases, standing.ledger, now, ttl),
@@ -141,6 +143,7 @@ impl MetaRun {
             journal_from: standing.journal_from,
             durations: VecDeque::new(),
             trouble: String::new(),
+            tally: Tally::default(),
             record,
         };
         run.open_slots();

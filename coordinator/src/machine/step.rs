@@ -19,6 +19,7 @@ use paceline_proto::model::{CheckpointInfo, RunStatus};
 use super::event::{Effect, StepResult};
 use super::meta_run::{MetaRun, Slot};
 use super::outbox::{Outbox, StateAnswer};
+use super::progress::entry_losses;
 use super::record::Record;
 
 /// Steps before the current one whose leases are remembered at least, to answer repeats and late results by name.
@@ -60,10 +61,13 @@ impl MetaRun {
             }
             Ok(step) => {
                 let record = Arc::clone(&self.record);
-                let contributions = self.slots.iter().filter_map(|slot| slot.result.as_ref());
-                self.progress.add(&record.spec, self.outer_step, contributions);
+                let contributions = || self.slots.iter().filter_map(|slot| slot.result.as_ref());
+                self.progress.add(&record.spec, self.outer_step, contributions());
+                self.entry_losses = entry_losses(&record.spec, contributions());
                 out.store(self.order(), Record::Progress(self.order(), self.progress.clone()));
                 self.outer_step += 1; // CK-3
+                let folded = step.folded(self.outer_step, self.entry_losses.clone());
+                out.store(self.order(), Record::Step(self.order(), folded));
                 self.theta_hash = step.theta_hash;
                 self.last = Some(step.summary);
                 self.inner_steps = step.inner_steps;

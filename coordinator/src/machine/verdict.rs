@@ -149,6 +149,7 @@ mod tests {
     use paceline_proto::model::{LeaseKey, SeedCoded, Token};
 
     use super::*;
+    use crate::machine::fact::DeviceClass;
     use crate::machine::record::LeaseRecord;
 
     const EXPECTED: Expected = Expected { pairs: 2, theta_size: 3, dense: false, inner_steps: 40 };
@@ -164,7 +165,7 @@ mod tests {
             theta_hash: ThetaHash([3; 32]),
             state,
         };
-        Entry { record, given_at: Duration::ZERO, deadline: Duration::MAX }
+        Entry { record, device: DeviceClass::Cpu, given_at: Duration::ZERO, deadline: Duration::MAX }
     }
 
     fn submission(body: ResultBody) -> Submission {

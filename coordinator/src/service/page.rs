@@ -27,10 +27,7 @@ pub(super) fn position(list: &str, token: &str) -> Result<Option<String>, Fault>
 
 /// The first page of what is left, and the token of the page after it (empty at the end). `mark` names an entry.
 pub(super) fn first<T>(mut rest: Vec<T>, list: &str, page_size: u32, mark: impl Fn(&T) -> String) -> (Vec<T>, String) {
-    let size = match page_size as usize {
-        0 => DEFAULT_SIZE,
-        size => size.min(LARGEST_SIZE),
-    };
+    let size = size(page_size);
     if rest.len() <= size {
         return (rest, String::new());
     }
@@ -39,7 +36,16 @@ pub(super) fn first<T>(mut rest: Vec<T>, list: &str, page_size: u32, mark: impl 
     (rest, next)
 }
 
-fn token_for(list: &str, mark: &str) -> String {
+/// Entries of a page for which this many were asked.
+pub(super) fn size(asked: u32) -> usize {
+    match asked as usize {
+        0 => DEFAULT_SIZE,
+        size => size.min(LARGEST_SIZE),
+    }
+}
+
+/// The token of the page after this mark.
+pub(super) fn token_for(list: &str, mark: &str) -> String {
     let check = crc32c::crc32c(format!("{list}\n{mark}").as_bytes());
     mark.bytes().fold(format!("{check:08x}"), |token, byte| token + &format!("{byte:02x}"))
 }

@@ -74,6 +74,21 @@ impl RunService for Runs {
         Ok(Response::new(Box::pin(Watching::new(states, self.shutdown.clone()))))
     }
 
+    async fn list_steps(&self, request: Request<pb::ListStepsRequest>) -> Answer<pb::ListStepsResponse> {
+        let pb::ListStepsRequest { run, page_size, page_token } = request.into_inner();
+        let run = named_run(&run)?;
+        let list = format!("steps of {run}");
+        // Marks are ours, so one that is no number cannot come from an honest token.
+        let after =
+            page::position(&list, &page_token).map_err(refuse)?.and_then(|mark| mark.parse().ok()).unwrap_or(0_u64);
+        let size = page::size(page_size);
+        let last = after.saturating_add(size as u64);
+        let folded = self.handle.get(run.clone()).await.map_err(refuse)?.outer_step;
+        let steps = self.handle.steps(run, after.saturating_add(1)..=last, size).await.map_err(refuse)?;
+        let next_page_token = if last < folded { page::token_for(&list, &last.to_string()) } else { String::new() };
+        Ok(Response::new(pb::ListStepsResponse { steps: steps.into_iter().map(Into::into).collect(), next_page_token }))
+    }
+
     async fn pause_run(&self, request: Request<pb::PauseRunRequest>) -> Answer<pb::PauseRunResponse> {
         about(&request, &request.get_ref().run);
         let run = named_run(&request.into_inner().run)?;

@@ -5,7 +5,7 @@ use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::estimator::PairReport;
 use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary, Variance};
 use paceline_optimizer_core::schedule::{Trajectory, Window};
-use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunStatus, TaskCost, Token};
+use paceline_proto::model::{CheckpointInfo, FoldedStep, Ledger, RunId, RunStatus, TaskCost, Token};
 use prost::Message;
 
 use super::StoreError;
@@ -47,6 +47,22 @@ struct EntryMessage {
     /// Bits of the sum of losses of each block.
     #[prost(fixed64, repeated, tag = "5")]
     losses: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StepMessage {
+    #[prost(uint64, tag = "1")]
+    folded_at_ms: u64,
+    /// Bits of meta-loss, gradient norm, signal to noise, antithetic correlation and norm of the update; NaN for none.
+    #[prost(fixed64, repeated, tag = "2")]
+    numbers: Vec<u64>,
+    #[prost(uint64, tag = "3")]
+    inner_steps: u64,
+    #[prost(uint64, tag = "4")]
+    diverged_lanes: u64,
+    /// Bits of the loss of each entry of the mixture; NaN for none.
+    #[prost(fixed64, repeated, tag = "5")]
+    entries: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -284,6 +300,55 @@ pub(super) fn decode_progress(bytes: &[u8]) -> Result<MixtureProgress, StoreErro
         })
     };
     Ok(MixtureProgress { entries: message.entries.into_iter().map(entry).collect::<Result<_, _>>()? })
+}
+
+/// Numbers of a step are finite, so NaN is free to mean that there is none.
+fn or_nan(number: Option<f64>) -> u64 {
+    number.unwrap_or(f64::NAN).to_bits()
+}
+
+fn unless_nan(bits: u64) -> Option<f64> {
+    Some(f64::from_bits(bits)).filter(|number| !number.is_nan())
+}
+
+pub(super) fn encode_step(step: &FoldedStep) -> Vec<u8> {
+    let Variance { signal_to_noise, antithetic_correlation } = step.variance;
+    StepMessage {
+        folded_at_ms: step.folded_at_ms,
+        numbers: vec![
+            step.meta_loss.to_bits(),
+            step.grad_norm.to_bits(),
+            or_nan(signal_to_noise),
+            or_nan(antithetic_correlation),
+            step.update_norm.to_bits(),
+        ],
+        inner_steps: step.inner_steps,
+        diverged_lanes: step.diverged_lanes,
+        entries: step.entry_losses.iter().copied().map(or_nan).collect(),
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_step(outer_step: u64, bytes: &[u8]) -> Result<FoldedStep, StoreError> {
+    let damaged = |reason: &str| StoreError::damaged(format!("folded step {outer_step}"), reason);
+    let message = StepMessage::decode(bytes).map_err(|error| damaged(&error.to_string()))?;
+    let [loss, norm, signal_to_noise, correlation, update] = message.numbers[..] else {
+        return Err(damaged("it does not have five numbers"));
+    };
+    Ok(FoldedStep {
+        outer_step,
+        folded_at_ms: message.folded_at_ms,
+        meta_loss: f64::from_bits(loss),
+        grad_norm: f64::from_bits(norm),
+        variance: Variance {
+            signal_to_noise: unless_nan(signal_to_noise),
+            antithetic_correlation: unless_nan(correlation),
+        },
+        update_norm: f64::from_bits(update),
+        inner_steps: message.inner_steps,
+        diverged_lanes: message.diverged_lanes,
+        entry_losses: message.entries.into_iter().map(unless_nan).collect(),
+    })
 }
 
 pub(super) fn encode_lease(lease: &LeaseRecord) -> Vec<u8> {

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use paceline_proto::fault::Fault;
-use paceline_proto::model::{CheckpointInfo, RunId};
+use paceline_proto::model::{CheckpointInfo, FoldedStep, RunId};
 
 use super::chunks::{CHUNK, Pointer, writing};
 use super::{CHUNK_BATCH, Change, FORMAT, Store, StoreError, codec, keys};
@@ -22,6 +23,15 @@ pub struct Stored {
     pub epoch: u64,
     /// Runs in order of creation.
     pub runs: Vec<StoredRun>,
+}
+
+/// How long writing took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteTimes {
+    /// All of it, until durable.
+    pub whole: Duration,
+    /// Each flush.
+    pub flushes: Vec<Duration>,
 }
 
 /// Writes records into a store.
@@ -69,27 +79,37 @@ impl Journal {
     ///
     /// # Errors
     /// [`StoreError::Io`]; then nothing more may be written here.
-    pub fn write(&mut self, batches: &[Vec<Record>]) -> Result<(), StoreError> {
+    pub fn write(&mut self, batches: &[Vec<Record>]) -> Result<WriteTimes, StoreError> {
+        let begun = Instant::now();
+        let mut flushes = Vec::new();
         let mut pending = Vec::new();
         let mut chunks = Vec::new();
         for batch in batches {
             let drops = |record: &Record| matches!(record, Record::DropCheckpoint { .. } | Record::DropResults { .. });
             if batch.iter().any(drops) && !pending.is_empty() {
                 // To drop a large value its pointer must be read, and it may stand in an earlier batch.
-                self.write_chunks(&mut chunks)?;
+                self.write_chunks(&mut chunks, &mut flushes)?;
                 self.store.apply(std::mem::take(&mut pending))?;
             }
             for record in batch {
                 self.changes(record, &mut pending, &mut chunks)?;
             }
         }
-        self.write_chunks(&mut chunks)?;
+        self.write_chunks(&mut chunks, &mut flushes)?;
         self.store.apply(pending)?;
-        self.store.flush()
+        self.flush(&mut flushes)?;
+        Ok(WriteTimes { whole: begun.elapsed(), flushes })
+    }
+
+    fn flush(&self, times: &mut Vec<Duration>) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        self.store.flush()?;
+        times.push(begun.elapsed());
+        Ok(())
     }
 
     /// Chunks become durable before any pointer to them is written.
-    fn write_chunks(&self, chunks: &mut Vec<Change>) -> Result<(), StoreError> {
+    fn write_chunks(&self, chunks: &mut Vec<Change>, times: &mut Vec<Duration>) -> Result<(), StoreError> {
         if chunks.is_empty() {
             return Ok(());
         }
@@ -97,7 +117,7 @@ impl Journal {
         while rest.peek().is_some() {
             self.store.apply(rest.by_ref().take(CHUNK_BATCH).collect())?;
         }
-        self.store.flush()
+        self.flush(times)
     }
 
     fn large(&mut self, bytes: &[u8], chunks: &mut Vec<Change>) -> Pointer {
@@ -122,6 +142,9 @@ impl Journal {
             }
             Record::Progress(run, progress) => {
                 changes.push(Change::Put(keys::of_run(keys::PROGRESS, *run), codec::encode_progress(progress)));
+            }
+            Record::Step(run, step) => {
+                changes.push(Change::Put(keys::of_step(keys::STEPS, *run, step.outer_step), codec::encode_step(step)));
             }
             Record::Lease(run, lease) => {
                 let key = keys::lease(*run, lease.outer_step, lease.slot, lease.attempt);
@@ -241,6 +264,20 @@ fn read_manifest(
     // The run's id is not part of the manifest, and whoever drops or reads a file does not need it from here.
     let nobody: RunId = "unknown".parse().expect("it is a valid id");
     store.get(key)?.map(|bytes| codec::decode_checkpoint(&nobody, outer_step, &bytes)).transpose()
+}
+
+/// Those of these folded steps of a run that are stored, in the order asked for.
+///
+/// # Errors
+/// [`StoreError::Damaged`], [`StoreError::Io`].
+pub fn read_steps(
+    store: &dyn Store,
+    order: RunOrder,
+    steps: impl IntoIterator<Item = u64>,
+) -> Result<Vec<FoldedStep>, StoreError> {
+    let read = |step| Ok(store.get(&keys::of_step(keys::STEPS, order, step))?.map(|bytes| (step, bytes)));
+    let decode = |(step, bytes): (u64, Vec<u8>)| codec::decode_step(step, &bytes);
+    steps.into_iter().filter_map(|step| read(step).transpose()).map(|found| found.and_then(decode)).collect()
 }
 
 /// The file of a checkpoint, checked against its manifest.

@@ -7,6 +7,7 @@ pub(super) const EPOCH: &[u8] = b"m/epoch";
 pub(super) const RUNS: &[u8] = b"r/";
 pub(super) const STANDINGS: &[u8] = b"s/";
 pub(super) const PROGRESS: &[u8] = b"f/";
+pub(super) const STEPS: &[u8] = b"h/";
 pub(super) const LEASES: &[u8] = b"l/";
 pub(super) const RESULTS: &[u8] = b"j/";
 pub(super) const CHECKPOINTS: &[u8] = b"c/";
@@ -17,7 +18,7 @@ pub(super) fn of_run(kind: &[u8], run: RunOrder) -> Vec<u8> {
     [kind, &run.to_be_bytes()].concat()
 }
 
-/// Prefix of everything of one kind in one step; the whole key for checkpoints.
+/// Prefix of everything of one kind in one step; the whole key for checkpoints and folded steps.
 pub(super) fn of_step(kind: &[u8], run: RunOrder, outer_step: u64) -> Vec<u8> {
     [kind, &run.to_be_bytes(), &outer_step.to_be_bytes()].concat()
 }

@@ -4,9 +4,9 @@
 //!  machine ─Record─► Writer (one thread, group commit) ─► Journal (keys, encoding, chunks) ─► Store: sled or memory
 //! ```
 //!
-//! # Keys, format 3
+//! # Keys, format 4
 //!
-//! Format 2 has no progress of entries, its runs no costs and no curricula; format 1 differs from it in values only: its
+//! Format 3 knows no folded steps: the curves of its runs begin where this version takes over. Format 2 has no progress of entries, its runs no costs and no curricula; format 1 differs from it in values only: its
 //! results know no offset, its standings no variance. Both are read; what a run of format 2 did before is not counted.
 //!
 //! Numbers are big-endian, so that keys sort by number. `run` is the run's place in order of creation, 8 bytes.
@@ -19,6 +19,7 @@
 //! | `r/` run | what never changes in a run: id, recipe as JSON, request id |
 //! | `s/` run | where the run stands: status, step, ledger |
 //! | `f/` run | how far each entry of its mixture has come: counts, and sums of losses over at most 40 blocks of steps |
+//! | `h/` run, step | a folded step, for people: losses, norms, counts and when |
 //! | `l/` run, step, slot, attempt | a lease and what became of it |
 //! | `j/` run, step, slot | an accepted result, whole or as a pointer to chunks |
 //! | `c/` run, step | a checkpoint's manifest, with a pointer to chunks |
@@ -45,13 +46,13 @@ mod witness;
 mod writer;
 
 pub use error::StoreError;
-pub use journal::{Journal, Stored, read_checkpoint};
+pub use journal::{Journal, Stored, WriteTimes, read_checkpoint, read_steps};
 pub use memory::MemoryStore;
 pub use sled::SledStore;
 pub use writer::{Committed, Writer};
 
 /// Newest format this program reads, and the one it writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// Chunks written in one batch: 4 MiB, so that one checkpoint does not hold the log's buffers.
 const CHUNK_BATCH: usize = 64;
@@ -100,4 +101,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`StoreError::Io`].
     fn flush(&self) -> Result<(), StoreError>;
+
+    /// Bytes on disk; `None` if it is not on one, or cannot tell.
+    fn size_bytes(&self) -> Option<u64> {
+        None
+    }
 }

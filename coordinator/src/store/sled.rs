@@ -142,6 +142,10 @@ impl Store for SledStore {
         self.db.apply_batch(batch).map_err(io)
     }
 
+    fn size_bytes(&self) -> Option<u64> {
+        self.db.size_on_disk().ok()
+    }
+
     fn flush(&self) -> Result<(), StoreError> {
         // Only the writer flushes, so nobody counts at the same time.
         let count = self.flushes.fetch_add(1, Ordering::Relaxed) + 1;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Journal, StoreError};
 use crate::machine::Record;
+use crate::observe::Observer;
 
 /// Batches that may wait for the writer. More only means that the actor stops taking calls until there is room.
 const QUEUE: usize = 1024;
@@ -47,17 +48,22 @@ impl Writer {
     /// # Errors
     /// [`StoreError::Io`] if the system gives no thread.
     pub fn start(journal: Journal) -> Result<Self, StoreError> {
+        Self::start_seen(journal, Observer::default())
+    }
+
+    /// [`Writer::start`] that tells an observer how long writing takes.
+    pub(crate) fn start_seen(journal: Journal, observer: Observer) -> Result<Self, StoreError> {
         let (batches, queue) = mpsc::channel(QUEUE);
         let (tell, committed) = watch::channel(Committed::default());
         let thread = thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(journal, queue, &tell))
+            .spawn(move || run(journal, queue, &tell, &observer))
             .map_err(|error| StoreError::Io { reason: format!("start the writer: {error}") })?;
         Ok(Self { batches, committed, thread })
     }
 }
 
-fn run(mut journal: Journal, mut queue: mpsc::Receiver<Batch>, tell: &watch::Sender<Committed>) {
+fn run(mut journal: Journal, mut queue: mpsc::Receiver<Batch>, tell: &watch::Sender<Committed>, observer: &Observer) {
     while let Some((first, records)) = queue.blocking_recv() {
         let mut up_to = first;
         let mut group = vec![records];
@@ -68,7 +74,10 @@ fn run(mut journal: Journal, mut queue: mpsc::Receiver<Batch>, tell: &watch::Sen
             group.push(records);
         }
         match journal.write(&group) {
-            Ok(()) => tell.send_modify(|committed| committed.up_to = up_to),
+            Ok(times) => {
+                observer.metrics().written(times.whole, &times.flushes);
+                tell.send_modify(|committed| committed.up_to = up_to);
+            }
             Err(error) => {
                 // After a failed write nobody knows what this handle holds: it is never used again.
                 tracing::error!(%error, "the store can no longer be written");

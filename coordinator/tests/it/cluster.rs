@@ -27,6 +27,8 @@ pub(crate) struct Cluster<L = Channel> {
     pub(crate) workers: WorkerClient,
     pub(crate) runs: RunClient,
     pub(crate) checkpoints: CheckpointClient,
+    /// Where its admin listener is: `host:port`.
+    pub(crate) admin: String,
     pub(crate) shutdown: CancellationToken,
     pub(crate) served: JoinHandle<anyhow::Result<()>>,
 }
@@ -46,6 +48,9 @@ impl Cluster {
         let address = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
         let config = Config { drain: Duration::from_secs(2), security, ..Config::default() };
+        let pages = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let admin = pages.local_addr().expect("bound").to_string();
+        tokio::spawn(config.admin.clone().serve(pages, shutdown.clone()));
         let served = tokio::spawn(serve(config, listener, shutdown.clone()));
         let channel = connect(address);
         Cluster {
@@ -54,6 +59,7 @@ impl Cluster {
             checkpoints: CheckpointClient::new(channel.clone()),
             channel,
             address,
+            admin,
             shutdown,
             served,
         }

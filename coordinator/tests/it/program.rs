@@ -77,6 +77,10 @@ fn wrong_command_lines_have_their_codes() {
         (&["--memory", "--cert", "c.pem"], 78, "without --key"),
         (&["--memory", "--listen", "127.0.0.1:0", "--cert", "/nowhere/c.pem", "--key", "k.pem"], 78, "/nowhere/c.pem"),
         (&["--memory", "--listen", &address], 69, &address),
+        (&["--memory", "--listen", "127.0.0.1:0", "--admin-address", &address], 69, "--admin-address"),
+        (&["--memory", "--listen", "127.0.0.1:0", "--admin-address", "0.0.0.0:0"], 78, "--insecure"),
+        (&["--memory", "--admin-address", "7701"], 2, "host:port"),
+        (&["--memory", "--listen", "127.0.0.1:0", "--otlp-endpoint", "collector:4317"], 64, "--otlp-endpoint"),
     ] {
         let (got, stdout, stderr) = run(arguments);
         assert_eq!(got, code, "{arguments:?}: {stderr}");
@@ -89,6 +93,22 @@ async fn it_serves_where_it_says_and_stops_on_sigterm() {
     let (child, address) = started(&["--memory", "--listen", "127.0.0.1:0"]);
     let runs = RunClient::new(endpoint(&address).unwrap().connect_lazy());
     assert_eq!(runs.list().await.unwrap(), []);
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(exit_code(child).await, Some(0));
+}
+
+#[tokio::test]
+async fn pages_move_aside_where_nobody_chose_their_port() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let beside = taken.local_addr().expect("bound").port() - 1;
+    let mut child = coordinator(&["--memory", "--listen", &format!("127.0.0.1:{beside}")]).spawn().expect("it starts");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let lines: Vec<String> = lines.take(2).map_while(Result::ok).collect();
+    let [listening, pages] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!(listening, &format!("listening on 127.0.0.1:{beside}"));
+    let pages = pages.strip_prefix("pages on http://").and_then(|rest| rest.strip_suffix('/')).expect("an address");
+    assert_ne!(pages, taken.local_addr().expect("bound").to_string());
+    assert!(crate::admin::get(pages, "/version").await.contains("paceline-coordinator"));
     signal(&child, Signal::SIGTERM);
     assert_eq!(exit_code(child).await, Some(0));
 }

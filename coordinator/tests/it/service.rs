@@ -110,6 +110,40 @@ async fn pages_cover_all_runs() {
 }
 
 #[tokio::test]
+async fn folded_steps_come_in_pages_and_whole() {
+    use paceline_proto::pb;
+    let cluster = Cluster::start().await;
+    let worker = cluster.register("w1").await;
+    let run = cluster.create("paged").await;
+    assert_eq!(cluster.runs.steps(&run).await.unwrap(), [], "nothing is folded yet");
+    for _ in 0..4 {
+        let lease = cluster.lease(&worker).await;
+        cluster.workers.submit(&result(&worker, &lease)).await.unwrap();
+    }
+    let states = cluster.runs.watch(&run).await.unwrap();
+    let last = states.collect::<Vec<_>>().await.pop().unwrap().unwrap();
+    let steps = cluster.runs.steps(&run).await.unwrap();
+    assert_eq!(steps.iter().map(|step| step.outer_step).collect::<Vec<_>>(), [1, 2]);
+    let newest = &steps[1];
+    assert_eq!((Some(newest.meta_loss), Some(newest.grad_norm)), (last.meta_loss, last.grad_norm));
+    assert_eq!((newest.variance, newest.inner_steps), (last.variance, last.inner_steps));
+    assert!(newest.update_norm > 0.0 && newest.folded_at_ms >= steps[0].folded_at_ms, "{newest:?}");
+    assert_eq!(newest.entry_losses, [Some(newest.meta_loss)], "one entry has all slots");
+
+    let client = pb::run_service_client::RunServiceClient::new(cluster.channel.clone());
+    let page = |page_token: String| {
+        let request = pb::ListStepsRequest { run: run.to_string(), page_size: 1, page_token };
+        let mut client = client.clone();
+        async move { client.list_steps(request).await.map(tonic::Response::into_inner) }
+    };
+    let first = page(String::new()).await.unwrap();
+    assert_eq!((first.steps.len(), first.steps[0].outer_step), (1, 1));
+    let second = page(first.next_page_token).await.unwrap();
+    assert_eq!((second.steps[0].outer_step, second.next_page_token.as_str()), (2, ""));
+    refused(page("made-up".into()).await, Code::InvalidArgument, "FIELD_INVALID");
+}
+
+#[tokio::test]
 async fn a_stop_ends_waiting_calls_and_watches() {
     let cluster = Cluster::start().await;
     let worker = cluster.register("w1").await;

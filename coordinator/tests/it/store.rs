@@ -8,13 +8,13 @@ use paceline_coordinator::machine::{
     Block, EntryCurve, LeaseRecord, LeaseState, MixtureProgress, Record, RunRecord, Standing,
 };
 use paceline_coordinator::store::{
-    Change, FORMAT, Journal, MemoryStore, SledStore, Store, StoreError, Stored, read_checkpoint,
+    Change, FORMAT, Journal, MemoryStore, SledStore, Store, StoreError, Stored, read_checkpoint, read_steps,
 };
 use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary, Variance};
 use paceline_optimizer_core::schedule::{Trajectory, Window};
 use paceline_proto::fault::Fault;
-use paceline_proto::model::{CheckpointInfo, Ledger, RunId, RunStatus, TaskCost, Token};
+use paceline_proto::model::{CheckpointInfo, FoldedStep, Ledger, RunId, RunStatus, TaskCost, Token};
 use sha2::{Digest, Sha256};
 
 use crate::recipes;
@@ -175,6 +175,39 @@ fn everything_comes_back_after_reopening() {
         assert_eq!(run.results, [(7, large_result())]);
         assert_eq!(run.checkpoints, [checkpoint(6).0]);
         assert_eq!(read_checkpoint(&*store, 0, &run_id(), 6).unwrap(), checkpoint(6).1);
+    });
+}
+
+fn folded(outer_step: u64) -> FoldedStep {
+    FoldedStep {
+        outer_step,
+        folded_at_ms: 1_700_000_000_000 + outer_step,
+        meta_loss: -0.0,
+        grad_norm: 0.1,
+        variance: Variance { signal_to_noise: None, antithetic_correlation: Some(-0.5) },
+        update_norm: 1e-300,
+        inner_steps: u64::MAX,
+        diverged_lanes: 2,
+        entry_losses: vec![None, Some(0.0), Some(f64::MAX)],
+    }
+}
+
+#[test]
+fn folded_steps_are_kept_for_each_run_and_survive_every_drop() {
+    both(|place| {
+        let (mut journal, _) = open(place.open());
+        let drops =
+            vec![Record::DropResults { run: 0, before: u64::MAX }, Record::DropLeases { run: 0, before: u64::MAX }];
+        let steps = [1, 2, 300].map(|step| Record::Step(0, folded(step)));
+        journal.write(&[begin(), steps.to_vec(), vec![Record::Step(1, folded(4))], drops]).unwrap();
+        drop(journal);
+        let store = place.open();
+        assert_eq!(read_steps(&*store, 0, [1, 2, 3, 300]).unwrap(), [1, 2, 300].map(folded));
+        assert!(read_steps(&*store, 0, [1]).unwrap()[0].meta_loss.is_sign_negative(), "bit by bit");
+        assert_eq!(read_steps(&*store, 1, 0..9).unwrap(), [folded(4)]);
+        store.apply(vec![Change::Put([&b"h/"[..], &[0; 8], &2_u64.to_be_bytes()].concat(), vec![9])]).unwrap();
+        let error = read_steps(&*store, 0, [2]).unwrap_err();
+        assert!(matches!(&error, StoreError::Damaged { what, .. } if what == "folded step 2"), "{error}");
     });
 }
 

@@ -6,7 +6,7 @@ use tokio_stream::{Stream, StreamExt};
 
 use super::{CHANGE_DEADLINE, CallResult, Link, PAGE, READ_DEADLINE, misunderstood, plain, retried, timed};
 use crate::convert::{Converted, nested};
-use crate::model::{CreateRequest, RunId, RunSpec, RunState, TaskCost};
+use crate::model::{CreateRequest, FoldedStep, RunId, RunSpec, RunState, TaskCost};
 use crate::pb;
 use crate::pb::run_service_client::RunServiceClient;
 
@@ -112,6 +112,30 @@ impl RunClient {
             page_token = response.next_page_token;
             if page_token.is_empty() {
                 return Ok(runs);
+            }
+        }
+    }
+
+    /// All folded steps of a run that are kept, oldest first (follows pages).
+    ///
+    /// # Errors
+    /// `NOT_FOUND RUN_NOT_FOUND`.
+    pub async fn steps(&self, run: &RunId) -> CallResult<Vec<FoldedStep>> {
+        let mut steps = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = pb::ListStepsRequest { run: run.to_string(), page_size: PAGE, page_token };
+            let response = retried(|| {
+                let mut service = self.service.clone();
+                let request = timed(request.clone(), READ_DEADLINE);
+                async move { plain(service.list_steps(request).await) }
+            })
+            .await?;
+            let page: Converted<Vec<FoldedStep>> = response.steps.into_iter().map(TryInto::try_into).collect();
+            steps.extend(page.map_err(misunderstood)?);
+            page_token = response.next_page_token;
+            if page_token.is_empty() {
+                return Ok(steps);
             }
         }
     }

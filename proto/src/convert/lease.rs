@@ -114,6 +114,8 @@ impl TryFrom<pb::Lease> for Lease {
             theta_hash: theta_hash(&lease.theta_hash, "theta_hash")?,
             theta: lease.theta,
             spec,
+            // A place that cannot be read is none: work does not depend on it.
+            traceparent: lease.traceparent.parse().ok(),
         })
     }
 }
@@ -133,6 +135,7 @@ impl From<Lease> for pb::Lease {
             theta_hash: Bytes::copy_from_slice(&lease.theta_hash.0),
             theta: lease.theta,
             spec: lease.spec.map(|spec| (*spec).into()),
+            traceparent: lease.traceparent.map(|place| place.to_string()).unwrap_or_default(),
         }
     }
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use paceline_optimizer_core::outer::Variance;
 
-use super::{Converted, MAX_TASKS, ProtocolError, from_nan, list, nested, run_id, theta_hash, to_nan};
-use crate::model::{CreateRequest, Ledger, RunSpec, RunState, RunStatus};
+use super::{Converted, MAX_TASKS, ProtocolError, at_most, from_nan, list, nested, run_id, theta_hash, to_nan};
+use crate::model::{CreateRequest, FoldedStep, Ledger, RunSpec, RunState, RunStatus};
 use crate::pb;
 
 impl TryFrom<pb::RunState> for RunState {
@@ -76,6 +76,45 @@ impl From<RunState> for pb::RunState {
             antithetic_correlation: state.variance.antithetic_correlation,
             costs: state.costs.into_iter().map(Into::into).collect(),
             entries: state.entries.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<pb::FoldedStep> for FoldedStep {
+    type Error = ProtocolError;
+
+    fn try_from(step: pb::FoldedStep) -> Converted<Self> {
+        at_most(step.entry_losses.len(), MAX_TASKS, "entry_losses")?;
+        Ok(Self {
+            outer_step: step.outer_step,
+            folded_at_ms: step.folded_at_ms,
+            meta_loss: step.meta_loss,
+            grad_norm: step.grad_norm,
+            variance: Variance {
+                signal_to_noise: step.signal_to_noise,
+                antithetic_correlation: step.antithetic_correlation,
+            },
+            update_norm: step.update_norm,
+            inner_steps: step.inner_steps,
+            diverged_lanes: step.diverged_lanes,
+            entry_losses: step.entry_losses.into_iter().map(from_nan).collect(),
+        })
+    }
+}
+
+impl From<FoldedStep> for pb::FoldedStep {
+    fn from(step: FoldedStep) -> Self {
+        Self {
+            outer_step: step.outer_step,
+            folded_at_ms: step.folded_at_ms,
+            meta_loss: step.meta_loss,
+            grad_norm: step.grad_norm,
+            signal_to_noise: step.variance.signal_to_noise,
+            antithetic_correlation: step.variance.antithetic_correlation,
+            update_norm: step.update_norm,
+            inner_steps: step.inner_steps,
+            diverged_lanes: step.diverged_lanes,
+            entry_losses: step.entry_losses.into_iter().map(to_nan).collect(),
         }
     }
 }

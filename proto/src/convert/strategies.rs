@@ -200,8 +200,9 @@ pub(crate) fn lease() -> impl Strategy<Value = Lease> {
     let times = (any::<u32>(), any::<u64>(), any::<u32>());
     let window = (trajectory(), option::of(trajectory())).prop_map(|(current, next)| Window { current, next });
     let theta = option::of(vec(any::<[u8; 4]>(), 0..9).prop_map(|values| Bytes::from(values.concat())));
-    (lease_key(), times, window, hash(), theta, option::of(spec())).prop_map(
-        |(key, (attempt, epoch, ttl), window, theta_hash, theta, spec)| Lease {
+    let place = option::of((1_u128.., 1_u64.., any::<u8>()));
+    (lease_key(), times, window, hash(), theta, option::of(spec()), place).prop_map(
+        |(key, (attempt, epoch, ttl), window, theta_hash, theta, spec, place)| Lease {
             key,
             attempt,
             epoch,
@@ -210,6 +211,7 @@ pub(crate) fn lease() -> impl Strategy<Value = Lease> {
             theta_hash,
             theta,
             spec: spec.map(Box::new),
+            traceparent: place.and_then(|(trace, span, flags)| TraceParent::new(trace, span, flags)),
         },
     )
 }

@@ -7,6 +7,7 @@ use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::estimator::PairReport;
 use paceline_optimizer_core::schedule::Window;
 
+use super::trace::TraceParent;
 use super::{RunId, RunSpec, Token, WorkerId};
 
 /// Names a lease and proves it.
@@ -41,6 +42,8 @@ pub struct Lease {
     pub theta: Option<Bytes>,
     /// The run's spec, when the worker did not hold the run.
     pub spec: Option<Box<RunSpec>>,
+    /// Its place in a trace, where somebody traces.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// What a worker holds of a run, so that it is not sent again and its cached trajectories come back to it.

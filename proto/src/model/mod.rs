@@ -15,6 +15,7 @@ mod mixture;
 mod run;
 mod spec;
 mod token;
+mod trace;
 mod validate;
 mod worker;
 
@@ -22,7 +23,8 @@ pub use checkpoint::{CheckpointInfo, Piece};
 pub use ids::{InvalidId, RunId, Token, WorkerId};
 pub use lease::{Holdings, Lease, LeaseKey, ResultBody, SeedCoded, Submission, SubmissionOutcome, Verdict};
 pub use mixture::{EntryProgress, SpanLoss, TaskCost};
-pub use run::{CreateRequest, Ledger, RunState, RunStatus};
+pub use run::{CreateRequest, FoldedStep, Ledger, RunState, RunStatus};
 pub use spec::{CheckpointPolicy, EvaluationSpec, MixtureLimits, RunSpec, TaskSpec};
 pub use token::{NewToken, Revocation, TokenInfo};
+pub use trace::TraceParent;
 pub use worker::{Directive, HeartbeatAnswer, HeartbeatReport, LeaseRequest, Registered, Registration, ReleaseRequest};

@@ -96,6 +96,29 @@ pub struct RunState {
     pub entries: Vec<EntryProgress>,
 }
 
+/// One folded outer step of a run, as it is kept for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoldedStep {
+    /// Folded outer steps, this one among them; also the version of theta it made.
+    pub outer_step: u64,
+    /// When it was folded, in milliseconds since 1970.
+    pub folded_at_ms: u64,
+    /// Mean normalised meta-loss.
+    pub meta_loss: f64,
+    /// Euclidean norm of the meta-gradient before clipping.
+    pub grad_norm: f64,
+    /// How noisy the meta-gradient was.
+    pub variance: Variance,
+    /// Euclidean distance that theta moved.
+    pub update_norm: f64,
+    /// Inner steps trained in the run up to here, all lanes.
+    pub inner_steps: u64,
+    /// Lanes that ended non-finite up to here.
+    pub diverged_lanes: u64,
+    /// Mean meta-loss of each entry of the mixture, in order; `None` where it had no slot in the step.
+    pub entry_losses: Vec<Option<f64>>,
+}
+
 /// A person's wish for a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateRequest {

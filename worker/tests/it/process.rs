@@ -57,6 +57,36 @@ fn a_device_this_build_lacks_ends_with_78_before_connecting() {
 }
 
 #[test]
+fn probes_answer_where_asked_and_a_taken_port_is_told() {
+    use std::io::{Read, Write};
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (code, _, log) = output(&["--admin-address", &taken.local_addr().unwrap().to_string()]);
+    assert_eq!(code, Some(69), "{log}");
+    assert!(log.contains("--admin-address"), "{log}");
+    let (code, _, log) = output(&["--admin-address", "0.0.0.0:0"]);
+    assert_eq!(code, Some(78), "{log}");
+    let (code, _, log) = output(&["--otlp-endpoint", "nonsense"]);
+    assert_eq!(code, Some(64), "{log}");
+
+    let address = taken.local_addr().unwrap();
+    drop(taken);
+    let (mut child, _log) = waiting_worker(&["--admin-address", &address.to_string()]);
+    let ask = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(ask("/healthz").starts_with("HTTP/1.1 200"), "a worker that waits is not dead");
+    let unready = ask("/readyz");
+    assert!(unready.starts_with("HTTP/1.1 503") && unready.contains("\"failing\": \"registered\""), "{unready}");
+    assert!(ask("/metrics").contains("paceline_worker_ready 0"), "{}", ask("/metrics"));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn any_device_will_do_where_auto_was_said() {
     let (mut child, _log) = waiting_worker(&["--device", "auto"]);
     kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();

@@ -48,6 +48,8 @@ impl FakeWeights {
             },
             inner_steps: self.inner_steps,
             diverged_lanes: 0,
+            update_norm: 1.0,
+            folded_at_ms: self.outer_step,
         }
     }
 

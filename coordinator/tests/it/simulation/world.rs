@@ -208,7 +208,7 @@ impl World {
                     self.heavy.push_back(Heavy::Fold(outer_step, contributions));
                 }
                 Effect::Checkpoint { .. } => self.heavy.push_back(Heavy::Checkpoint),
-                Effect::ForgetThetas { .. } => {}
+                Effect::ForgetThetas { .. } | Effect::Note(_) => {}
             }
         }
         self.show();

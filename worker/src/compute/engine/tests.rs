@@ -82,6 +82,7 @@ impl Run {
             theta_hash: self.theta(outer_step).hash(),
             theta: Some(self.bytes(outer_step)),
             spec: Some(Box::new(self.spec.clone())),
+            traceparent: None,
         }
     }
 

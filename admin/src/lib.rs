@@ -1,0 +1,21 @@
+//! What operators and their tools ask of a program, over plain HTTP on a port of its own.
+//!
+//! ```text
+//!  kubelet ─► /healthz /readyz /startupz ─┐
+//!  scraper ─► /metrics                    ├─► Probes: the program says how it is
+//!  person  ─► /version, pages             ┘
+//! ```
+//!
+//! The listener only reads: no route changes anything. It is bound before the program does its slow work, so that a probe
+//! or a scrape during start-up is answered.
+
+mod address;
+mod headers;
+mod health;
+mod routes;
+mod traces;
+
+pub use address::AdminAddress;
+pub use health::{Check, Report};
+pub use routes::{Probes, Version, routes, serve};
+pub use traces::{Traces, place, remote};

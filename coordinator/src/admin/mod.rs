@@ -1,0 +1,248 @@
+//! The coordinator's admin listener: probes, metrics and pages. It only reads.
+//!
+//! ```text
+//!  begin ──► Starting ──store open, runs rebuilt──► Open ──asked to stop──► Draining ──► (gone)
+//!               └─ answers probes and scrapes already       └─ pages still answer
+//! ```
+
+mod pages;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use paceline_admin::{Check, Probes, Report, Version};
+use paceline_proto::PROTOCOL;
+use prometheus_client::encoding::{prometheus_text, text};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::handle::CoordinatorHandle;
+use crate::observe::{Gauges, Observer};
+use crate::store::FORMAT;
+
+/// How old the event loop's last sign of life may be before the process should be ended. The loop ticks four times a
+/// second whatever the load.
+const LIVE: Duration = Duration::from_secs(10);
+
+/// What the admin listener knows of a coordinator; clones share it. Made before the coordinator, so that it answers while
+/// that starts.
+#[derive(Clone, Debug)]
+pub struct Admin(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    observer: Observer,
+    registry: Registry,
+    stage: Mutex<(Stage, Instant)>,
+}
+
+/// How far the coordinator is.
+#[derive(Clone, Debug)]
+enum Stage {
+    Starting,
+    Open(CoordinatorHandle),
+    Draining(CoordinatorHandle),
+    Stopped,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        let observer = Observer::default();
+        let mut registry = Registry::default();
+        observer.metrics().register(&mut registry);
+        registry.sub_registry_with_prefix("paceline").register_collector(Box::new(Gauges::new(observer.clone())));
+        Self(Arc::new(Inner { observer, registry, stage: Mutex::new((Stage::Starting, Instant::now())) }))
+    }
+}
+
+impl Admin {
+    /// Answers on a bound listener until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// If the listener fails.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        paceline_admin::serve(self.router(), listener, stop).await
+    }
+
+    fn router(self) -> Router {
+        paceline_admin::routes(Arc::clone(&self.0)).merge(pages::routes(Arc::clone(&self.0)))
+    }
+
+    /// Where the coordinator counts.
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.0.observer
+    }
+
+    /// The coordinator answers calls from now on, until the answer is dropped.
+    pub(crate) fn open(&self, handle: CoordinatorHandle) -> Opened {
+        self.enter(Stage::Open(handle));
+        Opened(self.clone())
+    }
+
+    fn enter(&self, stage: Stage) {
+        *self.stage() = (stage, Instant::now());
+    }
+
+    fn stage(&self) -> MutexGuard<'_, (Stage, Instant)> {
+        // A stage is replaced as a whole.
+        self.0.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A coordinator that answers calls. Dropping it lets go of the coordinator, so that no page keeps its store open.
+#[derive(Debug)]
+pub(crate) struct Opened(Admin);
+
+impl Opened {
+    /// No new work is begun.
+    pub(crate) fn draining(&self) {
+        let stage = self.0.stage().0.clone();
+        if let Stage::Open(handle) = stage {
+            self.0.enter(Stage::Draining(handle));
+        }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.enter(Stage::Stopped);
+    }
+}
+
+impl Inner {
+    fn stage(&self) -> (Stage, Duration) {
+        let stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        (stage.0.clone(), stage.1.elapsed())
+    }
+
+    /// The coordinator, while there is one.
+    fn handle(&self) -> Option<CoordinatorHandle> {
+        match self.stage().0 {
+            Stage::Open(handle) | Stage::Draining(handle) => Some(handle),
+            Stage::Starting | Stage::Stopped => None,
+        }
+    }
+
+    /// What somebody who looks should know first.
+    fn trouble(&self) -> Option<String> {
+        if let Some((_, reason)) = self.observer.store_broken() {
+            return Some(format!("The store can no longer be written, and no work is given: {reason}"));
+        }
+        match self.stage().0 {
+            Stage::Draining(_) => Some("The coordinator was asked to stop and gives no more work.".to_owned()),
+            Stage::Starting | Stage::Open(_) | Stage::Stopped => None,
+        }
+    }
+
+    fn recovered(&self) -> Check {
+        let (stage, age) = self.stage();
+        match stage {
+            Stage::Starting => {
+                Check::failing("recovered", self.observer.age(), "the store is being opened and runs are rebuilt")
+            }
+            Stage::Open(_) | Stage::Draining(_) | Stage::Stopped => {
+                Check::passing("recovered", age, "runs are rebuilt")
+            }
+        }
+    }
+}
+
+impl Probes for Inner {
+    fn health(&self) -> Report {
+        let (stage, age) = self.stage();
+        Report::of([match stage {
+            Stage::Starting => Check::passing("event_loop", age, "not begun: the store is being opened"),
+            Stage::Open(_) | Stage::Draining(_) => {
+                Check::recent("event_loop", self.observer.beat_age(), LIVE, "ticked")
+            }
+            Stage::Stopped => Check::passing("event_loop", age, "ended: the program is about to"),
+        }])
+    }
+
+    fn readiness(&self) -> Report {
+        let (stage, age) = self.stage();
+        let journal = match self.observer.store_broken() {
+            Some((age, reason)) => Check::failing("journal", age, format!("nothing can be stored: {reason}")),
+            None => Check::passing("journal", age, "can be written"),
+        };
+        let draining = match stage {
+            Stage::Draining(_) | Stage::Stopped => {
+                Check::failing("accepting", age, "the coordinator was asked to stop")
+            }
+            Stage::Starting | Stage::Open(_) => Check::passing("accepting", age, "not asked to stop"),
+        };
+        Report::of([self.recovered(), journal, draining])
+    }
+
+    fn startup(&self) -> Report {
+        Report::of([self.recovered()])
+    }
+
+    fn version(&self) -> Version {
+        Version {
+            program: "paceline-coordinator",
+            version: env!("CARGO_PKG_VERSION"),
+            speaks: vec![("protocol", PROTOCOL), ("store_format", FORMAT)],
+        }
+    }
+
+    fn metrics(&self, open_metrics: bool) -> String {
+        let mut body = String::new();
+        let written = if open_metrics {
+            text::encode(&mut body, &self.registry)
+        } else {
+            prometheus_text::encode(&mut body, &self.registry)
+        };
+        written.expect("a String takes everything");
+        body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::start_seen;
+    use crate::machine::Settings;
+    use crate::store::MemoryStore;
+
+    fn failing(report: &Report) -> Vec<&'static str> {
+        report.checks.iter().filter(|check| !check.passes).map(|check| check.name).collect()
+    }
+
+    #[tokio::test]
+    async fn each_stage_answers_for_itself() {
+        let admin = Admin::default();
+        let probes = &admin.0;
+        assert!(probes.health().passes(), "a program that starts is not dead");
+        assert_eq!((failing(&probes.readiness()), failing(&probes.startup())), (vec!["recovered"], vec!["recovered"]));
+        assert!(probes.metrics(true).ends_with("# EOF\n"), "a scrape during start-up is answered");
+
+        let settings = Settings { lease_ttl: Duration::from_secs(30), heartbeat: Duration::from_secs(5) };
+        let store = Arc::new(MemoryStore::new());
+        let (handle, actor) = start_seen(store, settings, admin.observer().clone()).await.unwrap();
+        let opened = admin.open(handle.clone());
+        assert_eq!((failing(&probes.health()), failing(&probes.readiness())), (vec![], vec![]));
+        while !probes.metrics(false).contains("paceline_coordinator_epoch 1") {
+            tokio::task::yield_now().await;
+        }
+        opened.draining();
+        assert_eq!((failing(&probes.readiness()), failing(&probes.startup())), (vec!["accepting"], vec![]));
+        handle.shutdown().await;
+        actor.await.unwrap();
+        drop(opened);
+        assert!(matches!(probes.stage().0, Stage::Stopped), "the handle is let go of");
+    }
+
+    #[test]
+    fn a_broken_store_is_named_with_its_reason_and_keeps_the_process_alive() {
+        let admin = Admin::default();
+        admin.observer().store_broke("no space left on device");
+        let report = admin.0.readiness();
+        let journal = report.checks.iter().find(|check| check.name == "journal").unwrap();
+        assert!(!journal.passes && journal.found.contains("no space left on device"), "{journal:?}");
+        assert!(admin.0.health().passes());
+        assert!(admin.0.metrics(true).contains("paceline_store_read_only 1"));
+    }
+}

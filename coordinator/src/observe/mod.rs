@@ -1,0 +1,155 @@
+//! What a coordinator lets be seen of itself. The machine says facts; here they are counted, at the edge.
+//!
+//! ```text
+//!  actor ─ facts, phases of steps, ticks, a survey a second ─► Observer ─► Metrics ──┐
+//!  writer ─ times of appends and flushes ─────────────────────►    │                 ├─► /metrics
+//!  rpc ─ time and code of every call ─────────────────────────►    └─► survey, beat ─┴─► probes, pages
+//! ```
+//!
+//! Nothing here is ever waited for: counters are atomics, and a survey replaces the one before.
+
+mod clock;
+mod gauges;
+mod logs;
+mod metrics;
+mod rpc;
+mod traces;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use paceline_proto::model::RunId;
+use tokio::sync::watch;
+
+use crate::machine::Survey;
+use crate::store::Store;
+
+pub(crate) use clock::{Phase, StepClock};
+pub(crate) use gauges::Gauges;
+pub(crate) use logs::say;
+pub(crate) use metrics::Metrics;
+pub(crate) use rpc::CallTimes;
+pub(crate) use traces::Traces;
+
+/// Collects what a coordinator lets be seen; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Observer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    begun: Instant,
+    /// Milliseconds from `begun` to the last sign of life of the event loop.
+    beat: AtomicU64,
+    /// When the store was found to be read-only, and why.
+    broken: OnceLock<(Instant, String)>,
+    seen: watch::Sender<Seen>,
+    /// Weak, so that nobody who looks keeps a store open.
+    store: OnceLock<Weak<dyn Store>>,
+    /// When the newest checkpoint of each run that goes on was made.
+    checkpoints: Mutex<HashMap<RunId, Instant>>,
+    metrics: Metrics,
+}
+
+/// The last survey; every part of it is durable.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// What was seen.
+    pub(crate) survey: Arc<Survey>,
+    /// When.
+    pub(crate) at: Instant,
+    /// The coordinator's epoch; 0 before it has one.
+    pub(crate) epoch: u64,
+}
+
+impl Default for Observer {
+    fn default() -> Self {
+        let begun = Instant::now();
+        let nothing = Seen { survey: Arc::default(), at: begun, epoch: 0 };
+        Self(Arc::new(Inner {
+            begun,
+            beat: AtomicU64::new(0),
+            broken: OnceLock::new(),
+            seen: watch::Sender::new(nothing),
+            store: OnceLock::new(),
+            checkpoints: Mutex::default(),
+            metrics: Metrics::default(),
+        }))
+    }
+}
+
+impl Observer {
+    /// Time since the program began to look at itself.
+    pub(crate) fn age(&self) -> Duration {
+        self.0.begun.elapsed()
+    }
+
+    /// The event loop lives.
+    pub(crate) fn beat(&self) {
+        let now = u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX);
+        self.0.beat.store(now, Ordering::Relaxed);
+    }
+
+    /// Time since the event loop's last sign of life.
+    pub(crate) fn beat_age(&self) -> Duration {
+        self.age().saturating_sub(Duration::from_millis(self.0.beat.load(Ordering::Relaxed)))
+    }
+
+    /// The store can no longer be written.
+    pub(crate) fn store_broke(&self, reason: &str) {
+        // Only the first reason counts: the others follow from it.
+        let _ = self.0.broken.set((Instant::now(), reason.to_owned()));
+    }
+
+    /// For how long the store could not be written, and why; `None` while it can.
+    pub(crate) fn store_broken(&self) -> Option<(Duration, &str)> {
+        self.0.broken.get().map(|(since, reason)| (since.elapsed(), reason.as_str()))
+    }
+
+    /// The store whose size is told.
+    pub(crate) fn watch_store(&self, store: &Arc<dyn Store>) {
+        // A coordinator has one store.
+        let _ = self.0.store.set(Arc::downgrade(store));
+    }
+
+    /// Bytes the store takes on disk, if it is on one.
+    pub(crate) fn store_bytes(&self) -> Option<u64> {
+        self.0.store.get()?.upgrade()?.size_bytes()
+    }
+
+    /// A checkpoint was made.
+    pub(crate) fn checkpointed(&self, run: &RunId) {
+        self.checkpoints().insert(run.clone(), Instant::now());
+    }
+
+    /// A run ended.
+    pub(crate) fn ended(&self, run: &RunId) {
+        self.checkpoints().remove(run);
+    }
+
+    /// Time since the run's newest checkpoint was made, or since this start.
+    pub(crate) fn checkpoint_age(&self, run: &RunId) -> Duration {
+        self.checkpoints().get(run).map_or(self.age(), Instant::elapsed)
+    }
+
+    fn checkpoints(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Instant>> {
+        // One insert or remove at a time: a panic between leaves nothing half done.
+        self.0.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a new survey.
+    pub(crate) fn see(&self, survey: Survey, epoch: u64) {
+        self.0.seen.send_replace(Seen { survey: Arc::new(survey), at: Instant::now(), epoch });
+    }
+
+    /// The last survey.
+    pub(crate) fn seen(&self) -> Seen {
+        self.0.seen.borrow().clone()
+    }
+
+    /// Where to count.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+}
