@@ -10,8 +10,8 @@
 #   --any-size       do not fail if an image is too large, for binaries that are not optimised
 #   TARGET           coordinator, worker, cli, worker-cuda                           [the first three]
 #
-# Needs an engine that speaks docker's command line (PACELINE_ENGINE=podman is another). Exit codes: 0 made, 1 too large,
-# 2 usage, 64 a binary is missing, 69 no engine answers.
+# Needs an engine that speaks docker's command line (PACELINE_ENGINE=podman is another). Exit codes: 0 made, 1 too large
+# or does not start, 2 usage, 64 a binary is missing, 69 no engine answers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 engine=${PACELINE_ENGINE:-docker}
@@ -49,12 +49,19 @@ if [[ " ${targets[*]} " == *' worker-cuda '* ]]; then
   [[ -e $nvrtc/libnvrtc.so.13 ]] || missing "$nvrtc/libnvrtc.so.13" "deploy/cuda/build.sh fetches it"
   mkdir "$context/out-cuda" "$context/nvrtc"
   strip -o "$context/out-cuda/paceline-worker" "$cuda_bins/paceline-worker"
-  cp "$nvrtc"/*.so.* "$context/nvrtc/"
+  # A second build of each, which NVIDIA ships beside them, is left out.
+  find -L "$nvrtc" -name '*.so.*' ! -name '*.alt.*' -exec cp {} "$context/nvrtc/" \;
   programs+=("$context/out-cuda/paceline-worker" "$context"/nvrtc/*.so.*)
 fi
 
+# Programs linked with a newer glibc than distroless' would not start there.
+fits() { [[ $(printf '%s\n' "$(ldd --version | sed -n '1s/.* //p')" 2.36 | sort -V | tail -n 1) == 2.36 ]]; }
 if [[ -z $base ]]; then
-  if "$engine" image inspect "$distroless" >/dev/null 2>&1 || timeout 60 "$engine" pull -q "$distroless" >/dev/null 2>&1; then
+  if ! fits; then
+    base=paceline-base:$tag
+    echo "this machine's glibc is newer than that of $distroless: the base is made from its libraries"
+    deploy/base.sh "$base" "${programs[@]}"
+  elif "$engine" image inspect "$distroless" >/dev/null 2>&1 || timeout 60 "$engine" pull -q "$distroless" >/dev/null 2>&1; then
     base=$distroless
   else
     base=paceline-base:$tag
@@ -68,12 +75,14 @@ revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 # Megabytes that an image may take; NVRTC alone takes most of what a worker with CUDA does.
-limit() { case $1 in coordinator) echo 60 ;; worker) echo 120 ;; cli) echo 60 ;; worker-cuda) echo 320 ;; esac; }
+limit() { case $1 in coordinator) echo 60 ;; worker) echo 120 ;; cli) echo 60 ;; worker-cuda) echo 220 ;; esac; }
 too_large=''
 for target in "${targets[@]}"; do
   image=paceline-$target:$tag
   "$engine" build -q -f deploy/Dockerfile.host --target "$target" -t "$image" --build-arg "BASE=$base" \
     --build-arg "VERSION=$version" --build-arg "REVISION=$revision" "$context" >/dev/null
+  "$engine" run --rm --network none --read-only "$image" --version >/dev/null ||
+    { echo "error: $image does not start: were its programs built for $base? (--base, or deploy/Dockerfile)" >&2; exit 1; }
   size=$(($("$engine" image inspect -f '{{.Size}}' "$image") / 1000000))
   echo "$image: $size MB of $(limit "$target") MB"
   [[ $size -le $(limit "$target") ]] || too_large+=" $image"
