@@ -87,6 +87,8 @@ for target in "${targets[@]}"; do
   echo "$image: $size MB of $(limit "$target") MB"
   [[ $size -le $(limit "$target") ]] || too_large+=" $image"
 done
+# Builders that know no BuildKit leave the stages behind, without a name.
+"$engine" image prune -f --filter label=paceline.stage=programs >/dev/null
 if [[ -n $too_large && -z $any_size ]]; then
   echo "error: larger than they may be:$too_large" >&2
   exit 1
