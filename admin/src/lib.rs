@@ -12,10 +12,12 @@
 mod address;
 mod headers;
 mod health;
+mod probe;
 mod routes;
 mod traces;
 
 pub use address::AdminAddress;
 pub use health::{Check, Report};
+pub use probe::ask;
 pub use routes::{Probes, Version, routes, serve};
 pub use traces::{Traces, place, remote};

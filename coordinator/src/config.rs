@@ -72,6 +72,10 @@ pub(crate) struct Arguments {
     /// How log lines look
     #[arg(long, value_enum, env = "PACELINE_LOG_FORMAT", default_value_t)]
     log_format: LogFormat,
+
+    /// Ask the coordinator that runs here with the same settings whether it is ready, and end: exit code 0, or 69
+    #[arg(long)]
+    pub(crate) probe: bool,
 }
 
 /// A checked command line.
@@ -105,6 +109,7 @@ impl TryFrom<Arguments> for Settings {
             admin_address,
             otlp_endpoint,
             log_format,
+            probe: _,
         } = arguments;
         if heartbeat >= lease_ttl / 3 {
             let reason = "two heartbeats may get lost before a lease is";

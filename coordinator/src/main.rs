@@ -8,6 +8,7 @@ mod telemetry;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -21,6 +22,9 @@ use exit::Failure;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long `--probe` waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -41,13 +45,26 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
+    let probe = arguments.probe;
     let settings = Settings::try_from(arguments)?;
+    if probe {
+        return ask(&settings);
+    }
     telemetry::start(settings.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(exit::RUNTIME, format!("start the runtime: {error}")))?;
     runtime.block_on(serve(settings))
+}
+
+/// Asks a coordinator with these settings whether it is ready, as a container's health check does.
+fn ask(settings: &Settings) -> Result<(), Failure> {
+    let AdminAddress::At(address) = &settings.admin else {
+        return Err(Failure::new(exit::CONFIG, "--probe asks at --admin-address, which is off: name an address there"));
+    };
+    let report = paceline_admin::ask(address, "/readyz", PATIENCE);
+    report.map(drop).map_err(|heard| Failure::new(exit::UNAVAILABLE, format!("not ready: {heard}")))
 }
 
 async fn serve(settings: Settings) -> Result<(), Failure> {

@@ -114,6 +114,24 @@ async fn pages_move_aside_where_nobody_chose_their_port() {
 }
 
 #[tokio::test]
+async fn a_probe_tells_by_its_exit_code_whether_one_runs() {
+    let mut child = coordinator(&["--memory", "--listen", "127.0.0.1:0", "--admin-address", "127.0.0.1:0"])
+        .spawn()
+        .expect("it starts");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let pages = lines.map_while(Result::ok).nth(1).expect("a second line");
+    let pages = pages.strip_prefix("pages on http://").and_then(|rest| rest.strip_suffix('/')).expect("an address");
+    let probe = ["--probe", "--admin-address", pages];
+    assert_eq!(run(&probe).0, 0);
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(exit_code(child).await, Some(0));
+    let (code, stdout, stderr) = run(&probe);
+    assert!(code == 69 && stdout.is_empty() && stderr.contains(pages), "{code}: {stderr}");
+    let (code, _, stderr) = run(&["--probe", "--admin-address", "off"]);
+    assert!(code == 78 && stderr.contains("--admin-address"), "{code}: {stderr}");
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let (child, address) = started(&["--memory", "--listen", "127.0.0.1:0", "--drain", "1h"]);
     // A watch of health never ends by itself, so the first stop waits for it.
