@@ -50,9 +50,9 @@ refused 'lease can be given back' --set coordinator.leaseSeconds=60
 refused certificateSecret --set security.mode=tls
 refused workerTokenSecret --set security.mode=tls,security.certificateSecret=c
 refused workerCertificateSecret --set security.mode=tls,security.certificateSecret=c,security.workerTokenSecret=t,security.clientAuthoritySecret=a
-refused admin.enabled --set workers.cpu.autoscaling.kind=keda
-refused admin.enabled --set monitoring.serviceMonitor.enabled=true
-refused 'keeps at least one' --set admin.enabled=true,workers.cpu.autoscaling.kind=hpa,workers.cpu.autoscaling.minReplicas=0
+refused admin.enabled --set admin.enabled=false,workers.cpu.autoscaling.kind=keda
+refused admin.enabled --set admin.enabled=false,monitoring.serviceMonitor.enabled=true
+refused 'keeps at least one' --set workers.cpu.autoscaling.kind=hpa,workers.cpu.autoscaling.minReplicas=0
 refused leaseSecond --set coordinator.leaseSecond=60
 refused device --set workers.cpu.device=gpu
 echo "11 settings that do not fit are refused with a reason"

@@ -54,7 +54,6 @@ capabilities: {drop: [ALL]}
 {{- if not .Values.security.certificateSecret }}{{ fail "security.mode tls needs security.certificateSecret: a secret with tls.crt, tls.key and ca.crt (or let cert-manager make it)" }}{{ end -}}
 {{- if not .Values.security.workerTokenSecret }}{{ fail "security.mode tls needs security.workerTokenSecret: a secret with the workers' token under the key token" }}{{ end -}}
 {{- if and .Values.security.clientAuthoritySecret (not .Values.security.workerCertificateSecret) }}{{ fail "security.clientAuthoritySecret needs security.workerCertificateSecret: workers must show a certificate too" }}{{ end -}}
-{{- if and .Values.security.clientAuthoritySecret (not .Values.admin.enabled) }}{{ fail "security.clientAuthoritySecret needs admin.enabled: probes of the other port would have to show a certificate" }}{{ end -}}
 {{- if and .Values.security.certManager.enabled (not .Values.security.certManager.issuer) }}{{ fail "security.certManager.enabled needs security.certManager.issuer" }}{{ end -}}
 {{- end -}}
 {{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.admin.enabled) }}{{ fail "monitoring.serviceMonitor.enabled needs admin.enabled: metrics are on the admin port" }}{{ end -}}
