@@ -54,6 +54,9 @@ pub(crate) struct Args {
     /// Allow an admin address that other machines reach
     #[arg(long, env = "PACELINE_ADMIN_INSECURE")]
     pub(crate) admin_insecure: bool,
+    /// Ask the worker that listens at --admin-address whether it is ready, and end: exit code 0, or 69
+    #[arg(long)]
+    pub(crate) probe: bool,
     /// Send traces to this OpenTelemetry collector (OTLP over gRPC), for example http://127.0.0.1:4317
     #[arg(long, env = "PACELINE_OTLP_ENDPOINT", value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,

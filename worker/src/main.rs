@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use paceline_admin::{AdminAddress, Traces};
@@ -19,6 +20,8 @@ const BAD_INPUT: u8 = 64;
 const UNAVAILABLE: u8 = 69;
 /// Exit code of settings that do not fit together.
 const CONFIG: u8 = 78;
+/// How long `--probe` waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 use args::{Args, LogFormat};
 
@@ -29,6 +32,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
+    if args.probe {
+        return probe(&args.admin_address);
+    }
     log_to_stderr(args.log_format);
     let traces = Traces::start(args.otlp_endpoint.as_deref(), "paceline-worker", env!("CARGO_PKG_VERSION"));
     let traces = match traces {
@@ -55,6 +61,21 @@ async fn main() -> ExitCode {
             code
         }
     }
+}
+
+/// Asks a worker that runs whether it is ready, as a container's health check does.
+fn probe(admin: &AdminAddress) -> ExitCode {
+    let (code, reason) = match admin {
+        AdminAddress::Off => {
+            (CONFIG, "--probe asks at --admin-address, which is off: name an address there".to_owned())
+        }
+        AdminAddress::At(address) => match paceline_admin::ask(address, "/readyz", PATIENCE) {
+            Ok(_) => return ExitCode::SUCCESS,
+            Err(heard) => (UNAVAILABLE, format!("not ready: {heard}")),
+        },
+    };
+    eprintln!("paceline-worker: {reason}");
+    ExitCode::from(code)
 }
 
 /// Serves probes and metrics where it was asked for; else the exit code and why not.

@@ -82,6 +82,10 @@ fn probes_answer_where_asked_and_a_taken_port_is_told() {
     let unready = ask("/readyz");
     assert!(unready.starts_with("HTTP/1.1 503") && unready.contains("\"failing\": \"registered\""), "{unready}");
     assert!(ask("/metrics").contains("paceline_worker_ready 0"), "{}", ask("/metrics"));
+    let (code, _, log) = output(&["--probe", "--admin-address", &address.to_string()]);
+    assert!(code == Some(69) && log.contains("status 503") && log.contains("registered"), "{code:?}: {log}");
+    let (code, _, log) = output(&["--probe"]);
+    assert!(code == Some(78) && log.contains("--admin-address"), "{code:?}: {log}");
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     assert!(child.wait().unwrap().success());
 }
