@@ -93,6 +93,7 @@ echo "theta $expected"
 step "the cluster: a coordinator and two workers"
 cluster up -d 2>/dev/null
 wait_for "a healthy coordinator" 60 healthy "$(container coordinator)"
+wait_for "a ready worker" 60 docker exec "$(container worker)" paceline-worker --probe 2>/dev/null
 run=$(paceline run submit deploy/smoke.toml --format json | field run)
 echo "submitted $run"
 
