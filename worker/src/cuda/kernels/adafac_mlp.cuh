@@ -5,7 +5,7 @@
 
 struct AdafacMlp {
     enum : u32 { CHANNELS = 16, UNITS = 4, OUTPUTS = 2, INPUTS = 39, ROW = 13, COL = 16, ROOT_ROW = 19, ROOT_COL = 22 };
-    enum : bool { SEPARABLE_BELOW_MATRICES = true };
+    enum : bool { SEPARABLE_BELOW_MATRICES = true, BY_MATRICES = false };
 
     // Nine floats, as src/cuda/rule.rs writes them: ln(1 − decay)/10 of the momenta, the second moment and the factored
     // ones, then the factors of the step.
@@ -44,10 +44,11 @@ struct AdafacMlp {
         }
     }
 
-    // One tensor moves: p ← p − o0 · exp(exp_mult · o1) · step_mult.
-    static DEVICE void move(const Tensor& tensor, float* p, float* g, const Slots& slots, const Tables& tables,
-                            const Workspace<AdafacMlp>& space, const Settings& settings, float*) {
-        for (u32 e = threadIdx.x; e < tensor.size; e += blockDim.x) {
+    // One slice moves: p ← p − o0 · exp(exp_mult · o1) · step_mult.
+    static DEVICE void move(const Tensor& tensor, const Slice& slice, float* p, float* g, const Slots& slots,
+                            const Tables& tables, const Workspace<AdafacMlp>& space, const Settings& settings, float*) {
+        for (u32 i = threadIdx.x; i < slice.size; i += blockDim.x) {
+            u32 e = slice.first + i;
             float direction, magnitude;
             evaluate<AdafacMlp>(tensor, e, p[e], g[e], slots, tables, space, direction, magnitude);
             p[e] -= direction * exponential(settings.exp_mult * magnitude) * settings.step_mult;

@@ -25,8 +25,7 @@ DEVICE void update(const Tensor* tensors, const float* settings, const u32* plac
     float* g = grads + (u64)lane * size + tensor.offset;
     Slots own = slots_of(tensor, slots + (u64)lane * slot_size);
     Tables own_tables = tables_of<Rule>(tensor, tables + ((u64)lane * gridDim.y + blockIdx.y) * table_size);
-    prepare_tensor<Rule>(tensor, p, g, own, own_tables, space, scratch);
-    Rule::move(tensor, p, g, own, own_tables, space, rule, scratch);
+    update_tensor<Rule>(tensor, p, g, own, own_tables, space, rule, scratch);
 }
 
 KERNEL adafac_mlp_update(const Tensor* tensors, const float* settings, const u32* place, u32 size, u32 slot_size,

@@ -4,8 +4,8 @@
 //! and a device agree with it. See `docs/cuda.md`.
 
 mod emulator;
+mod feed_forward;
 mod noise;
 mod pairs;
-mod perceptron;
 mod update;
 mod window;

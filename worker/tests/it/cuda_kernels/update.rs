@@ -14,8 +14,31 @@ use super::emulator::{Emulator, Launch, emulator, input, output, value};
 
 const STEPS: usize = 6;
 
-/// Wide, tall and square matrices, lines of one, more elements than threads, vectors and a scalar.
-const SHAPES: [&[usize]; 9] = [&[64, 32], &[32], &[5, 40], &[7, 7], &[1, 9], &[1, 1], &[10], &[], &[300]];
+/// Wide, tall and square matrices, lines of one, more elements than threads, vectors and a scalar; then higher ranks:
+/// kernels of convolutions, the factored axes inside, across and outside the matrices of the last two.
+const SHAPES: [&[usize]; 17] = [
+    &[64, 32],
+    &[32],
+    &[5, 40],
+    &[7, 7],
+    &[1, 9],
+    &[1, 1],
+    &[10],
+    &[],
+    &[300],
+    &[9, 1],
+    &[3, 3, 16, 32],
+    &[3, 3, 1, 16],
+    &[3, 3, 2, 4],
+    &[5, 2, 3],
+    &[2, 11, 3, 11],
+    &[4, 4, 1, 1],
+    &[20, 3, 6],
+];
+
+/// Size of each tensor's gradients.
+const SCALES: [f32; SHAPES.len()] =
+    [1.0, 1e-4, 30.0, 1e-8, 1.0, 2000.0, 0.1, 1.0, 1e-2, 1.0, 0.1, 1.0, 1e-4, 30.0, 1.0, 1.0, 1e-2];
 
 fn layout() -> Arc<Layout> {
     let tensors = SHAPES.iter().enumerate().map(|(index, shape)| TensorSpec::new(format!("t{index}"), *shape));
@@ -25,11 +48,10 @@ fn layout() -> Arc<Layout> {
 /// Gradients of very different sizes, tensor by tensor; some are exactly zero.
 fn gradients(layout: &Arc<Layout>, lanes: usize, step: usize) -> Params {
     let mut grads = Params::zeros(layout, lanes);
-    for tensor in 0..layout.len() {
+    for (tensor, scale) in SCALES.into_iter().enumerate() {
         for lane in 0..lanes {
             let g = grads.lane_mut(tensor, lane);
             noise::normals(Seed::new(100 + step as u64).fold_in(tensor as u64).fold_in(lane as u64), 0, g);
-            let scale = [1.0, 1e-4, 30.0, 1e-8, 1.0, 2000.0, 0.1, 1.0, 1e-2][tensor];
             g.iter_mut().for_each(|g| *g *= scale);
             g[0] = 0.0;
         }
