@@ -149,7 +149,7 @@ impl CudaDevice {
         let tensors = words(job.tensors.as_flattened())?;
         let (settings, place) = (floats(job.settings)?, words(job.place)?);
         let (images, labels, batches) = (floats(job.images)?, words(job.labels)?, words(&job.batches)?);
-        let (thetas, first_steps) = (floats(job.thetas)?, words(&job.first_steps)?);
+        let (thetas, first_steps, horizons) = (floats(job.thetas)?, words(&job.first_steps)?, words(&job.horizons)?);
         let (mut params, mut slots) = (floats(&job.params)?, floats(&job.slots)?);
         let mut diverged = words(&job.diverged)?;
         let mut losses = stream.alloc_zeros::<f32>(*lanes as usize * *steps as usize).doing("allocate losses")?;
@@ -170,10 +170,10 @@ impl CudaDevice {
             .arg(&images)
             .arg(&labels)
             .arg(&batches);
-        launch.arg(&thetas).arg(&first_steps).arg(&mut params).arg(&mut slots).arg(&mut diverged).arg(&mut losses);
-        launch.arg(&mut arenas);
+        launch.arg(&thetas).arg(&first_steps).arg(&horizons).arg(&mut params).arg(&mut slots).arg(&mut diverged);
+        launch.arg(&mut losses).arg(&mut arenas);
         #[expect(unsafe_code, reason = "a launch trusts the caller with the kernel's parameters")]
-        // SAFETY: the fifteen arguments are those of the window kernels in `kernels/window.cu`, in order and of their
+        // SAFETY: the sixteen arguments are those of the window kernels in `kernels/window.cu`, in order and of their
         // types, and as long as `WindowPlan` says, whose words the kernel reads; the emulator's tests run the same jobs
         // with guards behind every buffer and behind shared memory.
         unsafe { launch.launch(config) }.doing("launch the window")?;

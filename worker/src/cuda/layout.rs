@@ -3,6 +3,7 @@
 //! ```text
 //!  lane of parameters   tensor 0 │ tensor 1 │ …                                    as many floats as the layout
 //!  lane of slots        m ×3, rms, v_row ×3, v_col ×3 of tensor 0 │ … of tensor 1  in the order of `OptState::slots`
+//!                       │ what a learned optimizer keeps of no tensor                 (a loss buffer, an LSTM's state)
 //!  tensors              offset, size, factored axes, …, first slot of each         ten words, `Tensor` of tensor.cuh
 //! ```
 
@@ -65,6 +66,15 @@ impl LanePlan {
             }
         }
         Ok(plan)
+    }
+
+    /// With this many floats of optimizer state behind those of the tensors.
+    ///
+    /// # Errors
+    /// [`NotOnDevice::TooLarge`] for a lane of 2³⁰ floats.
+    pub fn with_own_slots(self, own: usize) -> Result<Self, NotOnDevice> {
+        let slot_size = self.slot_size + own;
+        if slot_size >= 1 << 30 { Err(NotOnDevice::TooLarge) } else { Ok(Self { slot_size, ..self }) }
     }
 
     /// Parameters (or gradients) lane by lane.

@@ -26,7 +26,7 @@ pub(crate) use availability::trainer;
 pub use availability::{Facts, Unavailable, find};
 #[cfg(feature = "cuda")]
 pub use driver::CudaDevice;
-pub use rule::DeviceRule;
+pub use rule::{DeviceRule, Kept};
 pub use source::{UNITS, source};
 pub use trainer::{WindowJob, WindowKernel, WindowTrainer};
 

@@ -1,7 +1,7 @@
 //! The text of the kernels, as a compiler that knows no files gets it.
 
 /// All files of `kernels/`, by name.
-const FILES: [(&str, &str); 20] = [
+const FILES: [(&str, &str); 24] = [
     ("platform.cuh", include_str!("kernels/platform.cuh")),
     ("philox.cuh", include_str!("kernels/philox.cuh")),
     ("quantile.cuh", include_str!("kernels/quantile.cuh")),
@@ -19,6 +19,10 @@ const FILES: [(&str, &str); 20] = [
     ("pool.cuh", include_str!("kernels/pool.cuh")),
     ("feed_forward.cuh", include_str!("kernels/feed_forward.cuh")),
     ("feed_forward.cu", include_str!("kernels/feed_forward.cu")),
+    ("loss_buffer.cuh", include_str!("kernels/loss_buffer.cuh")),
+    ("tensor_features.cuh", include_str!("kernels/tensor_features.cuh")),
+    ("hypernetwork.cuh", include_str!("kernels/hypernetwork.cuh")),
+    ("hyper_v2.cuh", include_str!("kernels/hyper_v2.cuh")),
     ("noise.cu", include_str!("kernels/noise.cu")),
     ("update.cu", include_str!("kernels/update.cu")),
     ("window.cu", include_str!("kernels/window.cu")),

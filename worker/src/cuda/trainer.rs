@@ -29,7 +29,7 @@ pub struct WindowJob<'a> {
     /// Steps of each lane.
     pub steps: u32,
     /// Sizes.
-    pub window: [u32; 12],
+    pub window: [u32; 13],
     /// The layers of the network.
     pub layers: &'a [[u32; 15]],
     /// The tensors of a lane.
@@ -48,6 +48,8 @@ pub struct WindowJob<'a> {
     pub thetas: &'a [f32],
     /// Updates already applied, `[lanes]`.
     pub first_steps: Vec<u32>,
+    /// Updates there will be, `[lanes]`.
+    pub horizons: Vec<u32>,
     /// `[lanes, parameters]`; trained.
     pub params: Vec<f32>,
     /// `[lanes, slots]`; trained.
@@ -114,6 +116,7 @@ impl<K: WindowKernel> WindowTrainer<K> {
                 .collect(),
             thetas: &training.theta.values()[lanes[0] * size..(lanes[0] + lanes.len()) * size],
             first_steps: part.step.clone(),
+            horizons: part.horizon.clone(),
             params: LanePlan::pack_params(&part.params),
             slots: LanePlan::pack_slots(&part),
             diverged: lanes.iter().map(|lane| u32::from(diverged[*lane])).collect(),

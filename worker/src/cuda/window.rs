@@ -1,7 +1,7 @@
 //! Windows of a tiny task: what their kernel needs, and how much memory that takes.
 //!
 //! ```text
-//!  a block's arena   sums │ learned optimizer │ tables │ parameters │ gradients │ slots │ activations
+//!  a block's arena   sums │ learned optimizer │ tables │ advice │ parameters │ gradients │ slots │ activations
 //!                    in shared memory: as many parts as fit there, from the left; the others in the device's (`spill`)
 //! ```
 
@@ -50,25 +50,31 @@ impl WindowPlan {
     /// # Errors
     /// [`NotOnDevice`] with what the kernels do not know.
     pub fn new(family: &dyn TaskFamily, optimizer: &dyn LearnedOptimizer) -> Result<Self, NotOnDevice> {
-        let rule = DeviceRule::new(optimizer)?;
+        let rule = DeviceRule::new(optimizer)?.for_lanes(family.layout());
         let Some(net) = family.feed_forward() else {
             let why =
                 "the kernels know plain perceptrons and convolutional networks with relu and a cross-entropy only";
             return Err(NotOnDevice::Task { why });
         };
-        let lane = LanePlan::new(family.layout())?;
+        let tensors = family.layout().len();
+        let lane = LanePlan::new(family.layout())?.with_own_slots(rule.kept(tensors).slots)?;
         let data = (net.images.len() + net.labels.len()) as u64;
         let net = FeedForwardPlan::new(&net, &lane)?;
         Ok(Self { rule, lane, net, theta: optimizer.layout().size(), data })
     }
 
     /// Floats of the parts of a block's arena: what is read most often comes first.
-    fn parts(&self) -> [usize; 7] {
+    fn parts(&self) -> [usize; 8] {
         let Self { rule, lane, net, .. } = self;
-        // Behind the sums the one they end in.
-        let (sums, tables) = (rule.scratch_floats() + 1, rule.table_floats(lane.most_lines));
-        let parts = [sums, rule.workspace_floats(), tables, lane.size, lane.size, lane.slot_size, net.activations];
-        parts.map(quads)
+        let of_rule = [self.scratch(), rule.workspace_floats(), rule.table_floats(lane.most_lines)];
+        let [scratch, workspace, tables] = of_rule;
+        let advice = rule.kept(lane.tensors.len()).advice;
+        [scratch, workspace, tables, advice, lane.size, lane.size, lane.slot_size, net.activations].map(quads)
+    }
+
+    /// Floats in which a block sums, and behind them the one they end in; or what a step that begins needs.
+    fn scratch(&self) -> usize {
+        (self.rule.scratch_floats() + 1).max(self.rule.kept(self.lane.tensors.len()).scratch)
     }
 
     /// Where the arena of a block lies that may have `shared` bytes of shared memory.
@@ -83,23 +89,24 @@ impl WindowPlan {
     }
 
     /// `Window` of `kernels/window.cu`.
-    pub fn words(&self, steps: u32, arena: Arena) -> [u32; 12] {
+    pub fn words(&self, steps: u32, arena: Arena) -> [u32; 13] {
         let Self { rule, lane, net, .. } = self;
         let tables = rule.table_floats(lane.most_lines);
         let sizes = [lane.size, lane.slot_size, self.theta, tables, net.activations].map(|size| size as u32);
         let [size, slots, theta, tables, activations] = sizes;
         let [tensors, layers, batch, shared, spill] =
             [lane.tensors.len(), net.layers.len(), net.batch, arena.shared, arena.spill].map(|count| count as u32);
-        [size, slots, theta, tables, activations, tensors, layers, batch, steps, LANES_PER_TASK, shared, spill]
+        let scratch = self.scratch() as u32;
+        [scratch, size, slots, theta, tables, activations, tensors, layers, batch, steps, LANES_PER_TASK, shared, spill]
     }
 
     /// Device memory that windows of `steps` steps need.
     pub fn need(&self, steps: u32, arena: Arena) -> Need {
         let Self { rule, lane, net, theta, data } = self;
-        let plans = 12 + 15 * net.layers.len() + 10 * lane.tensors.len() + rule.settings.len() + rule.place.len();
+        let plans = 13 + 15 * net.layers.len() + 10 * lane.tensors.len() + rule.settings.len() + rule.place.len();
         let shared = WORD * (data + (2 * noise::QUANTILE_ROWS + plans + theta) as u64);
-        // Per lane: theta, parameters, slots, losses, spill, its step and whether it diverged.
-        let floats = (theta + lane.size + lane.slot_size + arena.spill + 2) as u64 + u64::from(steps);
+        // Per lane: theta, parameters, slots, losses, spill, its step, its horizon and whether it diverged.
+        let floats = (theta + lane.size + lane.slot_size + arena.spill + 3) as u64 + u64::from(steps);
         let batches = u64::from(steps) * net.batch as u64;
         // The seed of a pair has two words.
         Need { shared, pair: WORD * (u64::from(LANES_PER_TASK) * floats + batches + 2) }
@@ -108,7 +115,9 @@ impl WindowPlan {
 
 #[cfg(test)]
 mod tests {
-    use paceline_optimizer_core::learned::{AdafacMlpConfig, Celo2Base, Celo2Config, LearnedOptimizerConfig};
+    use paceline_optimizer_core::learned::{
+        AdafacMlpConfig, Celo2Base, Celo2Config, HyperV2Config, LearnedOptimizerConfig,
+    };
     use serde_json::json;
 
     use super::*;
@@ -148,6 +157,20 @@ mod tests {
         assert_eq!(hopper.spill, plan.net.activations);
         // The optimizer's state too, where a block may have less.
         assert_eq!(plan.arena_within(163 << 10).spill, plan.net.activations + quads(plan.lane.slot_size));
+    }
+
+    #[test]
+    fn velo_fits_beside_its_theta_which_stays_in_device_memory() {
+        let hyper_v2 = |config| plan("image_mlp", json!({"batch_size": 128}), LearnedOptimizerConfig::HyperV2(config));
+        let (velo, small) = (hyper_v2(HyperV2Config::velo()).unwrap(), hyper_v2(HyperV2Config::default()).unwrap());
+        // In KiB.
+        let arena = velo.arena_within(163 << 10);
+        assert_eq!((arena.shared / 256, arena.spill), (132, 0));
+        // Both thetas of a pair, and twice an LSTM's state in each of its four tensors.
+        let more = 2 * (2_320_385 - 162_305) + 2 * 2 * 4 * (512 - 128);
+        let need = |plan: &WindowPlan| plan.need(50, plan.arena_within(163 << 10)).pair;
+        assert_eq!(need(&velo) - need(&small), WORD * more);
+        assert_eq!(velo.lane.slot_size - small.lane.slot_size, 2 * 4 * (512 - 128));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 struct Celo2 {
     enum : u32 { CHANNELS = 18, UNITS = 8, OUTPUTS = 3, INPUTS = 30, ROW = 15, COL = 18, ROOT_ROW = 21, ROOT_COL = 24 };
+    enum : u32 { ADVICE = 0 };
     enum : bool { SEPARABLE_BELOW_MATRICES = false, BY_MATRICES = true };
 
     // Eleven floats, as src/cuda/rule.rs writes them.
@@ -31,16 +32,19 @@ struct Celo2 {
         }
     }
 
-    static DEVICE void begin_step(u32, Workspace<Celo2>& space) {
+    static DEVICE void begin_step(const Moment&, const Settings&, Workspace<Celo2>& space) {
         for (u32 unit = threadIdx.x; unit < UNITS; unit += blockDim.x) {
             space.bias[unit] = space.b0[unit];
         }
     }
 
+    static DEVICE void begin_tensor(const float*, Workspace<Celo2>&) {}
+
     // One slice moves: s = o0 · exp(exp_mult · o1) over its root mean square, p ← p − η s − λ p η. Directions take the
     // gradient's place: an element's is read once, by the thread that overwrites it.
     static DEVICE void move(const Tensor& tensor, const Slice& slice, float* p, float* g, const Slots& slots,
-                            const Tables& tables, Workspace<Celo2>& space, const Settings& settings, float* scratch) {
+                            const Tables& tables, Workspace<Celo2>& space, const Settings& settings, const float*,
+                            float* scratch) {
         Sum squares = {0.0f, 0.0f};
         for (u32 i = threadIdx.x; i < slice.size; i += blockDim.x) {
             u32 e = slice.first + i;

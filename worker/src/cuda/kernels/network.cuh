@@ -6,6 +6,22 @@
 #define NETWORK_CUH
 #include "channels.cuh"
 
+// What a learned optimizer may look at when a step of a lane begins, and where it writes.
+struct Moment {
+    // Updates already applied, and how many there will be; the loss before this one.
+    u32 step, horizon;
+    float loss;
+    // The lane: its tensors, parameters, slots and theta, and what stands where within theta.
+    const Tensor* layout;
+    u32 tensors, slot_size;
+    const float* p;
+    float* slots;
+    const float* theta;
+    const u32* place;
+    // What it tells each tensor, `ADVICE` floats; room that is free until the first tensor moves.
+    float *advice, *scratch;
+};
+
 // What a lane's threads share of its learned optimizer; floats only, placed in shared memory.
 template <class Rule>
 struct Workspace {
@@ -118,7 +134,7 @@ DEVICE void evaluate(const Tensor& tensor, u32 e, float p, float g, const Slots&
 // the parameters move.
 template <class Rule>
 DEVICE void update_tensor(const Tensor& tensor, float* p, float* g, const Slots& slots, const Tables& tables,
-                          Workspace<Rule>& space, const typename Rule::Settings& settings, float* scratch) {
+                          Workspace<Rule>& space, const typename Rule::Settings& settings, const float* told, float* scratch) {
     update_accumulators<Rule>(tensor, g, slots, space.decays);
     __syncthreads();
     if (is_factored(tensor)) {
@@ -129,7 +145,7 @@ DEVICE void update_tensor(const Tensor& tensor, float* p, float* g, const Slots&
         Slice slice = slice_of(tensor, first, size);
         fill_norms<Rule>(tensor, slice, p, g, slots, tables, scratch, space.norms);
         fold<Rule>(tensor, slice, slots, tables, space);
-        Rule::move(tensor, slice, p, g, slots, tables, space, settings, scratch);
+        Rule::move(tensor, slice, p, g, slots, tables, space, settings, told, scratch);
     }
 }
 

@@ -1,6 +1,6 @@
 // A whole window of a tiny task inside one multiprocessor: one block a lane, from the first step to the last in one launch.
 //
-//   arena           sums │ learned optimizer │ tables │ parameters │ gradients │ optimizer state │ activations
+//   arena           sums │ learned optimizer │ tables │ advice │ parameters │ gradients │ optimizer state │ activations
 //   global memory   data set (shared by all), examples' numbers, thetas; losses out
 //
 // As many parts of the arena as fit, from the left, lie in shared memory, the others in global memory (`spill`): same
@@ -8,10 +8,11 @@
 #include "adafac_mlp.cuh"
 #include "celo2.cuh"
 #include "feed_forward.cuh"
+#include "hyper_v2.cuh"
 
-// Sizes in floats, and what lanes share; twelve words, as `WindowPlan` of src/cuda/window.rs writes them.
+// Sizes in floats, and what lanes share; thirteen words, as `WindowPlan` of src/cuda/window.rs writes them.
 struct Window {
-    u32 size, slot_size, theta_size, table_size, activation_size;
+    u32 scratch_size, size, slot_size, theta_size, table_size, activation_size;
     u32 tensors, layers, batch, steps, lanes_per_task;
     // Of the arena: how much of it lies in shared memory, and how much of it does not.
     u32 shared_size, spill_size;
@@ -57,13 +58,13 @@ DEVICE void empty(const Window& window, u32 step, float* params, float* slots, f
     }
 }
 
-// params [lanes, size], slots [lanes, slot_size], thetas [lanes, theta_size], first_steps, diverged [lanes],
-// losses [lanes, steps], batches [tasks, steps, batch]; blockIdx.x is the lane.
+// params [lanes, size], slots [lanes, slot_size], thetas [lanes, theta_size], first_steps, horizons,
+// diverged [lanes], losses [lanes, steps], batches [tasks, steps, batch]; blockIdx.x is the lane.
 template <class Rule>
 DEVICE void train(const Window& window, const Layer* layers, const Tensor* tensors, const float* settings,
                   const u32* place, const float* images, const u32* labels, const u32* batches, const float* thetas,
-                  const u32* first_steps, float* params, float* slots, u32* diverged, float* losses, float* memory,
-                  float* spill) {
+                  const u32* first_steps, const u32* horizons, float* params, float* slots, u32* diverged, float* losses,
+                  float* memory, float* spill) {
     u32 lane = blockIdx.x;
     Network net = {layers, window.layers, window.batch};
     float* out_params = params + (u64)lane * window.size;
@@ -76,10 +77,11 @@ DEVICE void train(const Window& window, const Layer* layers, const Tensor* tenso
     }
     Arena arena = {memory, spill + (u64)lane * window.spill_size, window.shared_size, 0};
     // Behind the sums the one they end in.
-    float* scratch = take(arena, (Rule::CHANNELS + SEPARABLE) * blockDim.x + 1);
+    float* scratch = take(arena, window.scratch_size);
     float* total = scratch + (Rule::CHANNELS + SEPARABLE) * blockDim.x;
     Workspace<Rule>& space = *(Workspace<Rule>*)take(arena, sizeof(Workspace<Rule>) / sizeof(float));
     float* tables = take(arena, window.table_size);
+    float* advice = take(arena, window.tensors * Rule::ADVICE);
     float* p = take(arena, window.size);
     float* g = take(arena, window.size);
     float* s = take(arena, window.slot_size);
@@ -99,7 +101,9 @@ DEVICE void train(const Window& window, const Layer* layers, const Tensor* tenso
         if (threadIdx.x == 0) {
             losses[step] = loss;
         }
-        Rule::begin_step(first_steps[lane] + step, space);
+        Moment now = {first_steps[lane] + step, horizons[lane], loss, tensors, window.tensors, window.slot_size, p, s,
+                      thetas + (u64)lane * window.theta_size, place, advice, scratch};
+        Rule::begin_step(now, rule, space);
         __syncthreads();
         for (u32 t = 0; t < window.tensors; ++t) {
             Tensor tensor = tensors[t];
@@ -108,7 +112,9 @@ DEVICE void train(const Window& window, const Layer* layers, const Tensor* tenso
             }
             Slots own = slots_of(tensor, s);
             Tables own_tables = tables_of<Rule>(tensor, tables);
-            update_tensor<Rule>(tensor, p + tensor.offset, g + tensor.offset, own, own_tables, space, rule, scratch);
+            const float* told = advice + t * Rule::ADVICE;
+            Rule::begin_tensor(told, space);
+            update_tensor<Rule>(tensor, p + tensor.offset, g + tensor.offset, own, own_tables, space, rule, told, scratch);
             __syncthreads();
         }
         if (!all_finite(p, window.size, scratch, total)) {
@@ -123,17 +129,27 @@ DEVICE void train(const Window& window, const Layer* layers, const Tensor* tenso
 
 KERNEL adafac_mlp_window(const Window* window, const Layer* layers, const Tensor* tensors, const float* settings,
                          const u32* place, const float* images, const u32* labels, const u32* batches,
-                         const float* thetas, const u32* first_steps, float* params, float* slots, u32* diverged,
-                         float* losses, float* spill) {
+                         const float* thetas, const u32* first_steps, const u32* horizons, float* params, float* slots,
+                         u32* diverged, float* losses, float* spill) {
     SHARED_MEMORY(memory);
-    train<AdafacMlp>(*window, layers, tensors, settings, place, images, labels, batches, thetas, first_steps, params, slots,
-                     diverged, losses, memory, spill);
+    train<AdafacMlp>(*window, layers, tensors, settings, place, images, labels, batches, thetas, first_steps, horizons,
+                     params, slots, diverged, losses, memory, spill);
 }
 
 KERNEL celo2_window(const Window* window, const Layer* layers, const Tensor* tensors, const float* settings,
                     const u32* place, const float* images, const u32* labels, const u32* batches, const float* thetas,
-                    const u32* first_steps, float* params, float* slots, u32* diverged, float* losses, float* spill) {
+                    const u32* first_steps, const u32* horizons, float* params, float* slots, u32* diverged,
+                    float* losses, float* spill) {
     SHARED_MEMORY(memory);
-    train<Celo2>(*window, layers, tensors, settings, place, images, labels, batches, thetas, first_steps, params, slots,
-                 diverged, losses, memory, spill);
+    train<Celo2>(*window, layers, tensors, settings, place, images, labels, batches, thetas, first_steps, horizons,
+                 params, slots, diverged, losses, memory, spill);
+}
+
+KERNEL hyper_v2_window(const Window* window, const Layer* layers, const Tensor* tensors, const float* settings,
+                       const u32* place, const float* images, const u32* labels, const u32* batches,
+                       const float* thetas, const u32* first_steps, const u32* horizons, float* params, float* slots,
+                       u32* diverged, float* losses, float* spill) {
+    SHARED_MEMORY(memory);
+    train<HyperV2>(*window, layers, tensors, settings, place, images, labels, batches, thetas, first_steps, horizons,
+                   params, slots, diverged, losses, memory, spill);
 }

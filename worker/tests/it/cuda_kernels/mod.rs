@@ -5,6 +5,7 @@
 
 mod emulator;
 mod feed_forward;
+mod hyper_v2;
 mod noise;
 mod pairs;
 mod update;

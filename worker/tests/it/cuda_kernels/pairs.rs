@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss};
-use paceline_optimizer_core::learned::{AdafacMlpConfig, LearnedOptimizer, LearnedOptimizerConfig};
+use paceline_optimizer_core::learned::{AdafacMlpConfig, HyperV2Config, LearnedOptimizer, LearnedOptimizerConfig};
 use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
 use paceline_optimizer_core::task::TaskFamily;
 use paceline_optimizer_core::unroll::{
@@ -50,6 +50,7 @@ impl WindowKernel for Emulated {
             input(&job.batches),
             input(job.thetas),
             input(&job.first_steps),
+            input(&job.horizons),
             output(&job.params),
             output(&job.slots),
             output(&job.diverged),
@@ -75,8 +76,12 @@ struct Setup {
 
 impl Setup {
     fn new(kind: EstimatorKind, steps: u32, family: Arc<dyn TaskFamily>) -> Self {
+        Self::with(LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()), kind, steps, family)
+    }
+
+    fn with(config: LearnedOptimizerConfig, kind: EstimatorKind, steps: u32, family: Arc<dyn TaskFamily>) -> Self {
         Self {
-            optimizer: LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()).build().unwrap(),
+            optimizer: config.build().unwrap(),
             estimator: EstimatorConfig::new(kind, 0.01, HorizonSchedule::Constant { steps }),
             families: [family],
             cancelled: AtomicBool::new(false),
@@ -117,25 +122,33 @@ fn device(emulator: &'static Emulator, free: u64) -> WindowTrainer<Emulated> {
     WindowTrainer(Emulated { emulator, free, launches: AtomicU64::new(0) })
 }
 
+/// Of trajectories of seven steps: a reset falls into a window.
+const WINDOWS: EstimatorKind = EstimatorKind::Pes { window: 3 };
+
+fn hyper_v2() -> LearnedOptimizerConfig {
+    LearnedOptimizerConfig::HyperV2(HyperV2Config { lstm_hidden_size: 20, param_inits: 6, ..HyperV2Config::velo() })
+}
+
 fn perceptron() -> Arc<dyn TaskFamily> {
     family("image_mlp", &json!({"hidden": [6], "batch_size": 8}))
 }
 
 #[test]
 fn a_lease_of_windows_is_that_of_the_cpu() {
-    lease_of_windows("cuda_lease_of_windows", perceptron());
+    lease_of_windows("cuda_lease_of_windows", &Setup::new(WINDOWS, 7, perceptron()));
+    lease_of_windows("cuda_lease_of_hyper_v2", &Setup::with(hyper_v2(), WINDOWS, 7, perceptron()));
 }
 
 #[test]
 fn a_lease_of_convolutions_is_that_of_the_cpu() {
     let settings = json!({"channels": [4, 6, 5], "max_pool": true, "image_size": 8, "batch_size": 5});
-    lease_of_windows("cuda_lease_of_convolutions", family("image_conv", &settings));
+    let family = family("image_conv", &settings);
+    lease_of_windows("cuda_lease_of_convolutions", &Setup::new(WINDOWS, 7, Arc::clone(&family)));
+    lease_of_windows("cuda_lease_of_hyper_v2_convolutions", &Setup::with(hyper_v2(), WINDOWS, 7, family));
 }
 
-fn lease_of_windows(test: &str, family: Arc<dyn TaskFamily>) {
+fn lease_of_windows(test: &str, setup: &Setup) {
     let Some(emulator) = emulator(test) else { return };
-    // Seven steps in windows of three: a reset falls into a window.
-    let setup = Setup::new(EstimatorKind::Pes { window: 3 }, 7, family);
     let (trainer, theta) = (device(emulator, 1 << 30), setup.optimizer.init_theta(Seed::new(2)));
     trainer.knows(&*setup.families[0], &*setup.optimizer).unwrap();
     let mut sequence = SlotSequence::new(Seed::new(4), 1, &setup.estimator, 100, &[1.0]).unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use paceline_optimizer_core::learned::{
-    AdafacMlpConfig, Celo2Base, Celo2Config, LearnedOptimizer, LearnedOptimizerConfig,
+    AdafacMlpConfig, Celo2Base, Celo2Config, HyperV2Config, LearnedOptimizer, LearnedOptimizerConfig,
 };
 use paceline_optimizer_core::optimizer::OptState;
 use paceline_optimizer_core::task::TaskFamily;
@@ -24,6 +24,11 @@ fn adafac(config: AdafacMlpConfig) -> Arc<dyn LearnedOptimizer> {
 
 fn celo2() -> Arc<dyn LearnedOptimizer> {
     LearnedOptimizerConfig::Celo2(Celo2Config::Base(Celo2Base::default())).build().unwrap()
+}
+
+fn hyper_v2(lstm_hidden_size: usize, param_inits: usize) -> Arc<dyn LearnedOptimizer> {
+    let config = HyperV2Config { lstm_hidden_size, param_inits, ..HyperV2Config::velo() };
+    LearnedOptimizerConfig::HyperV2(config).build().unwrap()
 }
 
 /// Lanes theta ± sigma ε, a pair a seed.
@@ -103,6 +108,7 @@ fn by_the_kernel(
         input(&batches),
         input(theta.values()),
         input(&state.step),
+        input(&state.horizon),
         output(&LanePlan::pack_params(&state.params)),
         output(&LanePlan::pack_slots(state)),
         output(&lanes.diverged),
@@ -165,19 +171,30 @@ fn celo2_trains_convolutions_as_on_the_cpu() {
 }
 
 #[test]
+fn hyper_v2_trains_as_on_the_cpu() {
+    fifty_steps("cuda_window_hyper_v2", &*hyper_v2(128, 64), "image_mlp", &json!({}));
+}
+
+#[test]
 fn a_window_in_parts_or_spilled_has_the_same_bits() {
+    for optimizer in [celo2(), hyper_v2(24, 10)] {
+        has_the_same_bits_in_parts_or_spilled(&*optimizer);
+    }
+}
+
+fn has_the_same_bits_in_parts_or_spilled(optimizer: &dyn LearnedOptimizer) {
     let Some(emulator) = emulator("cuda_window_parts") else { return };
     for (name, settings) in [
         ("image_mlp", json!({"hidden": [9], "batch_size": 10})),
         ("image_conv", json!({"channels": [3, 4], "max_pool": true, "image_size": 6, "batch_size": 5})),
     ] {
-        let (optimizer, family) = (celo2(), family(name, &settings));
-        let theta = thetas(&*optimizer, 1, 0.01);
+        let family = family(name, &settings);
+        let theta = thetas(optimizer, 1, 0.01);
         let run = |parts: &[(u32, u32)], shared: u64| {
-            let mut lanes = fresh(&*family, &*optimizer, &theta);
+            let mut lanes = fresh(&*family, optimizer, &theta);
             let losses: Vec<Vec<Vec<f32>>> = parts
                 .iter()
-                .map(|part| by_the_kernel(emulator, &*family, &*optimizer, &theta, &mut lanes, *part, shared))
+                .map(|part| by_the_kernel(emulator, &*family, optimizer, &theta, &mut lanes, *part, shared))
                 .collect();
             let joined: Vec<u32> = (0..2)
                 .flat_map(|lane| losses.iter().flat_map(move |part| part[lane].iter().map(|loss| loss.to_bits())))
@@ -187,7 +204,7 @@ fn a_window_in_parts_or_spilled_has_the_same_bits() {
         let whole = run(&[(0, 8)], AMPLE);
         assert!(run(&[(0, 3), (3, 5)], AMPLE) == whole, "{name}: two windows are one");
         // Nothing in shared memory, the sums, and all but the activations.
-        let plan = WindowPlan::new(&*family, &*optimizer).unwrap();
+        let plan = WindowPlan::new(&*family, optimizer).unwrap();
         let all = 4 * plan.arena_within(AMPLE).shared as u64;
         for shared in [0, 31 << 10, all - 4] {
             let arena = plan.arena_within(shared);
