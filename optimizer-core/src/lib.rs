@@ -151,6 +151,7 @@ pub mod checkpoint;
 mod error;
 pub mod estimator;
 pub mod evaluation;
+pub mod feed_forward;
 mod inner_loop;
 pub mod interchange;
 pub mod learned;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::feed_forward::FeedForward;
 use crate::params::{Layout, Params};
 use crate::{Result, Seed};
 
@@ -65,45 +66,15 @@ pub trait TaskFamily: Send + Sync + std::fmt::Debug {
     /// [`crate::Error::Task`] if the instance cannot be made.
     fn bind<'a>(&'a self, seeds: &[Seed]) -> Result<Box<dyn TaskLanes + 'a>>;
 
-    /// The family as a plain multilayer perceptron on a data set, if that is all it is: what a device needs to train its
+    /// The family as a plain feed-forward classifier of a data set, if that is all it is: what a device needs to train its
     /// tasks by itself.
-    fn perceptron(&self) -> Option<Perceptron<'_>> {
+    fn feed_forward(&self) -> Option<FeedForward<'_>> {
         None
     }
 
     /// Maps a loss, in the task's own units, to the range in which tasks may be mixed; a non-finite loss maps to the
     /// family's ceiling. Monotone, and finite for every input. (`Task.normalizer` of the reference.)
     fn normalise(&self, loss: f64) -> f64;
-}
-
-/// A multilayer perceptron with relu between its linear layers and a softmax cross-entropy behind them, on examples that
-/// all tasks of a family share.
-pub struct Perceptron<'a> {
-    /// Inputs, hidden layers, classes.
-    pub widths: Vec<usize>,
-    /// Of each linear layer, which tensors of the family's layout are its weights `[inputs, outputs]` and its bias.
-    pub layers: Vec<[usize; 2]>,
-    /// Examples in a batch.
-    pub batch_size: usize,
-    /// Training examples, `[examples, inputs]`.
-    pub images: &'a [f32],
-    /// The class of each.
-    pub labels: &'a [u32],
-    /// The examples, by number, of a training batch of the task of a seed.
-    pub batch: Box<dyn Fn(Seed, u64) -> Vec<u32> + Send + Sync + 'a>,
-}
-
-impl std::fmt::Debug for Perceptron<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { widths, layers, batch_size, labels, .. } = self;
-        let examples = labels.len();
-        f.debug_struct("Perceptron")
-            .field("widths", widths)
-            .field("layers", layers)
-            .field("batch_size", batch_size)
-            .field("examples", &examples)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Task instances bound to lanes, in the order of the seeds they were bound with.

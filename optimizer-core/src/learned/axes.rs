@@ -32,6 +32,15 @@ pub(crate) struct Factored {
     pub(crate) row_split: [usize; 3],
 }
 
+/// Which axes of a tensor of this shape a factored second moment is averaged over: the largest and the second largest.
+/// Ties go to the later axis (a stable ascending sort); there is no least size. `None` below rank 2.
+pub fn factored_axes(shape: &[usize]) -> Option<[usize; 2]> {
+    let mut axes: Vec<usize> = (0..shape.len()).collect();
+    axes.sort_by_key(|&axis| shape[axis]);
+    let [.., d1, d0] = axes[..] else { return None };
+    Some([d0, d1])
+}
+
 /// Elements along the last axis, with the row and column index of the first one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Run {
@@ -42,15 +51,9 @@ pub(crate) struct Run {
 }
 
 impl Factored {
-    /// The factored axes of `shape`, `None` below rank 2. Ties go to the later axis (a stable ascending sort); there is
-    /// no least size.
+    /// The [`factored_axes`] of `shape`.
     pub(crate) fn of(shape: &[usize]) -> Option<Self> {
-        if shape.len() < 2 {
-            return None;
-        }
-        let mut axes: Vec<usize> = (0..shape.len()).collect();
-        axes.sort_by_key(|&axis| shape[axis]);
-        let (d0, d1) = (axes[shape.len() - 1], axes[shape.len() - 2]);
+        let [d0, d1] = factored_axes(shape)?;
         let (row_shape, row_strides) = without(shape, d0);
         let (col_shape, col_strides) = without(shape, d1);
         let d1_in_row = if d1 > d0 { d1 - 1 } else { d1 };

@@ -60,6 +60,7 @@ mod tiles;
 
 pub use adafac_mlp::{AdafacMlp, AdafacMlpConfig};
 pub use adafac_network::WeightLayout;
+pub use axes::factored_axes;
 pub use celo::{Celo, CeloConfig, TrainPhase};
 pub use celo2::{Celo2, Celo2AdamW, Celo2Base, Celo2Config, Celo2Meta, Celo2Rule, Celo2Vectors};
 pub use hyper_v2::{HyperV2, HyperV2Config, Velo};

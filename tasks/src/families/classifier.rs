@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
 use paceline_optimizer_core::Seed;
-use paceline_optimizer_core::task::{Perceptron, Split};
+use paceline_optimizer_core::feed_forward::FeedForward;
+use paceline_optimizer_core::task::Split;
 use serde::{Deserialize, Serialize};
 
 use super::choices::{Choice, Choices, OneOf};
@@ -147,17 +148,17 @@ impl Problem for Classifier {
         Ok(Scores { losses, classified: Some(classified) })
     }
 
-    fn perceptron(&self) -> Option<Perceptron<'_>> {
+    fn feed_forward(&self) -> Option<FeedForward<'_>> {
         let plain = self.loss == ClassLoss::CrossEntropy && self.choices.activation == OneOf::One(Nonlinearity::Relu);
-        let (widths, layers) = self.model.linear_layers().filter(|_| plain)?;
+        let layers = self.model.plain_layers().filter(|_| plain)?;
         let (train, size) = (&self.data.train, self.batch_size);
         let batch = move |seed, number| {
             let numbers = indices(seed, Split::Train, number, train.len(), size, size);
             // `indices` drew them as u32.
             numbers.into_iter().map(|number| number as u32).collect()
         };
-        Some(Perceptron {
-            widths,
+        Some(FeedForward {
+            input: self.data.shape(),
             layers,
             batch_size: size,
             images: &train.images,

@@ -8,6 +8,7 @@
 //! of leading strides can be set instead, as the parametric convolutions of the JAX reference do.
 
 use candle_core::{Result, Tensor};
+use paceline_optimizer_core::feed_forward::Layer;
 
 use super::Model;
 use super::blocks::{Norm, act, affine, normalise};
@@ -62,6 +63,10 @@ impl ConvNet {
             _ => 1,
         }
     }
+
+    fn is_pooled(&self, index: usize) -> bool {
+        index > 0 && self.downsampling == Downsampling::MaxPool
+    }
 }
 
 impl Model for ConvNet {
@@ -85,12 +90,37 @@ impl Model for ConvNet {
                 values = normalise(pass, self.norm, &values)?;
                 values = act(pass, activations, &values)?;
             }
-            if index > 0 && self.downsampling == Downsampling::MaxPool {
+            if self.is_pooled(index) {
                 values = max_pool2d(&mut pass.tape, &values, Window { size: [2, 2], stride: [2, 2] })?;
             }
         }
         let pooled = spatial_mean(pass, &values)?;
         affine(pass, &[Nonlinearity::Identity], Norm::None, &pooled)
+    }
+
+    fn plain_layers(&self) -> Option<Vec<Layer>> {
+        if self.norm != Norm::None {
+            return None;
+        }
+        let mut layers = Vec::new();
+        for (index, &outputs) in self.channels.iter().enumerate() {
+            let [weight, bias] = self.parameters.affine(&format!("conv_{index}"))?;
+            layers.push(Layer::Convolution {
+                weight,
+                bias,
+                outputs,
+                window: 3,
+                stride: self.stride(index),
+                padding: 1,
+            });
+            if self.is_pooled(index) {
+                layers.push(Layer::MaxPool { window: 2 });
+            }
+        }
+        let [weight, bias] = self.parameters.affine("head")?;
+        let outputs = *self.parameters.layout().tensors()[bias].shape().first()?;
+        layers.extend([Layer::SpatialMean, Layer::Linear { weight, bias, outputs }]);
+        Some(layers)
     }
 
     fn describe(&self) -> String {
@@ -113,4 +143,28 @@ impl Model for ConvNet {
 pub(super) fn spatial_mean(pass: &mut Pass<'_>, images: &Tensor) -> Result<Tensor> {
     let (_, _, height, width, _) = images.dims5()?;
     avg_pool2d(&mut pass.tape, images, Window { size: [height, width], stride: [height, width] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_told_in_order_with_their_tensors() {
+        let net = ConvNet::new(3, &[4, 8], 10, Downsampling::MaxPool, Norm::None);
+        let convolution = |weight, outputs| {
+            let bias = weight + 1;
+            Layer::Convolution { weight, bias, outputs, window: 3, stride: 1, padding: 1 }
+        };
+        let head = Layer::Linear { weight: 4, bias: 5, outputs: 10 };
+        let expected = [convolution(0, 4), convolution(2, 8), Layer::MaxPool { window: 2 }, Layer::SpatialMean, head];
+        assert_eq!(net.plain_layers().unwrap(), expected);
+        let image = expected.iter().try_fold([9, 9, 3], |image, layer| layer.output(image));
+        assert_eq!(image, Some([1, 1, 10]));
+    }
+
+    #[test]
+    fn a_network_with_a_norm_is_not_plain() {
+        assert_eq!(ConvNet::new(3, &[4, 8], 10, Downsampling::Stride, Norm::Batch).plain_layers(), None);
+    }
 }

@@ -1,6 +1,7 @@
 //! The multilayer perceptron: linear layers with an activation between them, on flattened images.
 
 use candle_core::{Result, Tensor};
+use paceline_optimizer_core::feed_forward::Layer;
 
 use super::Model;
 use super::blocks::{Norm, affine, drop};
@@ -48,14 +49,15 @@ impl Model for Mlp {
         affine(pass, &[Nonlinearity::Identity], Norm::None, &values)
     }
 
-    fn linear_layers(&self) -> Option<(Vec<usize>, Vec<[usize; 2]>)> {
+    fn plain_layers(&self) -> Option<Vec<Layer>> {
         if self.norm != Norm::None || self.dropout > 0.0 {
             return None;
         }
-        let layout = self.parameters.layout();
-        let index = |layer: usize, part: &str| layout.index_of(&format!("layer_{layer}/{part}"));
-        let layers = (0..self.widths.len() - 1).map(|layer| Some([index(layer, "w")?, index(layer, "b")?]));
-        Some((self.widths.clone(), layers.collect::<Option<_>>()?))
+        let layers = self.widths[1..].iter().enumerate().map(|(layer, &outputs)| {
+            let [weight, bias] = self.parameters.affine(&format!("layer_{layer}"))?;
+            Some(Layer::Linear { weight, bias, outputs })
+        });
+        layers.collect()
     }
 
     fn describe(&self) -> String {

@@ -35,6 +35,7 @@ pub(crate) use vit::Vit;
 use std::fmt::Debug;
 
 use candle_core::{Result, Tensor};
+use paceline_optimizer_core::feed_forward::Layer;
 
 use crate::layers::Nonlinearity;
 use crate::problem::{Parameters, Pass};
@@ -53,9 +54,8 @@ pub(crate) trait Model: Debug + Send + Sync {
     /// activation a lane.
     fn logits(&self, pass: &mut Pass<'_>, activations: &[Nonlinearity], images: &Tensor) -> Result<Tensor>;
 
-    /// Inputs, widths and classes, and each layer's weight and bias among the parameters, if it is nothing but linear layers
-    /// with an activation between them.
-    fn linear_layers(&self) -> Option<(Vec<usize>, Vec<[usize; 2]>)> {
+    /// Its layers, if it is nothing but these, with an activation behind all that have weights but the last.
+    fn plain_layers(&self) -> Option<Vec<Layer>> {
         None
     }
 

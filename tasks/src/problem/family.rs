@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
-use paceline_optimizer_core::task::{Cost, Evaluation, Perceptron, Split, TaskFamily, TaskLanes};
+use paceline_optimizer_core::feed_forward::FeedForward;
+use paceline_optimizer_core::task::{Cost, Evaluation, Split, TaskFamily, TaskLanes};
 use paceline_optimizer_core::{Error, Layout, Params, Purpose, Result, Seed};
 
 use super::{Mode, Parameters, Pass, Problem, Scores, TestSplit};
@@ -94,8 +95,8 @@ impl<P: Problem> TaskFamily for ProblemFamily<P> {
         Ok(Box::new(self.lanes(seeds)?))
     }
 
-    fn perceptron(&self) -> Option<Perceptron<'_>> {
-        self.problem.perceptron()
+    fn feed_forward(&self) -> Option<FeedForward<'_>> {
+        self.problem.feed_forward()
     }
 
     fn normalise(&self, loss: f64) -> f64 {

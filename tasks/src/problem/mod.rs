@@ -29,7 +29,8 @@ use std::fmt;
 
 use candle_core::{Result, Tensor};
 use paceline_optimizer_core::Seed;
-use paceline_optimizer_core::task::{Perceptron, Split};
+use paceline_optimizer_core::feed_forward::FeedForward;
+use paceline_optimizer_core::task::Split;
 
 use crate::sample::Panel;
 
@@ -89,8 +90,8 @@ pub(crate) trait Problem: fmt::Debug + Send + Sync {
     /// If a layer refuses its operands.
     fn losses(&self, pass: &mut Pass<'_>, tasks: &[(Seed, Self::Instance)], batch: &Self::Batch) -> Result<Scores>;
 
-    /// As [`paceline_optimizer_core::task::TaskFamily::perceptron`].
-    fn perceptron(&self) -> Option<Perceptron<'_>> {
+    /// As [`paceline_optimizer_core::task::TaskFamily::feed_forward`].
+    fn feed_forward(&self) -> Option<FeedForward<'_>> {
         None
     }
 

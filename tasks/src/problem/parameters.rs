@@ -24,6 +24,11 @@ impl Parameters {
         (!self.layout.is_empty()).then_some(self)
     }
 
+    /// Which tensors are the weight and the bias that [`ParametersBuilder::affine`] listed.
+    pub(crate) fn affine(&self, name: &str) -> Option<[usize; 2]> {
+        Some([self.layout.index_of(&format!("{name}/w"))?, self.layout.index_of(&format!("{name}/b"))?])
+    }
+
     /// How tensor `index` begins.
     pub(crate) fn initial(&self, index: usize) -> &Initial {
         &self.initial[index]

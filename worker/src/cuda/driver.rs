@@ -137,8 +137,7 @@ impl CudaDevice {
 
 impl CudaDevice {
     fn train(&self, job: &mut WindowJob<'_>) -> Result<Vec<f32>, Unavailable> {
-        let WindowJob { kernel, lanes, shared, spill, window, .. } = &*job;
-        let steps = window[5] as usize;
+        let WindowJob { kernel, lanes, shared, spill, steps, window, .. } = &*job;
         let function = self.window.load_function(kernel).doing("find the kernel of the window")?;
         let shared_bytes = i32::try_from(*shared).unwrap_or(i32::MAX);
         let most = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -146,13 +145,14 @@ impl CudaDevice {
         let stream = &self.stream;
         let words = |words: &[u32]| stream.clone_htod(words).doing("copy numbers to the device");
         let floats = |floats: &[f32]| stream.clone_htod(floats).doing("copy values to the device");
-        let (sizes, net, tensors) = (words(window)?, words(&job.net)?, words(job.tensors.as_flattened())?);
+        let (sizes, layers) = (words(window)?, words(job.layers.as_flattened())?);
+        let tensors = words(job.tensors.as_flattened())?;
         let (settings, place) = (floats(job.settings)?, words(job.place)?);
         let (images, labels, batches) = (floats(job.images)?, words(job.labels)?, words(&job.batches)?);
-        let (thetas, first_steps) = (floats(job.thetas)?, words(&job.first_steps)?);
+        let (thetas, first_steps, horizons) = (floats(job.thetas)?, words(&job.first_steps)?, words(&job.horizons)?);
         let (mut params, mut slots) = (floats(&job.params)?, floats(&job.slots)?);
         let mut diverged = words(&job.diverged)?;
-        let mut losses = stream.alloc_zeros::<f32>(*lanes as usize * steps).doing("allocate losses")?;
+        let mut losses = stream.alloc_zeros::<f32>(*lanes as usize * *steps as usize).doing("allocate losses")?;
         // An empty allocation is an error; a kernel that does not spill does not look.
         let mut arenas = stream.alloc_zeros::<f32>((*spill).max(1)).doing("allocate arenas")?;
         let config = LaunchConfig {
@@ -161,11 +161,19 @@ impl CudaDevice {
             shared_mem_bytes: shared_bytes.unsigned_abs(),
         };
         let mut launch = stream.launch_builder(&function);
-        launch.arg(&sizes).arg(&net).arg(&tensors).arg(&settings).arg(&place).arg(&images).arg(&labels).arg(&batches);
-        launch.arg(&thetas).arg(&first_steps).arg(&mut params).arg(&mut slots).arg(&mut diverged).arg(&mut losses);
-        launch.arg(&mut arenas);
+        launch
+            .arg(&sizes)
+            .arg(&layers)
+            .arg(&tensors)
+            .arg(&settings)
+            .arg(&place)
+            .arg(&images)
+            .arg(&labels)
+            .arg(&batches);
+        launch.arg(&thetas).arg(&first_steps).arg(&horizons).arg(&mut params).arg(&mut slots).arg(&mut diverged);
+        launch.arg(&mut losses).arg(&mut arenas);
         #[expect(unsafe_code, reason = "a launch trusts the caller with the kernel's parameters")]
-        // SAFETY: the fifteen arguments are those of the window kernels in `kernels/window.cu`, in order and of their
+        // SAFETY: the sixteen arguments are those of the window kernels in `kernels/window.cu`, in order and of their
         // types, and as long as `WindowPlan` says, whose words the kernel reads; the emulator's tests run the same jobs
         // with guards behind every buffer and behind shared memory.
         unsafe { launch.launch(config) }.doing("launch the window")?;

@@ -15,6 +15,7 @@ mod availability;
 pub mod budget;
 #[cfg(feature = "cuda")]
 mod driver;
+pub mod feed_forward;
 pub mod layout;
 mod rule;
 mod source;
@@ -25,7 +26,7 @@ pub(crate) use availability::trainer;
 pub use availability::{Facts, Unavailable, find};
 #[cfg(feature = "cuda")]
 pub use driver::CudaDevice;
-pub use rule::DeviceRule;
+pub use rule::{DeviceRule, Kept};
 pub use source::{UNITS, source};
 pub use trainer::{WindowJob, WindowKernel, WindowTrainer};
 
@@ -45,7 +46,7 @@ pub enum NotOnDevice {
         why: &'static str,
     },
     /// A tensor of a shape the kernels do not know.
-    #[error("the tensor {name} of shape {shape:?}: the kernels know scalars, vectors and matrices")]
+    #[error("the tensor {name} of shape {shape:?}: the kernels know no tensors of several axes without values")]
     Shape {
         /// Its name.
         name: String,
@@ -53,6 +54,6 @@ pub enum NotOnDevice {
         shape: Vec<usize>,
     },
     /// A lane too large to be addressed.
-    #[error("a lane of more than 2^30 numbers of optimizer state")]
+    #[error("a lane of more than 2^30 numbers of optimizer state or of activations")]
     TooLarge,
 }

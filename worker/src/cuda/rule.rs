@@ -8,6 +8,8 @@ use paceline_optimizer_core::learned::{
 use super::NotOnDevice;
 use super::layout::THREADS;
 
+mod hyper_v2;
+
 /// A learned optimizer whose update is a kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceRule {
@@ -21,8 +23,21 @@ pub struct DeviceRule {
     workspace: usize,
     /// `Settings` of the kernel.
     pub settings: Vec<f32>,
-    /// Where each weight the kernel loads stands within a lane of theta.
+    /// Where what the kernel reads of theta stands within a lane of it.
     pub place: Vec<u32>,
+    /// Of a hypernetwork, if there is one.
+    hyper: Option<hyper_v2::HyperSizes>,
+}
+
+/// Floats that a lane needs because of its learned optimizer, beside what each tensor needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Slots that belong to no tensor, behind those of the tensors.
+    pub slots: usize,
+    /// What the tensors are told in a step.
+    pub advice: usize,
+    /// Room while a step begins.
+    pub scratch: usize,
 }
 
 impl DeviceRule {
@@ -34,8 +49,18 @@ impl DeviceRule {
         match optimizer.config() {
             Some(LearnedOptimizerConfig::AdafacMlp(config)) => adafac_mlp(&config, optimizer.layout()),
             Some(LearnedOptimizerConfig::Celo2(Celo2Config::Base(config))) => celo2(&config, optimizer.layout()),
-            Some(_) | None => refuse("the kernels know adafac_mlp and celo2 in its base form only"),
+            Some(LearnedOptimizerConfig::HyperV2(config)) => hyper_v2::rule(&config, optimizer.layout()),
+            Some(_) | None => refuse("the kernels know adafac_mlp, hyper_v2, and celo2 in its base form only"),
         }
+    }
+
+    /// For lanes of this layout: a hypernetwork is told how many axes of each tensor are longer than one.
+    pub fn for_lanes(mut self, layout: &Layout) -> Self {
+        if self.hyper.is_some() {
+            let long = |shape: &[usize]| shape.iter().filter(|&&axis| axis > 1).count() as u32;
+            self.place.extend(layout.tensors().iter().map(|tensor| long(tensor.shape())));
+        }
+        self
     }
 
     /// Floats of tables for a matrix of this many row and column values together.
@@ -48,6 +73,11 @@ impl DeviceRule {
         self.workspace
     }
 
+    /// What a lane of this many tensors needs beside them.
+    pub fn kept(&self, tensors: usize) -> Kept {
+        self.hyper.map(|sizes| sizes.kept(tensors)).unwrap_or_default()
+    }
+
     /// Floats in which a block sums: all channels, of all threads.
     pub fn scratch_floats(&self) -> usize {
         (self.channels + 12) * THREADS as usize
@@ -58,7 +88,7 @@ impl DeviceRule {
         let network = (inputs + 1) * units + (units + 1) * units + (units + 1) * outputs;
         // Decays (two floats each of seven), the step's bias, folded weights of channels and of moments, norms.
         let workspace = network + 14 + units + units * channels + units * 6 + channels + 12;
-        Self { name, units, channels, workspace, settings, place: Vec::new() }
+        Self { name, units, channels, workspace, settings, place: Vec::new(), hyper: None }
     }
 
     /// With the places of these tensors of theta, in this order.
@@ -150,7 +180,7 @@ mod tests {
         for (config, why) in [
             (LearnedOptimizerConfig::AdafacMlp(wide), "4 units"),
             (LearnedOptimizerConfig::AdafacMlp(scalars), "matrices"),
-            (LearnedOptimizerConfig::LearnableSgd, "adafac_mlp and celo2"),
+            (LearnedOptimizerConfig::LearnableSgd, "adafac_mlp, hyper_v2, and celo2"),
             (celo2_base(orthogonal), "not orthogonalised"),
             (celo2_base(ablated), "default rule"),
         ] {

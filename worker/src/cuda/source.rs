@@ -1,7 +1,7 @@
 //! The text of the kernels, as a compiler that knows no files gets it.
 
 /// All files of `kernels/`, by name.
-const FILES: [(&str, &str); 16] = [
+const FILES: [(&str, &str); 24] = [
     ("platform.cuh", include_str!("kernels/platform.cuh")),
     ("philox.cuh", include_str!("kernels/philox.cuh")),
     ("quantile.cuh", include_str!("kernels/quantile.cuh")),
@@ -13,15 +13,23 @@ const FILES: [(&str, &str); 16] = [
     ("network.cuh", include_str!("kernels/network.cuh")),
     ("adafac_mlp.cuh", include_str!("kernels/adafac_mlp.cuh")),
     ("celo2.cuh", include_str!("kernels/celo2.cuh")),
-    ("perceptron.cuh", include_str!("kernels/perceptron.cuh")),
+    ("layer.cuh", include_str!("kernels/layer.cuh")),
+    ("affine.cuh", include_str!("kernels/affine.cuh")),
+    ("weights.cuh", include_str!("kernels/weights.cuh")),
+    ("pool.cuh", include_str!("kernels/pool.cuh")),
+    ("feed_forward.cuh", include_str!("kernels/feed_forward.cuh")),
+    ("feed_forward.cu", include_str!("kernels/feed_forward.cu")),
+    ("loss_buffer.cuh", include_str!("kernels/loss_buffer.cuh")),
+    ("tensor_features.cuh", include_str!("kernels/tensor_features.cuh")),
+    ("hypernetwork.cuh", include_str!("kernels/hypernetwork.cuh")),
+    ("hyper_v2.cuh", include_str!("kernels/hyper_v2.cuh")),
     ("noise.cu", include_str!("kernels/noise.cu")),
-    ("perceptron.cu", include_str!("kernels/perceptron.cu")),
     ("update.cu", include_str!("kernels/update.cu")),
     ("window.cu", include_str!("kernels/window.cu")),
 ];
 
 /// Files that are compiled each by itself.
-pub const UNITS: [&str; 4] = ["noise.cu", "perceptron.cu", "update.cu", "window.cu"];
+pub const UNITS: [&str; 4] = ["feed_forward.cu", "noise.cu", "update.cu", "window.cu"];
 
 /// One of [`UNITS`] with its includes put in, each once and in order. `#line` keeps the compiler's messages true.
 ///

@@ -24,14 +24,16 @@ pub struct WindowJob<'a> {
     pub lanes: u32,
     /// Bytes of shared memory.
     pub shared: u64,
-    /// Floats of the arenas in device memory, if they are not in shared memory.
+    /// Floats of the arenas of all lanes in device memory.
     pub spill: usize,
+    /// Steps of each lane.
+    pub steps: u32,
     /// Sizes.
-    pub window: [u32; 8],
-    /// The network.
-    pub net: [u32; 18],
+    pub window: [u32; 13],
+    /// The layers of the network.
+    pub layers: &'a [[u32; 15]],
     /// The tensors of a lane.
-    pub tensors: &'a [[u32; 5]],
+    pub tensors: &'a [[u32; 10]],
     /// The learned optimizer's settings.
     pub settings: &'a [f32],
     /// Where its weights stand within theta.
@@ -46,6 +48,8 @@ pub struct WindowJob<'a> {
     pub thetas: &'a [f32],
     /// Updates already applied, `[lanes]`.
     pub first_steps: Vec<u32>,
+    /// Updates there will be, `[lanes]`.
+    pub horizons: Vec<u32>,
     /// `[lanes, parameters]`; trained.
     pub params: Vec<f32>,
     /// `[lanes, slots]`; trained.
@@ -86,8 +90,8 @@ impl<K: WindowKernel> WindowTrainer<K> {
         state: &mut OptState,
         diverged: &mut [bool],
     ) -> Result<Vec<f32>, String> {
-        let Some(net) = training.family.perceptron() else { return Err("it is no perceptron".into()) };
-        let (shared, spill) = plan.arena_within(self.0.shared());
+        let Some(net) = training.family.feed_forward() else { return Err("it is no feed-forward network".into()) };
+        let arena = plan.arena_within(self.0.shared());
         let lanes: Vec<usize> = (2 * pairs.start as usize..2 * pairs.end as usize).collect();
         let steps = u64::from(training.steps);
         let batches = training.first_batch..training.first_batch + steps;
@@ -97,10 +101,11 @@ impl<K: WindowKernel> WindowTrainer<K> {
         let mut job = WindowJob {
             kernel: format!("{}_window", plan.rule.name),
             lanes: lanes.len() as u32,
-            shared,
-            spill: lanes.len() * spill,
-            window: plan.words(training.steps, spill),
-            net: plan.net.words,
+            shared: 4 * arena.shared as u64,
+            spill: lanes.len() * arena.spill,
+            steps: training.steps,
+            window: plan.words(training.steps, arena),
+            layers: &plan.net.layers,
             tensors: &plan.lane.tensors,
             settings: &plan.rule.settings,
             place: &plan.rule.place,
@@ -111,6 +116,7 @@ impl<K: WindowKernel> WindowTrainer<K> {
                 .collect(),
             thetas: &training.theta.values()[lanes[0] * size..(lanes[0] + lanes.len()) * size],
             first_steps: part.step.clone(),
+            horizons: part.horizon.clone(),
             params: LanePlan::pack_params(&part.params),
             slots: LanePlan::pack_slots(&part),
             diverged: lanes.iter().map(|lane| u32::from(diverged[*lane])).collect(),
@@ -140,11 +146,11 @@ impl<K: WindowKernel> LaneTrainer for WindowTrainer<K> {
     fn train(&self, training: &Training<'_>, state: &mut OptState, diverged: &mut [bool]) -> Result<Vec<f32>> {
         let failed = |reason: String| Error::Task { family: training.family.name().into(), reason };
         let plan = WindowPlan::new(training.family, training.optimizer).map_err(|reason| failed(reason.to_string()))?;
-        let (_, spill) = plan.arena_within(self.0.shared());
+        let arena = plan.arena_within(self.0.shared());
         let budget = usable(self.0.free().map_err(failed)?);
         let pairs = training.seeds.len() as u32 / LANES_PER_TASK;
         let parts =
-            parts(pairs, plan.need(training.steps, spill), budget).map_err(|reason| failed(reason.to_string()))?;
+            parts(pairs, plan.need(training.steps, arena), budget).map_err(|reason| failed(reason.to_string()))?;
         let mut losses = Vec::new();
         for part in parts {
             losses.extend(self.train_part(&plan, training, part, state, diverged).map_err(failed)?);

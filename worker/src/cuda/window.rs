@@ -1,62 +1,24 @@
 //! Windows of a tiny task: what their kernel needs, and how much memory that takes.
 //!
 //! ```text
-//!  a block's arena   parameters │ gradients │ slots │ learned optimizer │ tables │ 1 │ activations, or sums
-//!                    in shared memory if it fits there, else in the device's (`spill`)
+//!  a block's arena   sums │ learned optimizer │ tables │ advice │ parameters │ gradients │ slots │ activations
+//!                    in shared memory: as many parts as fit there, from the left; the others in the device's (`spill`)
 //! ```
 
 use paceline_optimizer_core::learned::LearnedOptimizer;
 use paceline_optimizer_core::noise;
-use paceline_optimizer_core::task::{Perceptron, TaskFamily};
+use paceline_optimizer_core::task::TaskFamily;
 
 use super::budget::Need;
-use super::layout::{LanePlan, THREADS};
+use super::feed_forward::{FeedForwardPlan, quads};
+use super::layout::LanePlan;
 use super::{DeviceRule, NotOnDevice};
-
-/// Linear layers the kernels know.
-const MOST_LAYERS: usize = 5;
 
 /// Bytes of a float, or of a number of an example.
 const WORD: u64 = 4;
 
 /// Both lanes of a pair train the same task.
 pub const LANES_PER_TASK: u32 = 2;
-
-/// The network as the kernels read it: `Perceptron` of `kernels/perceptron.cuh`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PerceptronPlan {
-    /// Layers, batch, widths ×6, weights ×5, biases ×5.
-    pub words: [u32; 18],
-    /// Floats of the outputs of all layers.
-    pub activations: usize,
-}
-
-impl PerceptronPlan {
-    /// The plan of a network whose tensors lie as `lane` says.
-    ///
-    /// # Errors
-    /// [`NotOnDevice::Task`] for a network of more layers.
-    pub fn new(net: &Perceptron<'_>, lane: &LanePlan) -> Result<Self, NotOnDevice> {
-        let layers = net.layers.len();
-        if layers > MOST_LAYERS {
-            return Err(NotOnDevice::Task { why: "the kernels know at most five linear layers" });
-        }
-        let mut words = [0; 18];
-        words[0] = layers as u32;
-        words[1] = net.batch_size as u32;
-        for (word, width) in words[2..].iter_mut().zip(&net.widths) {
-            *word = *width as u32;
-        }
-        for (layer, [weight, bias]) in net.layers.iter().enumerate() {
-            let [offset, ..] = lane.tensors[*weight];
-            words[3 + MOST_LAYERS + layer] = offset;
-            let [offset, ..] = lane.tensors[*bias];
-            words[3 + 2 * MOST_LAYERS + layer] = offset;
-        }
-        let outputs: usize = net.widths[1..].iter().sum();
-        Ok(Self { words, activations: net.batch_size * outputs })
-    }
-}
 
 /// A family and a learned optimizer that the window kernels can train.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,11 +28,20 @@ pub struct WindowPlan {
     /// A lane.
     pub lane: LanePlan,
     /// The network.
-    pub net: PerceptronPlan,
+    pub net: FeedForwardPlan,
     /// Floats of a lane of theta.
     theta: usize,
     /// Floats of the data set, and its labels.
     data: u64,
+}
+
+/// How the arena of a block is divided, in floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arena {
+    /// What lies in shared memory.
+    pub shared: usize,
+    /// What lies in the device's.
+    pub spill: usize,
 }
 
 impl WindowPlan {
@@ -79,48 +50,64 @@ impl WindowPlan {
     /// # Errors
     /// [`NotOnDevice`] with what the kernels do not know.
     pub fn new(family: &dyn TaskFamily, optimizer: &dyn LearnedOptimizer) -> Result<Self, NotOnDevice> {
-        let rule = DeviceRule::new(optimizer)?;
-        let Some(net) = family.perceptron() else {
-            let why = "the kernels know plain multilayer perceptrons with relu and a cross-entropy only";
+        let rule = DeviceRule::new(optimizer)?.for_lanes(family.layout());
+        let Some(net) = family.feed_forward() else {
+            let why =
+                "the kernels know plain perceptrons and convolutional networks with relu and a cross-entropy only";
             return Err(NotOnDevice::Task { why });
         };
-        let lane = LanePlan::new(family.layout())?;
+        let tensors = family.layout().len();
+        let lane = LanePlan::new(family.layout())?.with_own_slots(rule.kept(tensors).slots)?;
         let data = (net.images.len() + net.labels.len()) as u64;
-        let net = PerceptronPlan::new(&net, &lane)?;
+        let net = FeedForwardPlan::new(&net, &lane)?;
         Ok(Self { rule, lane, net, theta: optimizer.layout().size(), data })
     }
 
-    /// Floats of a block's arena.
-    pub fn arena(&self) -> usize {
+    /// Floats of the parts of a block's arena: what is read most often comes first.
+    fn parts(&self) -> [usize; 8] {
         let Self { rule, lane, net, .. } = self;
-        let passing = (THREADS as usize + net.activations).max(rule.scratch_floats());
-        2 * lane.size + lane.slot_size + rule.workspace_floats() + rule.table_floats(lane.most_lines) + 1 + passing
+        let of_rule = [self.scratch(), rule.workspace_floats(), rule.table_floats(lane.most_lines)];
+        let [scratch, workspace, tables] = of_rule;
+        let advice = rule.kept(lane.tensors.len()).advice;
+        [scratch, workspace, tables, advice, lane.size, lane.size, lane.slot_size, net.activations].map(quads)
     }
 
-    /// Bytes of shared memory to launch with where a block may have `shared` of them, and floats to spill a lane: one of the
-    /// two is 0.
-    pub fn arena_within(&self, shared: u64) -> (u64, usize) {
-        let bytes = self.arena() as u64 * WORD;
-        if bytes <= shared { (bytes, 0) } else { (0, self.arena()) }
+    /// Floats in which a block sums, and behind them the one they end in; or what a step that begins needs.
+    fn scratch(&self) -> usize {
+        (self.rule.scratch_floats() + 1).max(self.rule.kept(self.lane.tensors.len()).scratch)
+    }
+
+    /// Where the arena of a block lies that may have `shared` bytes of shared memory.
+    pub fn arena_within(&self, shared: u64) -> Arena {
+        let parts = self.parts();
+        let ends = parts.iter().scan(0, |end, part| {
+            *end += part;
+            Some(*end)
+        });
+        let fits = ends.take_while(|end| *end as u64 * WORD <= shared).last().unwrap_or(0);
+        Arena { shared: fits, spill: parts.iter().sum::<usize>() - fits }
     }
 
     /// `Window` of `kernels/window.cu`.
-    pub fn words(&self, steps: u32, spill: usize) -> [u32; 8] {
-        let Self { rule, lane, .. } = self;
+    pub fn words(&self, steps: u32, arena: Arena) -> [u32; 13] {
+        let Self { rule, lane, net, .. } = self;
         let tables = rule.table_floats(lane.most_lines);
-        let sizes = [lane.size, lane.slot_size, self.theta, lane.tensors.len(), tables].map(|size| size as u32);
-        let [size, slots, theta, tensors, tables] = sizes;
-        [size, slots, theta, tensors, tables, steps, LANES_PER_TASK, spill as u32]
+        let sizes = [lane.size, lane.slot_size, self.theta, tables, net.activations].map(|size| size as u32);
+        let [size, slots, theta, tables, activations] = sizes;
+        let [tensors, layers, batch, shared, spill] =
+            [lane.tensors.len(), net.layers.len(), net.batch, arena.shared, arena.spill].map(|count| count as u32);
+        let scratch = self.scratch() as u32;
+        [scratch, size, slots, theta, tables, activations, tensors, layers, batch, steps, LANES_PER_TASK, shared, spill]
     }
 
     /// Device memory that windows of `steps` steps need.
-    pub fn need(&self, steps: u32, spill: usize) -> Need {
+    pub fn need(&self, steps: u32, arena: Arena) -> Need {
         let Self { rule, lane, net, theta, data } = self;
-        let plans = net.words.len() + 8 + 5 * lane.tensors.len() + rule.settings.len() + rule.place.len();
+        let plans = 13 + 15 * net.layers.len() + 10 * lane.tensors.len() + rule.settings.len() + rule.place.len();
         let shared = WORD * (data + (2 * noise::QUANTILE_ROWS + plans + theta) as u64);
-        // Per lane: theta, parameters, slots, losses, spill, its step and whether it diverged.
-        let floats = (theta + lane.size + lane.slot_size + spill + 2) as u64 + u64::from(steps);
-        let batches = u64::from(steps) * u64::from(net.words[1]);
+        // Per lane: theta, parameters, slots, losses, spill, its step, its horizon and whether it diverged.
+        let floats = (theta + lane.size + lane.slot_size + arena.spill + 3) as u64 + u64::from(steps);
+        let batches = u64::from(steps) * net.batch as u64;
         // The seed of a pair has two words.
         Need { shared, pair: WORD * (u64::from(LANES_PER_TASK) * floats + batches + 2) }
     }
@@ -128,7 +115,9 @@ impl WindowPlan {
 
 #[cfg(test)]
 mod tests {
-    use paceline_optimizer_core::learned::{AdafacMlpConfig, Celo2Base, Celo2Config, LearnedOptimizerConfig};
+    use paceline_optimizer_core::learned::{
+        AdafacMlpConfig, Celo2Base, Celo2Config, HyperV2Config, LearnedOptimizerConfig,
+    };
     use serde_json::json;
 
     use super::*;
@@ -155,28 +144,57 @@ mod tests {
         {
             let plan = plan("image_mlp", json!({"batch_size": batch}), config).unwrap();
             assert_eq!(plan.lane.size, 64 * 32 + 32 + 32 * 10 + 10);
-            assert_eq!(plan.net.words, [2, batch, 64, 32, 10, 0, 0, 0, 0, 2080, 0, 0, 0, 2048, 2400, 0, 0, 0]);
-            assert_eq!(plan.arena_within(shared), (plan.arena() as u64 * 4, 0));
+            assert_eq!((plan.net.batch, plan.net.layers.len()), (batch, 2));
+            assert_eq!(plan.arena_within(shared).spill, 0);
         }
+    }
+
+    #[test]
+    fn of_a_convolution_the_activations_spill() {
+        let plan = plan("image_conv", json!({}), adafac()).unwrap();
+        assert_eq!(plan.net.activations, 64 * (16 * 16 * 16 + 8 * 8 * 32 + 32 + 10));
+        let hopper = plan.arena_within(227 << 10);
+        assert_eq!(hopper.spill, plan.net.activations);
+        // The optimizer's state too, where a block may have less.
+        assert_eq!(plan.arena_within(163 << 10).spill, plan.net.activations + quads(plan.lane.slot_size));
+    }
+
+    #[test]
+    fn velo_fits_beside_its_theta_which_stays_in_device_memory() {
+        let hyper_v2 = |config| plan("image_mlp", json!({"batch_size": 128}), LearnedOptimizerConfig::HyperV2(config));
+        let (velo, small) = (hyper_v2(HyperV2Config::velo()).unwrap(), hyper_v2(HyperV2Config::default()).unwrap());
+        // In KiB.
+        let arena = velo.arena_within(163 << 10);
+        assert_eq!((arena.shared / 256, arena.spill), (132, 0));
+        // Both thetas of a pair, and twice an LSTM's state in each of its four tensors.
+        let more = 2 * (2_320_385 - 162_305) + 2 * 2 * 4 * (512 - 128);
+        let need = |plan: &WindowPlan| plan.need(50, plan.arena_within(163 << 10)).pair;
+        assert_eq!(need(&velo) - need(&small), WORD * more);
+        assert_eq!(velo.lane.slot_size - small.lane.slot_size, 2 * 4 * (512 - 128));
     }
 
     #[test]
     fn what_does_not_fit_into_shared_memory_spills() {
         let plan = plan("image_mlp", json!({"hidden": [512]}), adafac()).unwrap();
-        let arena = plan.arena();
-        assert_eq!(plan.arena_within(99 << 10), (0, arena));
-        assert_eq!(plan.arena_within(4 * arena as u64), (4 * arena as u64, 0));
-        assert!(plan.need(50, arena).pair > plan.need(50, 0).pair + 8 * arena as u64 - 1);
+        let Arena { spill: arena, shared: 0 } = plan.arena_within(0) else { panic!("nothing fits into nothing") };
+        for shared in [1 << 10, 29 << 10, 99 << 10, 1 << 20, 4 * arena as u64 - 1, 4 * arena as u64] {
+            let divided = plan.arena_within(shared);
+            assert_eq!(divided.shared + divided.spill, arena);
+            assert!(divided.shared as u64 * 4 <= shared && divided.shared.is_multiple_of(4), "{divided:?}");
+            assert_eq!(divided.spill == 0, shared == 4 * arena as u64, "{divided:?}");
+        }
+        let need = |shared| plan.need(50, plan.arena_within(shared)).pair;
+        assert_eq!(need(0), need(1 << 40) + 8 * arena as u64);
     }
 
     #[test]
     fn tasks_and_shapes_without_a_kernel_are_named() {
         for (family, settings, why) in [
-            ("image_mlp", json!({"norm": "layer"}), "plain multilayer perceptrons"),
+            ("image_mlp", json!({"norm": "layer"}), "plain perceptrons"),
             ("image_mlp", json!({"activation": "tanh"}), "relu"),
-            ("image_mlp", json!({"loss": "mse"}), "cross-entropy"),
-            ("image_mlp", json!({"hidden": [4, 4, 4, 4, 4]}), "five linear layers"),
-            ("quadratic", json!({}), "plain multilayer perceptrons"),
+            ("image_conv", json!({"norm": "batch"}), "convolutional networks"),
+            ("image_conv", json!({"loss": "mse"}), "cross-entropy"),
+            ("quadratic", json!({}), "plain perceptrons"),
         ] {
             let refused = plan(family, settings, adafac()).unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
@@ -186,7 +204,7 @@ mod tests {
     #[test]
     fn a_large_lease_is_split_by_what_the_device_has() {
         let plan = plan("image_mlp", json!({}), adafac()).unwrap();
-        let need = plan.need(50, 0);
+        let need = plan.need(50, plan.arena_within(227 << 10));
         // 2 lanes × (197 + 2410 + slots + 50 + 2) floats and 50 × 128 numbers: 100 kB or so.
         assert!((80_000..200_000).contains(&need.pair), "{need:?}");
         let pairs_that_fit = (usable(1 << 30) - need.shared) / need.pair;

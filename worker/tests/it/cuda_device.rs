@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss};
-use paceline_optimizer_core::learned::{AdafacMlpConfig, Celo2Base, Celo2Config, LearnedOptimizerConfig};
+use paceline_optimizer_core::learned::{
+    AdafacMlpConfig, Celo2Base, Celo2Config, HyperV2Config, LearnedOptimizerConfig,
+};
 use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
 use paceline_optimizer_core::task::TaskFamily;
 use paceline_optimizer_core::unroll::{PairId, Pairs, UnrollContext, full_es_pair, full_es_pairs};
@@ -24,19 +26,31 @@ fn device(test: &str) -> Option<CudaDevice> {
     }
 }
 
-fn optimizers() -> [(LearnedOptimizerConfig, u32); 2] {
+/// Learned optimizers, and the family and batch each trains: the benchmark's perceptron, and convolutions 16-32. Last the
+/// pairs whose thetas the processor's memory holds.
+fn leases() -> [(LearnedOptimizerConfig, &'static str, u32, u32); 7] {
     let celo2 = LearnedOptimizerConfig::Celo2(Celo2Config::Base(Celo2Base::default()));
-    [(LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()), 128), (celo2, 64)]
+    let adafac = LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default());
+    let hyper_v2 = LearnedOptimizerConfig::HyperV2(HyperV2Config::default());
+    [
+        (adafac.clone(), "image_mlp", 128, 1024),
+        (celo2.clone(), "image_mlp", 64, 1024),
+        (hyper_v2.clone(), "image_mlp", 128, 256),
+        (LearnedOptimizerConfig::HyperV2(HyperV2Config::velo()), "image_mlp", 128, 64),
+        (adafac, "image_conv", 64, 1024),
+        (celo2, "image_conv", 64, 1024),
+        (hyper_v2, "image_conv", 64, 256),
+    ]
 }
 
 /// A whole unroll of `pairs` pairs on the device, `repeat` times: losses, and seconds of the last time.
 fn on_the_device(trainer: &WindowTrainer<CudaDevice>, pairs: u32, repeat: usize, compared: u32) -> Vec<(f64, String)> {
     let mut told = Vec::new();
-    for (config, batch) in optimizers() {
+    for (config, name, batch, most) in leases() {
+        let pairs = pairs.min(most);
         let optimizer = config.build().unwrap();
         let settings = serde_json::json!({"batch_size": batch});
-        let family: Arc<dyn TaskFamily> =
-            paceline_tasks::build("image_mlp", settings.as_object().unwrap(), None).unwrap();
+        let family: Arc<dyn TaskFamily> = paceline_tasks::build(name, settings.as_object().unwrap(), None).unwrap();
         let kind = EstimatorKind::FullEs { loss: MetaLoss::Average };
         let estimator = EstimatorConfig::new(kind, 0.01, HorizonSchedule::Constant { steps: STEPS });
         let context = UnrollContext {
@@ -63,17 +77,19 @@ fn on_the_device(trainer: &WindowTrainer<CudaDevice>, pairs: u32, repeat: usize,
             let apart = (got.report.loss_plus - expected.loss_plus)
                 .abs()
                 .max((got.report.loss_minus - expected.loss_minus).abs());
-            assert!(apart <= 1e-4, "{}, pair {pair}: {apart:e}", family_name(&config));
+            assert!(apart <= 1e-4, "{} on {name}, pair {pair}: {apart:e}", optimizer_name(&config));
         }
         let steps = f64::from(2 * pairs * STEPS) / seconds;
-        told.push((steps, format!("{}, batch {batch}, {pairs} pairs", family_name(&config))));
+        told.push((steps, format!("{} on {name}, batch {batch}, {pairs} pairs", optimizer_name(&config))));
     }
     told
 }
 
-fn family_name(config: &LearnedOptimizerConfig) -> &'static str {
+fn optimizer_name(config: &LearnedOptimizerConfig) -> &'static str {
     match config {
         LearnedOptimizerConfig::Celo2(_) => "celo2",
+        LearnedOptimizerConfig::HyperV2(config) if *config == HyperV2Config::velo() => "velo",
+        LearnedOptimizerConfig::HyperV2(_) => "hyper_v2",
         _ => "adafac_mlp",
     }
 }

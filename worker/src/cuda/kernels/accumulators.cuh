@@ -28,17 +28,18 @@ DEVICE float padded_square(float g) {
     return fmaf(g, g, 1e-30f);
 }
 
-// The mean of the padded squares of a line of `count` gradients, `stride` apart. Neighbouring threads have neighbouring
-// lines, so each begins at another place of its line: else all would meet in one bank of shared memory.
+// The mean of the padded squares of the gradients on a line along an axis. Neighbouring threads have neighbouring lines,
+// so each begins at another place of its line: else all would meet in one bank of shared memory.
 template <class Rule>
-DEVICE float line_mean(const float* g, u32 count, u32 stride, u32 line) {
+DEVICE float line_mean(const float* g, Axis axis, u32 line) {
     Sum sum = {0.0f, 0.0f};
-    u32 k = line % count;
-    for (u32 done = 0; done < count; ++done) {
-        add(sum, padded_square(Rule::gradient(g[k * stride])));
-        k = k + 1 == count ? 0 : k + 1;
+    g += first_of(axis, line);
+    u32 k = line % axis.size;
+    for (u32 done = 0; done < axis.size; ++done) {
+        add(sum, padded_square(Rule::gradient(g[k * axis.stride])));
+        k = k + 1 == axis.size ? 0 : k + 1;
     }
-    return value_of(sum) / (float)count;
+    return value_of(sum) / (float)axis.size;
 }
 
 // The gradient of one tensor enters. All threads come; a barrier must follow before others read the slots.
@@ -49,24 +50,21 @@ DEVICE void update_accumulators(const Tensor& tensor, const float* g, const Slot
         for (int a = 0; a < 3; ++a) {
             float* m = slots.m + a * tensor.size + e;
             *m = mixed(decays.momentum[a], *m, x);
-            if (!is_matrix(tensor)) {
+            if (!is_factored(tensor)) {
                 float* v = slots.diag + a * tensor.size + e;
                 *v = mixed(decays.second[a], *v, padded_square(x));
             }
         }
         slots.rms[e] = mixed(decays.rms, slots.rms[e], x * x);
     }
-    if (!is_matrix(tensor)) {
+    if (!is_factored(tensor)) {
         return;
     }
-    u32 rows = row_values(tensor), cols = col_values(tensor);
-    // Elements of a row value lie along d0, elements of a column value along d1.
-    u32 along_d0 = is_wide(tensor) ? 1 : tensor.cols, along_d1 = is_wide(tensor) ? tensor.cols : 1;
-    for (u32 line = threadIdx.x; line < rows + cols; line += blockDim.x) {
-        bool is_row = line < rows;
-        u32 index = is_row ? line : line - rows, values = is_row ? rows : cols;
-        float mean = is_row ? line_mean<Rule>(g + index * along_d1, cols, along_d0, index)
-                            : line_mean<Rule>(g + index * along_d0, rows, along_d1, index);
+    for (u32 line = threadIdx.x; line < tensor.rows + tensor.cols; line += blockDim.x) {
+        // Elements of a row value lie along d0, elements of a column value along d1.
+        bool is_row = line < tensor.rows;
+        u32 index = is_row ? line : line - tensor.rows, values = is_row ? tensor.rows : tensor.cols;
+        float mean = line_mean<Rule>(g, is_row ? tensor.d0 : tensor.d1, index);
         for (int a = 0; a < 3; ++a) {
             float* v = (is_row ? slots.row : slots.col) + a * values + index;
             *v = mixed(decays.second[a], *v, mean);

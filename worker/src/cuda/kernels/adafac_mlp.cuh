@@ -5,7 +5,8 @@
 
 struct AdafacMlp {
     enum : u32 { CHANNELS = 16, UNITS = 4, OUTPUTS = 2, INPUTS = 39, ROW = 13, COL = 16, ROOT_ROW = 19, ROOT_COL = 22 };
-    enum : bool { SEPARABLE_BELOW_MATRICES = true };
+    enum : u32 { ADVICE = 0 };
+    enum : bool { SEPARABLE_BELOW_MATRICES = true, BY_MATRICES = false };
 
     // Nine floats, as src/cuda/rule.rs writes them: ln(1 − decay)/10 of the momenta, the second moment and the factored
     // ones, then the factors of the step.
@@ -32,22 +33,26 @@ struct AdafacMlp {
         }
     }
 
-    // The time embedding enters the bias of the first layer; `step` is the number of updates already applied.
-    static DEVICE void begin_step(u32 step, Workspace<AdafacMlp>& space) {
+    // The time embedding enters the bias of the first layer.
+    static DEVICE void begin_step(const Moment& now, const Settings&, Workspace<AdafacMlp>& space) {
         const float times[11] = {1.0f, 3.0f, 10.0f, 30.0f, 100.0f, 300.0f, 1e3f, 3e3f, 1e4f, 3e4f, 1e5f};
         for (u32 unit = threadIdx.x; unit < UNITS; unit += blockDim.x) {
             float sum = space.b0[unit];
             for (u32 i = 0; i < 11; ++i) {
-                sum = fmaf(hyperbolic_tangent((float)step / times[i] - 1.0f), space.w0[(28 + i) * UNITS + unit], sum);
+                sum = fmaf(hyperbolic_tangent((float)now.step / times[i] - 1.0f), space.w0[(28 + i) * UNITS + unit], sum);
             }
             space.bias[unit] = sum;
         }
     }
 
-    // One tensor moves: p ← p − o0 · exp(exp_mult · o1) · step_mult.
-    static DEVICE void move(const Tensor& tensor, float* p, float* g, const Slots& slots, const Tables& tables,
-                            const Workspace<AdafacMlp>& space, const Settings& settings, float*) {
-        for (u32 e = threadIdx.x; e < tensor.size; e += blockDim.x) {
+    static DEVICE void begin_tensor(const float*, Workspace<AdafacMlp>&) {}
+
+    // One slice moves: p ← p − o0 · exp(exp_mult · o1) · step_mult.
+    static DEVICE void move(const Tensor& tensor, const Slice& slice, float* p, float* g, const Slots& slots,
+                            const Tables& tables, const Workspace<AdafacMlp>& space, const Settings& settings, const float*,
+                            float*) {
+        for (u32 i = threadIdx.x; i < slice.size; i += blockDim.x) {
+            u32 e = slice.first + i;
             float direction, magnitude;
             evaluate<AdafacMlp>(tensor, e, p[e], g[e], slots, tables, space, direction, magnitude);
             p[e] -= direction * exponential(settings.exp_mult * magnitude) * settings.step_mult;

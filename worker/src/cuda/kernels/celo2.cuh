@@ -1,12 +1,13 @@
 // Celo2-base with eight hidden units and all inputs (optimizer-core/src/learned/celo2): a direction of root mean square
-// 1, followed with a constant step.
+// 1, followed with a constant step. A tensor of a higher rank is so many matrices, each normalised by itself.
 #ifndef CELO2_CUH
 #define CELO2_CUH
 #include "network.cuh"
 
 struct Celo2 {
     enum : u32 { CHANNELS = 18, UNITS = 8, OUTPUTS = 3, INPUTS = 30, ROW = 15, COL = 18, ROOT_ROW = 21, ROOT_COL = 24 };
-    enum : bool { SEPARABLE_BELOW_MATRICES = false };
+    enum : u32 { ADVICE = 0 };
+    enum : bool { SEPARABLE_BELOW_MATRICES = false, BY_MATRICES = true };
 
     // Eleven floats, as src/cuda/rule.rs writes them.
     struct Settings {
@@ -31,18 +32,22 @@ struct Celo2 {
         }
     }
 
-    static DEVICE void begin_step(u32, Workspace<Celo2>& space) {
+    static DEVICE void begin_step(const Moment&, const Settings&, Workspace<Celo2>& space) {
         for (u32 unit = threadIdx.x; unit < UNITS; unit += blockDim.x) {
             space.bias[unit] = space.b0[unit];
         }
     }
 
-    // One tensor moves: s = o0 · exp(exp_mult · o1) over its root mean square, p ← p − η s − λ p η. Directions take the
+    static DEVICE void begin_tensor(const float*, Workspace<Celo2>&) {}
+
+    // One slice moves: s = o0 · exp(exp_mult · o1) over its root mean square, p ← p − η s − λ p η. Directions take the
     // gradient's place: an element's is read once, by the thread that overwrites it.
-    static DEVICE void move(const Tensor& tensor, float* p, float* g, const Slots& slots, const Tables& tables,
-                            Workspace<Celo2>& space, const Settings& settings, float* scratch) {
+    static DEVICE void move(const Tensor& tensor, const Slice& slice, float* p, float* g, const Slots& slots,
+                            const Tables& tables, Workspace<Celo2>& space, const Settings& settings, const float*,
+                            float* scratch) {
         Sum squares = {0.0f, 0.0f};
-        for (u32 e = threadIdx.x; e < tensor.size; e += blockDim.x) {
+        for (u32 i = threadIdx.x; i < slice.size; i += blockDim.x) {
+            u32 e = slice.first + i;
             float direction, magnitude;
             evaluate<Celo2>(tensor, e, p[e], g[e], slots, tables, space, direction, magnitude);
             float s = direction * exponential(settings.exp_mult * magnitude);
@@ -51,8 +56,9 @@ struct Celo2 {
         }
         float partial[1] = {value_of(squares)};
         block_sums(partial, scratch, space.norms);
-        float norm = inverse_root(guard_norm() + space.norms[0] / (float)tensor.size);
-        for (u32 e = threadIdx.x; e < tensor.size; e += blockDim.x) {
+        float norm = inverse_root(guard_norm() + space.norms[0] / (float)slice.size);
+        for (u32 i = threadIdx.x; i < slice.size; i += blockDim.x) {
+            u32 e = slice.first + i;
             float s = g[e] * norm * settings.factor;
             p[e] = p[e] - settings.rate * s - settings.decay * p[e] * settings.rate;
         }

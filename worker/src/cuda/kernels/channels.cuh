@@ -12,7 +12,7 @@
 
 const u32 SEPARABLE = 12;
 
-// Tables of a matrix, (3 + UNITS) · (row values + column values) floats.
+// Tables of a factored tensor, (3 + UNITS) · (row values + column values) floats.
 struct Tables {
     // What divides fac_g and fac_m: [3, rows] and [3, cols].
     float *row_factor, *col_factor;
@@ -22,9 +22,8 @@ struct Tables {
 
 template <class Rule>
 DEVICE Tables tables_of(const Tensor& tensor, float* memory) {
-    u32 rows = row_values(tensor), cols = col_values(tensor);
-    float* bases = memory + 3 * (rows + cols);
-    Tables tables = {memory, memory + 3 * rows, bases, bases + Rule::UNITS * rows};
+    float* bases = memory + 3 * (tensor.rows + tensor.cols);
+    Tables tables = {memory, memory + 3 * tensor.rows, bases, bases + Rule::UNITS * tensor.rows};
     return tables;
 }
 
@@ -32,23 +31,22 @@ DEVICE float root_of_moment(float v) {
     return inverse_root(v + 1e-8f);
 }
 
-// Fills the factors of a matrix. Barriers before and after are inside.
-DEVICE void fill_factors(const Tensor& tensor, const Slots& slots, const Tables& tables, float* scratch, float* totals) {
-    u32 rows = row_values(tensor), cols = col_values(tensor);
-    float partial[3];
-    for (int a = 0; a < 3; ++a) {
+// Fills the factors of a factored tensor; a barrier before readers is inside. A row value is taken over the mean of those
+// that differ from it along d1 alone. Each finds that mean by itself: together that is as much as the tensor once, and no
+// place is needed for as many means as the other axes have indices.
+DEVICE void fill_factors(const Tensor& tensor, const Slots& slots, const Tables& tables) {
+    Axis d1 = d1_of_rows(tensor);
+    for (u32 i = threadIdx.x; i < 3 * tensor.rows; i += blockDim.x) {
+        u32 row = i % tensor.rows;
+        const float* others = slots.row + (i - row) + first_of(d1, line_of(d1, row));
         Sum sum = {0.0f, 0.0f};
-        for (u32 r = threadIdx.x; r < rows; r += blockDim.x) {
-            add(sum, slots.row[a * rows + r]);
+        for (u32 k = 0; k < d1.size; ++k) {
+            add(sum, others[k * d1.stride]);
         }
-        partial[a] = value_of(sum);
-    }
-    block_sums(partial, scratch, totals);
-    for (u32 i = threadIdx.x; i < 3 * rows; i += blockDim.x) {
-        float mean = totals[i / rows] / (float)rows;
+        float mean = value_of(sum) / (float)d1.size;
         tables.row_factor[i] = safe_inverse_root(slots.row[i] / (mean + 1e-9f));
     }
-    for (u32 i = threadIdx.x; i < 3 * cols; i += blockDim.x) {
+    for (u32 i = threadIdx.x; i < 3 * tensor.cols; i += blockDim.x) {
         tables.col_factor[i] = safe_inverse_root(slots.col[i]);
     }
     __syncthreads();
@@ -66,9 +64,9 @@ DEVICE void element_channels(const Tensor& tensor, u32 e, float p, float gradien
     x[9] = q;
     for (int a = 0; a < 3; ++a) {
         float m = slots.m[a * tensor.size + e], for_gradient, for_momentum;
-        if (is_matrix(tensor)) {
-            for_gradient = tables.row_factor[a * row_values(tensor) + place.row] *
-                           tables.col_factor[a * col_values(tensor) + place.col];
+        if (is_factored(tensor)) {
+            for_gradient =
+                tables.row_factor[a * tensor.rows + place.row] * tables.col_factor[a * tensor.cols + place.col];
             for_momentum = for_gradient;
         } else {
             float v = slots.diag[a * tensor.size + e];
@@ -87,12 +85,13 @@ DEVICE void element_channels(const Tensor& tensor, u32 e, float p, float gradien
     }
 }
 
-// Adds the squares of a table's values and of their roots, three timescales each, to sums[0..3] and sums[3..6].
-DEVICE void add_separable_squares(const float* v, u32 count, float* sums) {
+// The squares of a table's values `first..first + count` and of their roots, three timescales of `values` each, as
+// sums[0..3] and sums[3..6].
+DEVICE void add_separable_squares(const float* v, u32 values, u32 first, u32 count, float* sums) {
     for (int a = 0; a < 3; ++a) {
         Sum plain = {0.0f, 0.0f}, roots = {0.0f, 0.0f};
         for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
-            float value = v[a * count + i], root = root_of_moment(value);
+            float value = v[a * values + first + i], root = root_of_moment(value);
             add(plain, value * value);
             add(roots, root * root);
         }
@@ -101,10 +100,10 @@ DEVICE void add_separable_squares(const float* v, u32 count, float* sums) {
     }
 }
 
-// norms: 1/√(guard + mean x²) of the element channels, then of row ×3, 1/√row ×3, col ×3, 1/√col ×3.
+// norms: 1/√(guard + mean x²) over a slice of the element channels, then of row ×3, 1/√row ×3, col ×3, 1/√col ×3.
 template <class Rule>
-DEVICE void fill_norms(const Tensor& tensor, const float* p, const float* g, const Slots& slots, const Tables& tables,
-                       float* scratch, float* norms) {
+DEVICE void fill_norms(const Tensor& tensor, const Slice& slice, const float* p, const float* g, const Slots& slots,
+                       const Tables& tables, float* scratch, float* norms) {
     const u32 C = Rule::CHANNELS, RUN = 32;
     float partial[C + SEPARABLE];
     Sum sums[C];
@@ -112,19 +111,15 @@ DEVICE void fill_norms(const Tensor& tensor, const float* p, const float* g, con
         sums[c].high = sums[c].low = 0.0f;
     }
     // Runs of squares are summed as they are; only their sums carry their errors.
-    for (u32 first = threadIdx.x; first < tensor.size; first += RUN * blockDim.x) {
+    for (u32 first = threadIdx.x; first < slice.size; first += RUN * blockDim.x) {
         float run[C];
         for (u32 c = 0; c < C; ++c) {
             run[c] = 0.0f;
         }
-        for (u32 k = 0; k < RUN && first + k * blockDim.x < tensor.size; ++k) {
-            u32 e = first + k * blockDim.x;
-            Place place = {0, 0};
-            if (is_matrix(tensor)) {
-                place = place_of(tensor, e);
-            }
+        for (u32 k = 0; k < RUN && first + k * blockDim.x < slice.size; ++k) {
+            u32 e = slice.first + first + k * blockDim.x;
             float x[C];
-            element_channels<Rule>(tensor, e, p[e], g[e], slots, tables, place, x);
+            element_channels<Rule>(tensor, e, p[e], g[e], slots, tables, place_of(tensor, e), x);
             for (u32 c = 0; c < C; ++c) {
                 run[c] = fmaf(x[c], x[c], run[c]);
             }
@@ -136,13 +131,19 @@ DEVICE void fill_norms(const Tensor& tensor, const float* p, const float* g, con
     for (u32 c = 0; c < C; ++c) {
         partial[c] = value_of(sums[c]);
     }
-    u32 rows = is_matrix(tensor) ? row_values(tensor) : tensor.size;
-    u32 cols = is_matrix(tensor) ? col_values(tensor) : tensor.size;
-    add_separable_squares(is_matrix(tensor) ? slots.row : slots.diag, rows, partial + C);
-    add_separable_squares(is_matrix(tensor) ? slots.col : slots.diag, cols, partial + C + 6);
+    u32 rows = tensor.size, cols = tensor.size;
+    if (is_factored(tensor)) {
+        rows = slice.rows;
+        cols = slice.cols;
+        add_separable_squares(slots.row, tensor.rows, slice.first_row, rows, partial + C);
+        add_separable_squares(slots.col, tensor.cols, slice.first_col, cols, partial + C + 6);
+    } else {
+        add_separable_squares(slots.diag, tensor.size, 0, tensor.size, partial + C);
+        add_separable_squares(slots.diag, tensor.size, 0, tensor.size, partial + C + 6);
+    }
     block_sums(partial, scratch, norms);
     for (u32 c = threadIdx.x; c < C + SEPARABLE; c += blockDim.x) {
-        u32 count = c < C ? tensor.size : (c < C + 6 ? rows : cols);
+        u32 count = c < C ? slice.size : (c < C + 6 ? rows : cols);
         norms[c] = inverse_root(Rule::guard_norm() + norms[c] / (float)count);
     }
     __syncthreads();

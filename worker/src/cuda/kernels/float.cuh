@@ -14,6 +14,15 @@ DEVICE float at_least(float x, float bound) {
     return x < bound ? bound : x;
 }
 
+// min(a, b) and max(a, b) that pass NaN on from either side.
+DEVICE float minimum(float a, float b) {
+    return a != a || a < b ? a : b;
+}
+
+DEVICE float maximum(float a, float b) {
+    return a != a || a > b ? a : b;
+}
+
 // e^x with a relative error below 1e-7: x = n ln 2 + r, a polynomial for e^r, two exact scalings by powers of two.
 DEVICE float exponential(float x) {
     // Adding and subtracting 1.5 · 2^23 rounds to the nearest integer, which the sum holds in its low bits.

@@ -6,6 +6,22 @@
 #define NETWORK_CUH
 #include "channels.cuh"
 
+// What a learned optimizer may look at when a step of a lane begins, and where it writes.
+struct Moment {
+    // Updates already applied, and how many there will be; the loss before this one.
+    u32 step, horizon;
+    float loss;
+    // The lane: its tensors, parameters, slots and theta, and what stands where within theta.
+    const Tensor* layout;
+    u32 tensors, slot_size;
+    const float* p;
+    float* slots;
+    const float* theta;
+    const u32* place;
+    // What it tells each tensor, `ADVICE` floats; room that is free until the first tensor moves.
+    float *advice, *scratch;
+};
+
 // What a lane's threads share of its learned optimizer; floats only, placed in shared memory.
 template <class Rule>
 struct Workspace {
@@ -16,7 +32,7 @@ struct Workspace {
     Decays decays;
     // Of the step: b0 with the inputs in it that are the same for all parameters.
     float bias[Rule::UNITS];
-    // Of the tensor: weights of the element channels times their norms, and of v ×3 and 1/√v ×3 below rank 2.
+    // Of the slice: weights of the element channels times their norms, and of v ×3 and 1/√v ×3 below rank 2.
     float element[Rule::UNITS * Rule::CHANNELS], full[Rule::UNITS * 6];
     float norms[Rule::CHANNELS + SEPARABLE];
 };
@@ -40,24 +56,26 @@ DEVICE float separable_base(const Workspace<Rule>& space, const float* v, u32 co
     return sum;
 }
 
-// Folds the norms of a tensor in. A barrier before and after is inside.
+// Folds the norms of a slice in. A barrier before and after is inside.
 template <class Rule>
-DEVICE void fold(const Tensor& tensor, const Slots& slots, const Tables& tables, Workspace<Rule>& space) {
+DEVICE void fold(const Tensor& tensor, const Slice& slice, const Slots& slots, const Tables& tables,
+                 Workspace<Rule>& space) {
     const u32 C = Rule::CHANNELS, U = Rule::UNITS;
     for (u32 i = threadIdx.x; i < U * C; i += blockDim.x) {
         u32 unit = i / C, channel = i % C;
-        bool there = is_matrix(tensor) || Rule::has_below_matrices(channel);
+        bool there = is_factored(tensor) || Rule::has_below_matrices(channel);
         space.element[i] = there ? folded(space, Rule::row_of(channel), unit, channel) : 0.0f;
     }
-    if (is_matrix(tensor)) {
-        u32 rows = row_values(tensor), cols = col_values(tensor);
-        for (u32 i = threadIdx.x; i < U * rows; i += blockDim.x) {
-            tables.row_base[i] = separable_base(space, slots.row, rows, i % rows, i / rows, (u32)Rule::ROW,
-                                                (u32)Rule::ROOT_ROW, C);
+    if (is_factored(tensor)) {
+        for (u32 i = threadIdx.x; i < U * slice.rows; i += blockDim.x) {
+            u32 unit = i / slice.rows, row = slice.first_row + i % slice.rows;
+            tables.row_base[unit * tensor.rows + row] =
+                separable_base(space, slots.row, tensor.rows, row, unit, (u32)Rule::ROW, (u32)Rule::ROOT_ROW, C);
         }
-        for (u32 i = threadIdx.x; i < U * cols; i += blockDim.x) {
-            tables.col_base[i] = separable_base(space, slots.col, cols, i % cols, i / cols, (u32)Rule::COL,
-                                                (u32)Rule::ROOT_COL, C + 6);
+        for (u32 i = threadIdx.x; i < U * slice.cols; i += blockDim.x) {
+            u32 unit = i / slice.cols, col = slice.first_col + i % slice.cols;
+            tables.col_base[unit * tensor.cols + col] =
+                separable_base(space, slots.col, tensor.cols, col, unit, (u32)Rule::COL, (u32)Rule::ROOT_COL, C + 6);
         }
     } else {
         for (u32 i = threadIdx.x; i < U * 6; i += blockDim.x) {
@@ -78,16 +96,13 @@ DEVICE void evaluate(const Tensor& tensor, u32 e, float p, float g, const Slots&
                      const Workspace<Rule>& space, float& direction, float& magnitude) {
     const u32 C = Rule::CHANNELS, U = Rule::UNITS;
     float x[C], z[U], next[U];
-    Place place = {0, 0};
-    if (is_matrix(tensor)) {
-        place = place_of(tensor, e);
-    }
+    Place place = place_of(tensor, e);
     element_channels<Rule>(tensor, e, p, g, slots, tables, place, x);
     for (u32 unit = 0; unit < U; ++unit) {
         float sum = space.bias[unit];
-        if (is_matrix(tensor)) {
-            sum = tables.row_base[unit * row_values(tensor) + place.row] +
-                  (sum + tables.col_base[unit * col_values(tensor) + place.col]);
+        if (is_factored(tensor)) {
+            sum = tables.row_base[unit * tensor.rows + place.row] +
+                  (sum + tables.col_base[unit * tensor.cols + place.col]);
         } else if (Rule::SEPARABLE_BELOW_MATRICES) {
             for (u32 a = 0; a < 3; ++a) {
                 float v = slots.diag[a * tensor.size + e];
@@ -115,17 +130,23 @@ DEVICE void evaluate(const Tensor& tensor, u32 e, float p, float g, const Slots&
     }
 }
 
-// Everything of one tensor up to the network: accumulators, factors, norms, folded weights.
+// One update of one tensor: accumulators, factors, then slice by slice norms, folded weights and the network, by which
+// the parameters move.
 template <class Rule>
-DEVICE void prepare_tensor(const Tensor& tensor, const float* p, const float* g, const Slots& slots,
-                           const Tables& tables, Workspace<Rule>& space, float* scratch) {
+DEVICE void update_tensor(const Tensor& tensor, float* p, float* g, const Slots& slots, const Tables& tables,
+                          Workspace<Rule>& space, const typename Rule::Settings& settings, const float* told, float* scratch) {
     update_accumulators<Rule>(tensor, g, slots, space.decays);
     __syncthreads();
-    if (is_matrix(tensor)) {
-        fill_factors(tensor, slots, tables, scratch, space.norms);
+    if (is_factored(tensor)) {
+        fill_factors(tensor, slots, tables);
     }
-    fill_norms<Rule>(tensor, p, g, slots, tables, scratch, space.norms);
-    fold<Rule>(tensor, slots, tables, space);
+    u32 size = Rule::BY_MATRICES ? tensor.matrix : tensor.size;
+    for (u32 first = 0; first < tensor.size; first += size) {
+        Slice slice = slice_of(tensor, first, size);
+        fill_norms<Rule>(tensor, slice, p, g, slots, tables, scratch, space.norms);
+        fold<Rule>(tensor, slice, slots, tables, space);
+        Rule::move(tensor, slice, p, g, slots, tables, space, settings, told, scratch);
+    }
 }
 
 // Copies the network of a lane of theta: place[first + i] says where weight i stands within it.

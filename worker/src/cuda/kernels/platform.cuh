@@ -12,8 +12,9 @@
 
 #ifdef __CUDACC__
 #define DEVICE __device__ __forceinline__
-#define KERNEL extern "C" __global__ void __launch_bounds__(256)
-#define SHARED_MEMORY(name) extern __shared__ float name[]
+// One block a multiprocessor is enough: without the 1 the compiler spills registers to make room for two.
+#define KERNEL extern "C" __global__ void __launch_bounds__(256, 1)
+#define SHARED_MEMORY(name) extern __shared__ __align__(16) float name[]
 #define FLOAT_BITS(x) __float_as_uint(x)
 #define BITS_FLOAT(x) __uint_as_float(x)
 #define MULTIPLY_HIGH(a, b) __umulhi(a, b)

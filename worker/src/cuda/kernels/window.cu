@@ -1,18 +1,35 @@
 // A whole window of a tiny task inside one multiprocessor: one block a lane, from the first step to the last in one launch.
 //
-//   shared memory   parameters │ gradients │ optimizer state │ learned optimizer │ tables │ activations, or sums
+//   arena           sums │ learned optimizer │ tables │ advice │ parameters │ gradients │ optimizer state │ activations
 //   global memory   data set (shared by all), examples' numbers, thetas; losses out
 //
-// Between steps nothing leaves the multiprocessor but a loss. Where a lane does not fit into shared memory, the same arena
-// lies in global memory (`spill`): same numbers, more traffic.
+// As many parts of the arena as fit, from the left, lie in shared memory, the others in global memory (`spill`): same
+// numbers, more traffic. Where all fit, nothing leaves the multiprocessor between steps but a loss.
 #include "adafac_mlp.cuh"
 #include "celo2.cuh"
-#include "perceptron.cuh"
+#include "feed_forward.cuh"
+#include "hyper_v2.cuh"
 
-// Sizes of the arena's parts in floats, and what lanes share; eight words.
+// Sizes in floats, and what lanes share; thirteen words, as `WindowPlan` of src/cuda/window.rs writes them.
 struct Window {
-    u32 size, slot_size, theta_size, tensors, table_size, steps, lanes_per_task, spill_size;
+    u32 scratch_size, size, slot_size, theta_size, table_size, activation_size;
+    u32 tensors, layers, batch, steps, lanes_per_task;
+    // Of the arena: how much of it lies in shared memory, and how much of it does not.
+    u32 shared_size, spill_size;
 };
+
+// Memory of which parts are taken one after the other.
+struct Arena {
+    float *shared, *spill;
+    u32 shared_size, taken;
+};
+
+// The next part, on a quad. The plan has the shared memory end where a part does.
+DEVICE float* take(Arena& arena, u32 size) {
+    u32 at = arena.taken;
+    arena.taken += tiles_of(size, QUAD) * QUAD;
+    return at < arena.shared_size ? arena.shared + at : arena.spill + (at - arena.shared_size);
+}
 
 DEVICE void copy(float* to, const float* from, u32 count) {
     for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
@@ -41,13 +58,15 @@ DEVICE void empty(const Window& window, u32 step, float* params, float* slots, f
     }
 }
 
-// params [lanes, size], slots [lanes, slot_size], thetas [lanes, theta_size], first_steps, diverged [lanes],
-// losses [lanes, steps], batches [tasks, steps, batch]; blockIdx.x is the lane.
+// params [lanes, size], slots [lanes, slot_size], thetas [lanes, theta_size], first_steps, horizons,
+// diverged [lanes], losses [lanes, steps], batches [tasks, steps, batch]; blockIdx.x is the lane.
 template <class Rule>
-DEVICE void train(const Window& window, const Perceptron& net, const Tensor* tensors, const float* settings,
+DEVICE void train(const Window& window, const Layer* layers, const Tensor* tensors, const float* settings,
                   const u32* place, const float* images, const u32* labels, const u32* batches, const float* thetas,
-                  const u32* first_steps, float* params, float* slots, u32* diverged, float* losses, float* arena) {
+                  const u32* first_steps, const u32* horizons, float* params, float* slots, u32* diverged, float* losses,
+                  float* memory, float* spill) {
     u32 lane = blockIdx.x;
+    Network net = {layers, window.layers, window.batch};
     float* out_params = params + (u64)lane * window.size;
     float* out_slots = slots + (u64)lane * window.slot_size;
     losses += (u64)lane * window.steps;
@@ -56,22 +75,24 @@ DEVICE void train(const Window& window, const Perceptron& net, const Tensor* ten
         empty(window, 0, out_params, out_slots, losses);
         return;
     }
-    float* p = arena;
-    float* g = p + window.size;
-    float* s = g + window.size;
-    Workspace<Rule>& space = *(Workspace<Rule>*)(s + window.slot_size);
-    float* tables = (float*)&space + sizeof(Workspace<Rule>) / sizeof(float);
-    float* total = tables + window.table_size;
-    float* scratch = total + 1;
+    Arena arena = {memory, spill + (u64)lane * window.spill_size, window.shared_size, 0};
+    // Behind the sums the one they end in.
+    float* scratch = take(arena, window.scratch_size);
+    float* total = scratch + (Rule::CHANNELS + SEPARABLE) * blockDim.x;
+    Workspace<Rule>& space = *(Workspace<Rule>*)take(arena, sizeof(Workspace<Rule>) / sizeof(float));
+    float* tables = take(arena, window.table_size);
+    float* advice = take(arena, window.tensors * Rule::ADVICE);
+    float* p = take(arena, window.size);
+    float* g = take(arena, window.size);
+    float* s = take(arena, window.slot_size);
+    float* activations = take(arena, window.activation_size);
     const typename Rule::Settings& rule = *(const typename Rule::Settings*)settings;
     Rule::load(thetas + (u64)lane * window.theta_size, place, rule, space);
     copy(p, out_params, window.size);
     copy(s, out_slots, window.slot_size);
     __syncthreads();
     for (u32 step = 0; step < window.steps; ++step) {
-        // The sum of losses and the activations share the scratch with the sums of the update: never at the same time.
-        float loss = loss_and_gradient(net, p, images, labels, batches + step * net.batch, scratch + blockDim.x, scratch,
-                                       total, g);
+        float loss = loss_and_gradient(net, p, images, labels, batches + step * net.batch, activations, scratch, total, g);
         if (!is_finite(loss) || !all_finite(g, window.size, scratch, total)) {
             empty(window, step, out_params, out_slots, losses);
             diverged[lane] = 1;
@@ -80,7 +101,9 @@ DEVICE void train(const Window& window, const Perceptron& net, const Tensor* ten
         if (threadIdx.x == 0) {
             losses[step] = loss;
         }
-        Rule::begin_step(first_steps[lane] + step, space);
+        Moment now = {first_steps[lane] + step, horizons[lane], loss, tensors, window.tensors, window.slot_size, p, s,
+                      thetas + (u64)lane * window.theta_size, place, advice, scratch};
+        Rule::begin_step(now, rule, space);
         __syncthreads();
         for (u32 t = 0; t < window.tensors; ++t) {
             Tensor tensor = tensors[t];
@@ -89,8 +112,9 @@ DEVICE void train(const Window& window, const Perceptron& net, const Tensor* ten
             }
             Slots own = slots_of(tensor, s);
             Tables own_tables = tables_of<Rule>(tensor, tables);
-            prepare_tensor<Rule>(tensor, p + tensor.offset, g + tensor.offset, own, own_tables, space, scratch);
-            Rule::move(tensor, p + tensor.offset, g + tensor.offset, own, own_tables, space, rule, scratch);
+            const float* told = advice + t * Rule::ADVICE;
+            Rule::begin_tensor(told, space);
+            update_tensor<Rule>(tensor, p + tensor.offset, g + tensor.offset, own, own_tables, space, rule, told, scratch);
             __syncthreads();
         }
         if (!all_finite(p, window.size, scratch, total)) {
@@ -103,21 +127,29 @@ DEVICE void train(const Window& window, const Perceptron& net, const Tensor* ten
     copy(out_slots, s, window.slot_size);
 }
 
-KERNEL adafac_mlp_window(const Window* window, const Perceptron* net, const Tensor* tensors, const float* settings,
+KERNEL adafac_mlp_window(const Window* window, const Layer* layers, const Tensor* tensors, const float* settings,
                          const u32* place, const float* images, const u32* labels, const u32* batches,
-                         const float* thetas, const u32* first_steps, float* params, float* slots, u32* diverged,
-                         float* losses, float* spill) {
+                         const float* thetas, const u32* first_steps, const u32* horizons, float* params, float* slots,
+                         u32* diverged, float* losses, float* spill) {
     SHARED_MEMORY(memory);
-    float* arena = window->spill_size > 0 ? spill + (u64)blockIdx.x * window->spill_size : memory;
-    train<AdafacMlp>(*window, *net, tensors, settings, place, images, labels, batches, thetas, first_steps, params, slots,
-                     diverged, losses, arena);
+    train<AdafacMlp>(*window, layers, tensors, settings, place, images, labels, batches, thetas, first_steps, horizons,
+                     params, slots, diverged, losses, memory, spill);
 }
 
-KERNEL celo2_window(const Window* window, const Perceptron* net, const Tensor* tensors, const float* settings,
+KERNEL celo2_window(const Window* window, const Layer* layers, const Tensor* tensors, const float* settings,
                     const u32* place, const float* images, const u32* labels, const u32* batches, const float* thetas,
-                    const u32* first_steps, float* params, float* slots, u32* diverged, float* losses, float* spill) {
+                    const u32* first_steps, const u32* horizons, float* params, float* slots, u32* diverged,
+                    float* losses, float* spill) {
     SHARED_MEMORY(memory);
-    float* arena = window->spill_size > 0 ? spill + (u64)blockIdx.x * window->spill_size : memory;
-    train<Celo2>(*window, *net, tensors, settings, place, images, labels, batches, thetas, first_steps, params, slots,
-                 diverged, losses, arena);
+    train<Celo2>(*window, layers, tensors, settings, place, images, labels, batches, thetas, first_steps, horizons,
+                 params, slots, diverged, losses, memory, spill);
+}
+
+KERNEL hyper_v2_window(const Window* window, const Layer* layers, const Tensor* tensors, const float* settings,
+                       const u32* place, const float* images, const u32* labels, const u32* batches,
+                       const float* thetas, const u32* first_steps, const u32* horizons, float* params, float* slots,
+                       u32* diverged, float* losses, float* spill) {
+    SHARED_MEMORY(memory);
+    train<HyperV2>(*window, layers, tensors, settings, place, images, labels, batches, thetas, first_steps, horizons,
+                   params, slots, diverged, losses, memory, spill);
 }

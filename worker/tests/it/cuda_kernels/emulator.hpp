@@ -22,6 +22,10 @@ struct Dim3 {
 };
 inline Dim3 threadIdx, blockIdx, blockDim, gridDim;
 
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
 #define DEVICE inline
 #define KERNEL static void
 #define SHARED_MEMORY(name) float* name = emulator::shared

@@ -127,6 +127,11 @@ impl Emulator {
         let mut command = Command::new(compiler);
         command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unused-function"]);
         command.args(["-Wno-unknown-pragmas", "-Wno-comment"]);
+        // One instruction for a fused product, not a call: the same bits, sooner.
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("fma") {
+            command.arg("-mfma");
+        }
         // For looking at memory errors: CXXFLAGS="-fsanitize=address,undefined -g".
         if let Ok(flags) = std::env::var("CXXFLAGS") {
             command.args(flags.split_whitespace());

@@ -4,8 +4,9 @@
 //! and a device agree with it. See `docs/cuda.md`.
 
 mod emulator;
+mod feed_forward;
+mod hyper_v2;
 mod noise;
 mod pairs;
-mod perceptron;
 mod update;
 mod window;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss};
-use paceline_optimizer_core::learned::{AdafacMlpConfig, LearnedOptimizer, LearnedOptimizerConfig};
+use paceline_optimizer_core::learned::{AdafacMlpConfig, HyperV2Config, LearnedOptimizer, LearnedOptimizerConfig};
 use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
 use paceline_optimizer_core::task::TaskFamily;
 use paceline_optimizer_core::unroll::{
@@ -16,7 +16,7 @@ use paceline_worker::cuda::{WindowJob, WindowKernel, WindowTrainer};
 use serde_json::json;
 
 use super::emulator::{Emulator, Launch, emulator, floats, input, output};
-use super::perceptron::family;
+use super::feed_forward::family;
 
 const PAIRS: u32 = 3;
 
@@ -39,10 +39,9 @@ impl WindowKernel for Emulated {
 
     fn run(&self, job: &mut WindowJob<'_>) -> Result<Vec<f32>, String> {
         self.launches.fetch_add(1, Ordering::Relaxed);
-        let steps = job.window[5] as usize;
         let arguments = [
             input(&[job.window]),
-            input(&[job.net]),
+            input(job.layers),
             input(job.tensors),
             input(job.settings),
             input(job.place),
@@ -51,10 +50,11 @@ impl WindowKernel for Emulated {
             input(&job.batches),
             input(job.thetas),
             input(&job.first_steps),
+            input(&job.horizons),
             output(&job.params),
             output(&job.slots),
             output(&job.diverged),
-            output(&vec![f32::NAN; job.lanes as usize * steps]),
+            output(&vec![f32::NAN; (job.lanes * job.steps) as usize]),
             output(&vec![f32::NAN; job.spill]),
         ];
         let launch = Launch { shared_floats: (job.shared / 4) as usize, ..Launch::new([job.lanes, 1], THREADS) };
@@ -75,11 +75,15 @@ struct Setup {
 }
 
 impl Setup {
-    fn new(kind: EstimatorKind, steps: u32) -> Self {
+    fn new(kind: EstimatorKind, steps: u32, family: Arc<dyn TaskFamily>) -> Self {
+        Self::with(LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()), kind, steps, family)
+    }
+
+    fn with(config: LearnedOptimizerConfig, kind: EstimatorKind, steps: u32, family: Arc<dyn TaskFamily>) -> Self {
         Self {
-            optimizer: LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()).build().unwrap(),
+            optimizer: config.build().unwrap(),
             estimator: EstimatorConfig::new(kind, 0.01, HorizonSchedule::Constant { steps }),
-            families: [family(&json!({"hidden": [6], "batch_size": 8}))],
+            families: [family],
             cancelled: AtomicBool::new(false),
             progress: AtomicU64::new(0),
         }
@@ -118,11 +122,33 @@ fn device(emulator: &'static Emulator, free: u64) -> WindowTrainer<Emulated> {
     WindowTrainer(Emulated { emulator, free, launches: AtomicU64::new(0) })
 }
 
+/// Of trajectories of seven steps: a reset falls into a window.
+const WINDOWS: EstimatorKind = EstimatorKind::Pes { window: 3 };
+
+fn hyper_v2() -> LearnedOptimizerConfig {
+    LearnedOptimizerConfig::HyperV2(HyperV2Config { lstm_hidden_size: 20, param_inits: 6, ..HyperV2Config::velo() })
+}
+
+fn perceptron() -> Arc<dyn TaskFamily> {
+    family("image_mlp", &json!({"hidden": [6], "batch_size": 8}))
+}
+
 #[test]
 fn a_lease_of_windows_is_that_of_the_cpu() {
-    let Some(emulator) = emulator("cuda_lease_of_windows") else { return };
-    // Seven steps in windows of three: a reset falls into a window.
-    let setup = Setup::new(EstimatorKind::Pes { window: 3 }, 7);
+    lease_of_windows("cuda_lease_of_windows", &Setup::new(WINDOWS, 7, perceptron()));
+    lease_of_windows("cuda_lease_of_hyper_v2", &Setup::with(hyper_v2(), WINDOWS, 7, perceptron()));
+}
+
+#[test]
+fn a_lease_of_convolutions_is_that_of_the_cpu() {
+    let settings = json!({"channels": [4, 6, 5], "max_pool": true, "image_size": 8, "batch_size": 5});
+    let family = family("image_conv", &settings);
+    lease_of_windows("cuda_lease_of_convolutions", &Setup::new(WINDOWS, 7, Arc::clone(&family)));
+    lease_of_windows("cuda_lease_of_hyper_v2_convolutions", &Setup::with(hyper_v2(), WINDOWS, 7, family));
+}
+
+fn lease_of_windows(test: &str, setup: &Setup) {
+    let Some(emulator) = emulator(test) else { return };
     let (trainer, theta) = (device(emulator, 1 << 30), setup.optimizer.init_theta(Seed::new(2)));
     trainer.knows(&*setup.families[0], &*setup.optimizer).unwrap();
     let mut sequence = SlotSequence::new(Seed::new(4), 1, &setup.estimator, 100, &[1.0]).unwrap();
@@ -146,11 +172,11 @@ fn a_lease_of_windows_is_that_of_the_cpu() {
 #[test]
 fn a_lease_too_large_is_split_without_a_trace_and_a_pair_too_large_refused() {
     let Some(emulator) = emulator("cuda_lease_split") else { return };
-    let setup = Setup::new(EstimatorKind::FullEs { loss: MetaLoss::Average }, 5);
+    let setup = Setup::new(EstimatorKind::FullEs { loss: MetaLoss::Average }, 5, perceptron());
     let theta = setup.optimizer.init_theta(Seed::new(2));
     let window = SlotSequence::new(Seed::new(4), 1, &setup.estimator, 100, &[1.0]).unwrap().window();
     let plan = paceline_worker::cuda::window::WindowPlan::new(&*setup.families[0], &*setup.optimizer).unwrap();
-    let need = plan.need(5, 0);
+    let need = plan.need(5, plan.arena_within(227 << 10));
     let run = |pairs: u64| {
         let trainer = device(emulator, (need.shared + pairs * need.pair) * 10 / 9 + 16);
         let outcomes = full_es_pairs(&setup.on(&trainer), &theta, &slot(0), &window);

@@ -3,21 +3,20 @@
 use std::sync::Arc;
 
 use paceline_optimizer_core::learned::{
-    AdafacMlpConfig, Celo2Base, Celo2Config, LearnedOptimizer, LearnedOptimizerConfig,
+    AdafacMlpConfig, Celo2Base, Celo2Config, HyperV2Config, LearnedOptimizer, LearnedOptimizerConfig,
 };
 use paceline_optimizer_core::optimizer::OptState;
 use paceline_optimizer_core::task::TaskFamily;
 use paceline_optimizer_core::{Seed, Theta, noise};
 use paceline_worker::cuda::layout::{LanePlan, THREADS};
 use paceline_worker::cuda::window::WindowPlan;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::emulator::{Emulator, Launch, emulator, floats, input, output};
-use super::perceptron::family;
+use super::feed_forward::family;
 
-/// Enough shared memory for every test, and none.
+/// What a block of a device of capability 9.0 may have: enough for every perceptron here.
 const AMPLE: u64 = 227 << 10;
-const NONE: u64 = 0;
 
 fn adafac(config: AdafacMlpConfig) -> Arc<dyn LearnedOptimizer> {
     LearnedOptimizerConfig::AdafacMlp(config).build().unwrap()
@@ -25,6 +24,11 @@ fn adafac(config: AdafacMlpConfig) -> Arc<dyn LearnedOptimizer> {
 
 fn celo2() -> Arc<dyn LearnedOptimizer> {
     LearnedOptimizerConfig::Celo2(Celo2Config::Base(Celo2Base::default())).build().unwrap()
+}
+
+fn hyper_v2(lstm_hidden_size: usize, param_inits: usize) -> Arc<dyn LearnedOptimizer> {
+    let config = HyperV2Config { lstm_hidden_size, param_inits, ..HyperV2Config::velo() };
+    LearnedOptimizerConfig::HyperV2(config).build().unwrap()
 }
 
 /// Lanes theta ± sigma ε, a pair a seed.
@@ -85,8 +89,8 @@ fn by_the_kernel(
     (first, steps): (u32, u32),
     shared: u64,
 ) -> Vec<Vec<f32>> {
-    let (plan, net) = (WindowPlan::new(family, optimizer).unwrap(), family.perceptron().unwrap());
-    let (shared, spill) = plan.arena_within(shared);
+    let (plan, net) = (WindowPlan::new(family, optimizer).unwrap(), family.feed_forward().unwrap());
+    let arena = plan.arena_within(shared);
     let (state, count) = (&mut lanes.state, theta.lanes());
     let batches: Vec<u32> = seeds(count / 2)
         .into_iter()
@@ -94,8 +98,8 @@ fn by_the_kernel(
         .flat_map(|task| (first..first + steps).flat_map(|step| (net.batch)(task, u64::from(step))).collect::<Vec<_>>())
         .collect();
     let arguments = [
-        input(&[plan.words(steps, spill)]),
-        input(&[plan.net.words]),
+        input(&[plan.words(steps, arena)]),
+        input(&plan.net.layers),
         input(&plan.lane.tensors),
         input(&plan.rule.settings),
         input(&plan.rule.place),
@@ -104,13 +108,14 @@ fn by_the_kernel(
         input(&batches),
         input(theta.values()),
         input(&state.step),
+        input(&state.horizon),
         output(&LanePlan::pack_params(&state.params)),
         output(&LanePlan::pack_slots(state)),
         output(&lanes.diverged),
         output(&vec![f32::NAN; count * steps as usize]),
-        output(&vec![f32::NAN; count * spill]),
+        output(&vec![f32::NAN; count * arena.spill]),
     ];
-    let launch = Launch { shared_floats: (shared / 4) as usize, ..Launch::new([count as u32, 1], THREADS) };
+    let launch = Launch { shared_floats: arena.shared, ..Launch::new([count as u32, 1], THREADS) };
     let kernel = format!("{}_window", plan.rule.name);
     // Long windows of the large network show numbers, short ones of a small network barriers.
     let mut changed = match steps {
@@ -125,9 +130,9 @@ fn by_the_kernel(
     floats(&changed[3]).chunks(steps as usize).map(<[f32]>::to_vec).collect()
 }
 
-fn fifty_steps(test: &str, optimizer: &dyn LearnedOptimizer, settings: &serde_json::Value) {
+fn fifty_steps(test: &str, optimizer: &dyn LearnedOptimizer, name: &str, settings: &Value) {
     let Some(emulator) = emulator(test) else { return };
-    let (family, steps, theta) = (family(settings), 50, thetas(optimizer, 1, 0.01));
+    let (family, steps, theta) = (family(name, settings), 50, thetas(optimizer, 1, 0.01));
     let (expected, end) = on_the_cpu(&*family, optimizer, &theta, steps);
     let mut lanes = fresh(&*family, optimizer, &theta);
     let got = by_the_kernel(emulator, &*family, optimizer, &theta, &mut lanes, (0, steps), AMPLE);
@@ -146,39 +151,74 @@ fn fifty_steps(test: &str, optimizer: &dyn LearnedOptimizer, settings: &serde_js
 
 #[test]
 fn adafac_mlp_trains_as_on_the_cpu() {
-    fifty_steps("cuda_window_adafac_mlp", &*adafac(AdafacMlpConfig::default()), &json!({}));
+    fifty_steps("cuda_window_adafac_mlp", &*adafac(AdafacMlpConfig::default()), "image_mlp", &json!({}));
 }
 
 #[test]
 fn celo2_trains_as_on_the_cpu() {
-    fifty_steps("cuda_window_celo2", &*celo2(), &json!({"batch_size": 64}));
+    fifty_steps("cuda_window_celo2", &*celo2(), "image_mlp", &json!({"batch_size": 64}));
+}
+
+#[test]
+fn adafac_mlp_trains_convolutions_as_on_the_cpu() {
+    fifty_steps("cuda_window_convolutions", &*adafac(AdafacMlpConfig::default()), "image_conv", &json!({}));
+}
+
+#[test]
+fn celo2_trains_convolutions_as_on_the_cpu() {
+    let settings = json!({"channels": [8, 12], "max_pool": true, "image_size": 8, "batch_size": 16});
+    fifty_steps("cuda_window_celo2_convolutions", &*celo2(), "image_conv", &settings);
+}
+
+#[test]
+fn hyper_v2_trains_as_on_the_cpu() {
+    fifty_steps("cuda_window_hyper_v2", &*hyper_v2(128, 64), "image_mlp", &json!({}));
 }
 
 #[test]
 fn a_window_in_parts_or_spilled_has_the_same_bits() {
+    for optimizer in [celo2(), hyper_v2(24, 10)] {
+        has_the_same_bits_in_parts_or_spilled(&*optimizer);
+    }
+}
+
+fn has_the_same_bits_in_parts_or_spilled(optimizer: &dyn LearnedOptimizer) {
     let Some(emulator) = emulator("cuda_window_parts") else { return };
-    let (optimizer, family) = (celo2(), family(&json!({"hidden": [9], "batch_size": 10})));
-    let theta = thetas(&*optimizer, 1, 0.01);
-    let run = |parts: &[(u32, u32)], shared: u64| {
-        let mut lanes = fresh(&*family, &*optimizer, &theta);
-        let losses: Vec<Vec<Vec<f32>>> = parts
-            .iter()
-            .map(|part| by_the_kernel(emulator, &*family, &*optimizer, &theta, &mut lanes, *part, shared))
-            .collect();
-        let joined: Vec<u32> = (0..2)
-            .flat_map(|lane| losses.iter().flat_map(move |part| part[lane].iter().map(|loss| loss.to_bits())))
-            .collect();
-        (joined, lanes.state)
-    };
-    let whole = run(&[(0, 8)], AMPLE);
-    assert!(run(&[(0, 3), (3, 5)], AMPLE) == whole, "two windows are one");
-    assert!(run(&[(0, 8)], NONE) == whole, "where the arena lies does not show");
+    for (name, settings) in [
+        ("image_mlp", json!({"hidden": [9], "batch_size": 10})),
+        ("image_conv", json!({"channels": [3, 4], "max_pool": true, "image_size": 6, "batch_size": 5})),
+    ] {
+        let family = family(name, &settings);
+        let theta = thetas(optimizer, 1, 0.01);
+        let run = |parts: &[(u32, u32)], shared: u64| {
+            let mut lanes = fresh(&*family, optimizer, &theta);
+            let losses: Vec<Vec<Vec<f32>>> = parts
+                .iter()
+                .map(|part| by_the_kernel(emulator, &*family, optimizer, &theta, &mut lanes, *part, shared))
+                .collect();
+            let joined: Vec<u32> = (0..2)
+                .flat_map(|lane| losses.iter().flat_map(move |part| part[lane].iter().map(|loss| loss.to_bits())))
+                .collect();
+            (joined, lanes.state)
+        };
+        let whole = run(&[(0, 8)], AMPLE);
+        assert!(run(&[(0, 3), (3, 5)], AMPLE) == whole, "{name}: two windows are one");
+        // Nothing in shared memory, the sums, and all but the activations.
+        let plan = WindowPlan::new(&*family, optimizer).unwrap();
+        let all = 4 * plan.arena_within(AMPLE).shared as u64;
+        for shared in [0, 31 << 10, all - 4] {
+            let arena = plan.arena_within(shared);
+            assert!((arena.shared == 0) == (shared == 0) && arena.spill > 0, "{arena:?}");
+            assert!(run(&[(0, 8)], shared) == whole, "{name}: where the arena lies does not show, {arena:?}");
+        }
+    }
 }
 
 #[test]
 fn a_lane_that_diverges_is_emptied_and_disturbs_nobody() {
     let Some(emulator) = emulator("cuda_window_diverged") else { return };
-    let (optimizer, family) = (adafac(AdafacMlpConfig::default()), family(&json!({"hidden": [9], "batch_size": 10})));
+    let (optimizer, family) =
+        (adafac(AdafacMlpConfig::default()), family("image_mlp", &json!({"hidden": [9], "batch_size": 10})));
     let theta = thetas(&*optimizer, 2, 0.01);
     let run = |poison: bool| {
         let mut lanes = fresh(&*family, &*optimizer, &theta);
@@ -206,7 +246,7 @@ fn a_lane_whose_parameters_overflow_keeps_the_loss_before() {
     let Some(emulator) = emulator("cuda_window_overflow") else { return };
     // One step of this size overflows.
     let config = AdafacMlpConfig { step_mult: 3e38, ..AdafacMlpConfig::default() };
-    let (optimizer, family) = (adafac(config), family(&json!({"hidden": [9], "batch_size": 10})));
+    let (optimizer, family) = (adafac(config), family("image_mlp", &json!({"hidden": [9], "batch_size": 10})));
     let theta = thetas(&*optimizer, 1, 0.5);
     let mut lanes = fresh(&*family, &*optimizer, &theta);
     let losses = by_the_kernel(emulator, &*family, &*optimizer, &theta, &mut lanes, (0, 3), AMPLE);
