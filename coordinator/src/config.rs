@@ -1,5 +1,6 @@
 //! The command line and what it means.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
