@@ -53,9 +53,14 @@ impl Report {
         self.checks.iter().all(|check| check.passes)
     }
 
+    /// Names of the checks that fail.
+    pub fn failing(&self) -> impl Iterator<Item = &'static str> {
+        self.checks.iter().filter(|check| !check.passes).map(|check| check.name)
+    }
+
     /// For people and programs: the first failing check by name, then all of them.
     pub fn to_json(&self) -> Value {
-        let failing = self.checks.iter().find(|check| !check.passes);
+        let failing = self.failing().next();
         let object = |check: &Check| {
             json!({
                 "check": check.name,
@@ -66,7 +71,7 @@ impl Report {
         };
         json!({
             "status": if failing.is_none() { "ok" } else { "failing" },
-            "failing": failing.map(|check| check.name),
+            "failing": failing,
             "checks": self.checks.iter().map(object).collect::<Vec<_>>(),
         })
     }

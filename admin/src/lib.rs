@@ -10,6 +10,7 @@
 //! or a scrape during start-up is answered.
 
 mod address;
+mod exposition;
 mod headers;
 mod health;
 mod probe;
@@ -17,6 +18,7 @@ mod routes;
 mod traces;
 
 pub use address::AdminAddress;
+pub use exposition::exposition;
 pub use health::{Check, Report};
 pub use probe::ask;
 pub use routes::{Probes, Version, routes, serve};

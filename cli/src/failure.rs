@@ -123,7 +123,7 @@ impl Failure {
     pub(crate) fn from_status(status: &Status, address: &str) -> Self {
         let details = status.get_error_details();
         let reason =
-            details.error_info().map_or_else(|| code_name(status.code()).to_owned(), |info| info.reason.clone());
+            details.error_info().map_or_else(|| fault::code_name(status.code()).to_owned(), |info| info.reason.clone());
         let retryable = details.retry_info().is_some();
         let exit = match status.code() {
             Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::OutOfRange => Exit::BadInput,
@@ -220,28 +220,6 @@ impl From<paceline_tasks::Error> for Failure {
             _ => ("TASK_INVALID", "`paceline tasks list` and `paceline tasks show FAMILY` show families and settings"),
         };
         Self::new(Exit::BadInput, reason, error.to_string()).help(help)
-    }
-}
-
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

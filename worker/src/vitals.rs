@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use paceline_admin::{Check, Probes, Report, Version};
-use prometheus_client::encoding::{prometheus_text, text};
+use paceline_admin::{Check, Probes, Report, Version, exposition};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -175,13 +174,7 @@ impl Probes for Inner {
         registry.register("leases", "Leases held", ConstGauge::new(held as f64));
         let ready = f64::from(self.readiness().passes());
         registry.register("ready", "Whether every check of /readyz passes", ConstGauge::new(ready));
-        let mut body = String::new();
-        let written = match open_metrics {
-            true => text::encode(&mut body, &registry),
-            false => prometheus_text::encode(&mut body, &registry),
-        };
-        written.expect("a String takes everything");
-        body
+        exposition(&registry, open_metrics)
     }
 }
 
@@ -192,7 +185,7 @@ mod tests {
     use super::*;
 
     fn failing(report: &Report) -> Vec<&'static str> {
-        report.checks.iter().filter(|check| !check.passes).map(|check| check.name).collect()
+        report.failing().collect()
     }
 
     #[test]

@@ -236,7 +236,8 @@ mod tests {
     #[test]
     fn a_terminal_of_any_size_is_drawn() {
         for (width, height) in [(1, 1), (20, 5), (40, 12), (300, 100)] {
-            picture(&scene(), width, height);
+            let picture = picture(&scene(), width, height);
+            assert_eq!(picture.contains("quickstart-0badcafe"), width >= 40, "{width}×{height}:\n{picture}");
         }
     }
 

@@ -11,9 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use paceline_admin::{Check, Probes, Report, Version};
+use paceline_admin::{Check, Probes, Report, Version, exposition};
 use paceline_proto::PROTOCOL;
-use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -189,14 +188,7 @@ impl Probes for Inner {
     }
 
     fn metrics(&self, open_metrics: bool) -> String {
-        let mut body = String::new();
-        let written = if open_metrics {
-            text::encode(&mut body, &self.registry)
-        } else {
-            prometheus_text::encode(&mut body, &self.registry)
-        };
-        written.expect("a String takes everything");
-        body
+        exposition(&self.registry, open_metrics)
     }
 }
 
@@ -208,7 +200,7 @@ mod tests {
     use crate::store::MemoryStore;
 
     fn failing(report: &Report) -> Vec<&'static str> {
-        report.checks.iter().filter(|check| !check.passes).map(|check| check.name).collect()
+        report.failing().collect()
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use paceline_proto::FILE_DESCRIPTOR_SET;
+use paceline_proto::fault::code_name;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
@@ -130,30 +131,7 @@ impl Drop for Call {
 }
 
 fn code_in(headers: &HeaderMap) -> Option<&'static str> {
-    headers.get("grpc-status").map(|value| name(Code::from_bytes(value.as_bytes())))
-}
-
-/// A code as gRPC writes it.
-fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
+    headers.get("grpc-status").map(|value| code_name(Code::from_bytes(value.as_bytes())))
 }
 
 #[cfg(test)]

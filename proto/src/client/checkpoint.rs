@@ -6,9 +6,9 @@ use bytes::Bytes;
 use tonic::Status;
 
 use super::pull::pull;
-use super::{CallResult, Link, PAGE, READ_DEADLINE, misunderstood, plain, retried, timed};
+use super::{CallResult, Link, PAGE, READ_DEADLINE, misunderstood, pages, plain, retried, timed};
 use crate::chunk::sha256;
-use crate::convert::{Converted, nested};
+use crate::convert::nested;
 use crate::model::{CheckpointInfo, RunId};
 use crate::pb;
 use crate::pb::checkpoint_service_client::CheckpointServiceClient;
@@ -30,24 +30,15 @@ impl CheckpointClient {
     /// # Errors
     /// `NOT_FOUND RUN_NOT_FOUND`.
     pub async fn list(&self, run: &RunId) -> CallResult<Vec<CheckpointInfo>> {
-        let mut checkpoints = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let request = pb::ListCheckpointsRequest { run: run.to_string(), page_size: PAGE, page_token };
-            let response = retried(|| {
-                let mut service = self.service.clone();
-                let request = timed(request.clone(), READ_DEADLINE);
-                async move { plain(service.list_checkpoints(request).await) }
-            })
-            .await?;
-            let page: Converted<Vec<CheckpointInfo>> =
-                response.checkpoints.into_iter().map(TryInto::try_into).collect();
-            checkpoints.extend(page.map_err(misunderstood)?);
-            page_token = response.next_page_token;
-            if page_token.is_empty() {
-                return Ok(checkpoints);
+        pages(|page_token| {
+            let mut service = self.service.clone();
+            let request =
+                timed(pb::ListCheckpointsRequest { run: run.to_string(), page_size: PAGE, page_token }, READ_DEADLINE);
+            async move {
+                plain(service.list_checkpoints(request).await).map(|page| (page.checkpoints, page.next_page_token))
             }
-        }
+        })
+        .await
     }
 
     /// One checkpoint, the newest if `outer_step` is `None`.

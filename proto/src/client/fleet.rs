@@ -1,7 +1,9 @@
 //! An operator's calls about who may do what.
 
-use super::{CHANGE_DEADLINE, CallResult, Link, PAGE, READ_DEADLINE, misunderstood, plain, retried, timed};
-use crate::convert::{Converted, nested};
+use super::{
+    CHANGE_DEADLINE, CallResult, Link, PAGE, READ_DEADLINE, misunderstood, models, pages, plain, retried, timed,
+};
+use crate::convert::nested;
 use crate::model::{NewToken, Revocation, TokenInfo};
 use crate::pb;
 use crate::pb::fleet_service_client::FleetServiceClient;
@@ -10,11 +12,6 @@ use crate::pb::fleet_service_client::FleetServiceClient;
 #[derive(Clone, Debug)]
 pub struct FleetClient {
     service: FleetServiceClient<Link>,
-}
-
-fn infos(tokens: Vec<pb::TokenInfo>) -> CallResult<Vec<TokenInfo>> {
-    let tokens: Converted<Vec<TokenInfo>> = tokens.into_iter().map(TryInto::try_into).collect();
-    tokens.map_err(misunderstood)
 }
 
 impl FleetClient {
@@ -42,21 +39,12 @@ impl FleetClient {
     /// # Errors
     /// `PERMISSION_DENIED ROLE_MISSING`.
     pub async fn list(&self) -> CallResult<Vec<TokenInfo>> {
-        let (mut tokens, mut page_token) = (Vec::new(), String::new());
-        loop {
-            let request = pb::ListTokensRequest { page_size: PAGE, page_token };
-            let response = retried(|| {
-                let mut service = self.service.clone();
-                let request = timed(request.clone(), READ_DEADLINE);
-                async move { plain(service.list_tokens(request).await) }
-            })
-            .await?;
-            tokens.extend(infos(response.tokens)?);
-            page_token = response.next_page_token;
-            if page_token.is_empty() {
-                return Ok(tokens);
-            }
-        }
+        pages(|page_token| {
+            let mut service = self.service.clone();
+            let request = timed(pb::ListTokensRequest { page_size: PAGE, page_token }, READ_DEADLINE);
+            async move { plain(service.list_tokens(request).await).map(|page| (page.tokens, page.next_page_token)) }
+        })
+        .await
     }
 
     /// Takes tokens back, and answers which. Safe to repeat.
@@ -70,6 +58,6 @@ impl FleetClient {
             let request = timed(request.clone(), CHANGE_DEADLINE);
             async move { plain(service.revoke_tokens(request).await) }
         });
-        infos(response.await?.tokens)
+        models(response.await?.tokens)
     }
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tonic::{Code, Request, Response, Status};
 
-use crate::convert::ProtocolError;
+use crate::convert::{Converted, ProtocolError};
 
 pub use access::{Access, AccessError, TokenSource};
 pub use address::{InvalidAddress, endpoint};
@@ -79,6 +79,33 @@ fn misunderstood(error: ProtocolError) -> Status {
     Status::internal(format!(
         "the coordinator's answer is not understood ({error}): run client and coordinator from the same version of paceline"
     ))
+}
+
+/// Values of an answer as model values.
+fn models<P, M>(values: Vec<P>) -> CallResult<Vec<M>>
+where
+    M: TryFrom<P, Error = ProtocolError>,
+{
+    let values: Converted<Vec<M>> = values.into_iter().map(TryInto::try_into).collect();
+    values.map_err(misunderstood)
+}
+
+/// All values of a list, page after page: `page` asks for the one that a token names, and answers its values and the token
+/// of the next.
+async fn pages<P, M, Asking>(mut page: impl FnMut(String) -> Asking) -> CallResult<Vec<M>>
+where
+    M: TryFrom<P, Error = ProtocolError>,
+    Asking: Future<Output = CallResult<(Vec<P>, String)>>,
+{
+    let (mut values, mut token) = (Vec::new(), String::new());
+    loop {
+        let (found, next) = retried(|| page(token.clone())).await?;
+        values.extend(models(found)?);
+        if next.is_empty() {
+            return Ok(values);
+        }
+        token = next;
+    }
 }
 
 /// Calls until it works, the coordinator says no, or it stayed away for all tries.

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use tokio_stream::{Stream, StreamExt};
 
-use super::{CHANGE_DEADLINE, CallResult, Link, PAGE, READ_DEADLINE, misunderstood, plain, retried, timed};
+use super::{CHANGE_DEADLINE, CallResult, Link, PAGE, READ_DEADLINE, misunderstood, pages, plain, retried, timed};
 use crate::convert::{Converted, nested};
 use crate::model::{CreateRequest, FoldedStep, RunId, RunSpec, RunState, TaskCost};
 use crate::pb;
@@ -97,23 +97,12 @@ impl RunClient {
     /// # Errors
     /// `UNAVAILABLE`.
     pub async fn list(&self) -> CallResult<Vec<RunState>> {
-        let mut runs = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let request = pb::ListRunsRequest { page_size: PAGE, page_token };
-            let response = retried(|| {
-                let mut service = self.service.clone();
-                let request = timed(request.clone(), READ_DEADLINE);
-                async move { plain(service.list_runs(request).await) }
-            })
-            .await?;
-            let page: Converted<Vec<RunState>> = response.runs.into_iter().map(TryInto::try_into).collect();
-            runs.extend(page.map_err(misunderstood)?);
-            page_token = response.next_page_token;
-            if page_token.is_empty() {
-                return Ok(runs);
-            }
-        }
+        pages(|page_token| {
+            let mut service = self.service.clone();
+            let request = timed(pb::ListRunsRequest { page_size: PAGE, page_token }, READ_DEADLINE);
+            async move { plain(service.list_runs(request).await).map(|page| (page.runs, page.next_page_token)) }
+        })
+        .await
     }
 
     /// All folded steps of a run that are kept, oldest first (follows pages).
@@ -121,23 +110,13 @@ impl RunClient {
     /// # Errors
     /// `NOT_FOUND RUN_NOT_FOUND`.
     pub async fn steps(&self, run: &RunId) -> CallResult<Vec<FoldedStep>> {
-        let mut steps = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let request = pb::ListStepsRequest { run: run.to_string(), page_size: PAGE, page_token };
-            let response = retried(|| {
-                let mut service = self.service.clone();
-                let request = timed(request.clone(), READ_DEADLINE);
-                async move { plain(service.list_steps(request).await) }
-            })
-            .await?;
-            let page: Converted<Vec<FoldedStep>> = response.steps.into_iter().map(TryInto::try_into).collect();
-            steps.extend(page.map_err(misunderstood)?);
-            page_token = response.next_page_token;
-            if page_token.is_empty() {
-                return Ok(steps);
-            }
-        }
+        pages(|page_token| {
+            let mut service = self.service.clone();
+            let request =
+                timed(pb::ListStepsRequest { run: run.to_string(), page_size: PAGE, page_token }, READ_DEADLINE);
+            async move { plain(service.list_steps(request).await).map(|page| (page.steps, page.next_page_token)) }
+        })
+        .await
     }
 
     /// States as they change, until the run ends. The stream yields model values.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::model::{RunId, WorkerId};
 
-pub use read::{describe, is_transient, reason, retry_after};
+pub use read::{code_name, describe, is_transient, reason, retry_after};
 
 /// Domain of every reason in an `ErrorInfo`.
 pub const DOMAIN: &str = "paceline";
