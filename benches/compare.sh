@@ -56,7 +56,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds must be a number from 1 (got $rounds)" 2
 for name in ${chosen[@]+"${chosen[@]}"}; do
-  works | cut -d'|' -f1 | grep -qxF -- "$name" || fail "no work $name; there are: $(works | cut -d'|' -f1 | paste -sd' ')"
+  works | cut -d'|' -f1 | grep -xF -- "$name" >/dev/null || fail "no work $name; there are: $(works | cut -d'|' -f1 | paste -sd' ')"
 done
 [ -z "$peer" ] || [ -f "$peer" ] || fail "no file $peer: name jax_peer.py with --peer or PACELINE_PEER"
 out=${out:-$here/results/$(uname -n).json}
@@ -102,7 +102,7 @@ run_peer() {
 }
 for round in $(seq "$rounds"); do
   while IFS='|' read -r name ours kind theirs; do
-    if [ ${#chosen[@]} -gt 0 ] && ! printf '%s\n' "${chosen[@]}" | grep -qxF -- "$name"; then continue; fi
+    if [ ${#chosen[@]} -gt 0 ] && ! printf '%s\n' "${chosen[@]}" | grep -xF -- "$name" >/dev/null; then continue; fi
     echo "round $round of $rounds: $name" >&2
     # shellcheck disable=SC2086  # the words of a work are words
     note "$round" "$name" paceline "$("$paceline" --format json bench $ours < /dev/null)"

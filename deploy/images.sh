@@ -72,7 +72,7 @@ fi
 
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 [[ -z $(git status --porcelain 2>/dev/null) ]] || revision+=-modified
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | sed -n 1p)
 
 # Megabytes that an image may take; NVRTC alone takes most of what a worker with CUDA does.
 limit() { case $1 in coordinator) echo 60 ;; worker) echo 120 ;; cli) echo 60 ;; worker-cuda) echo 220 ;; esac; }

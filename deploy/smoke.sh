@@ -60,10 +60,12 @@ clean_up() {
 }
 trap clean_up EXIT
 
-field() { grep -oE "\"$1\":\"?[^,\"}]*" | head -n 1 | sed 's/.*:"\{0,1\}//'; }
+# The first line; reads to the end, because a writer that meets a closed pipe would end the script (pipefail).
+first() { sed -n 1p; }
+field() { grep -oE "\"$1\":\"?[^,\"}]*" | first | sed 's/.*:"\{0,1\}//'; }
 outer_step() { paceline run show "$run" --format json 2>/dev/null | field outer_step; }
 reached() { local now; now=$(outer_step) && [[ -n $now && $now -ge $1 ]]; }
-container() { cluster ps -q "$1" | head -n 1; }
+container() { cluster ps -q "$1" | first; }
 restarts() { docker inspect -f '{{.RestartCount}}' "$1"; }
 healthy() { [[ $(docker inspect -f '{{.State.Health.Status}}' "$1") == healthy ]]; }
 restarted() { [[ $(restarts "$1") -gt $2 && $(docker inspect -f '{{.State.Running}}' "$1") == true ]]; }
@@ -125,8 +127,8 @@ cluster up -d --scale worker=3 --no-recreate 2>/dev/null
 [[ $(cluster ps -q worker | wc -w) == 3 ]] || fail "--scale worker=3 gives $(cluster ps -q worker | wc -w) workers"
 
 step "the end of the run"
-timeout 420 "$bins/paceline" run watch "$run" --format json | tail -n 1 | field status | grep -qx completed \
-  || fail "$run did not complete: $(paceline run show "$run" 2>&1 | head -n 5)"
+timeout 420 "$bins/paceline" run watch "$run" --format json | tail -n 1 | field status | grep -x completed >/dev/null \
+  || fail "$run did not complete: $(paceline run show "$run" 2>&1 | sed -n 1,5p)"
 paceline run ledger "$run"
 pulled=$folder/pulled.safetensors
 paceline checkpoint pull "$run" -o "$pulled"

@@ -43,7 +43,7 @@ if ldd "$worker" | grep -iE 'cuda|nvrtc'; then echo "it is linked with CUDA" >&2
 "$worker" --version
 
 # Where there is a driver, the answer is the machine's own affair.
-if ! ldconfig -p | grep -q libcuda.so; then
+if ! ldconfig -p | grep libcuda.so >/dev/null; then
   step "without a driver it says so and does not work on something else"
   set +e; said=$("$worker" --device cuda:0 2>&1); code=$?; set -e
   echo "$said (exit code $code)"
