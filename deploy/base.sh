@@ -2,11 +2,15 @@
 # Makes a base image from this machine: the shared libraries that the programs named need, certificates of the public
 # authorities, two users, and nothing else: no shell, no package manager.
 #
-#   deploy/base.sh TAG PROGRAM...
+#   deploy/base.sh [--tools] TAG PROGRAM...
+#
+#   --tools   the programs named go in too, into /usr/bin, and OpenSSL's settings: an image for jobs with a shell
 #
 # It takes the place of gcr.io/distroless/cc-debian12 where no registry answers (docs/decisions/0016-own-base-image.md).
 set -euo pipefail
-[[ $# -ge 2 ]] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+tools=''
+if [[ ${1-} == --tools ]]; then tools=yes; shift; fi
+[[ $# -ge 2 ]] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 engine=${PACELINE_ENGINE:-docker}
 tag=$1; shift
 
@@ -15,6 +19,15 @@ root=$(mktemp -d); trap 'rm -rf "$root"' EXIT
 libraries=$(ldd "$@" | grep -oE '/[^ ]+' | grep -v ':$' | sort -u)
 [[ -n $libraries ]] || { echo "error: ldd names no library of $*" >&2; exit 1; }
 for library in $libraries; do install -D -m 755 "$(readlink -f "$library")" "$root$library"; done
+if [[ -n $tools ]]; then
+  for program in "$@"; do install -D -m 755 "$(readlink -f "$program")" "$root/usr/bin/$(basename "$program")"; done
+  # `openssl req` does not work without.
+  if [[ -e /etc/ssl/openssl.cnf ]]; then
+    install -D -m 644 /etc/ssl/openssl.cnf "$root/etc/ssl/openssl.cnf"
+    settings=$(openssl version -d | sed 's/^OPENSSLDIR: "\(.*\)"$/\1/')
+    [[ -e $root$settings/openssl.cnf ]] || { mkdir -p "$root$settings" && ln -s /etc/ssl/openssl.cnf "$root$settings/openssl.cnf"; }
+  fi
+fi
 certificates=/etc/ssl/certs/ca-certificates.crt
 if [[ -e $certificates ]]; then
   install -D -m 644 "$certificates" "$root$certificates"

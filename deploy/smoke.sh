@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Shows that a cluster of containers survives: a run whose worker and coordinator are killed, and whose cluster is stopped
-# and started, ends with the theta of the same run undisturbed in one process on this machine.
+# Shows that a cluster of containers survives, over TLS and with tokens: a run whose worker and coordinator are killed, and
+# whose cluster is stopped and started, ends with the theta of the same run undisturbed in one process on this machine.
 #
 #   deploy/smoke.sh [--bins DIR] [--any-size]
 #
@@ -26,6 +26,7 @@ docker version >/dev/null 2>&1 || skip "no container engine answers to \`docker 
 if docker compose version >/dev/null 2>&1; then compose=(docker compose)
 elif docker-compose version >/dev/null 2>&1; then compose=(docker-compose)
 else skip "neither \`docker compose\` nor docker-compose is here"; fi
+command -v openssl >/dev/null || skip "no openssl, which makes the certificates"
 [[ -x $bins/paceline ]] || { echo "error: no $bins/paceline: cargo build --release --workspace" >&2; exit 64; }
 
 step() { printf '\n== %s\n' "$*"; }
@@ -42,14 +43,16 @@ wait_for() {
 
 # Apart from any cluster that runs here: names, images and port of its own, and leases that a dead worker loses soon.
 export COMPOSE_PROJECT_NAME=paceline-smoke-$$ PACELINE_TAG=smoke-$$ PACELINE_THREADS=1
+export PACELINE_PYTHON_IMAGE=paceline-tools:$PACELINE_TAG
 export PACELINE_LEASE_TTL=6s PACELINE_HEARTBEAT=1s
 PACELINE_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' \
   2>/dev/null || echo $((20000 + $$ % 20000)))
-export PACELINE_PORT PACELINE_COORDINATOR=http://127.0.0.1:$PACELINE_PORT
-unset PACELINE_DATA PACELINE_STORE
-cluster() { "${compose[@]}" -f deploy/compose.yaml "$@"; }
-paceline() { "$bins/paceline" "$@"; }
 folder=$(mktemp -d)
+export PACELINE_PORT PACELINE_COORDINATOR=https://127.0.0.1:$PACELINE_PORT
+export PACELINE_CA=$folder/ca.pem PACELINE_TOKEN_FILE=$folder/operator.token
+unset PACELINE_DATA PACELINE_STORE PACELINE_TOKEN
+cluster() { "${compose[@]}" -f deploy/compose.yaml -f deploy/compose.tls.yaml "$@"; }
+paceline() { "$bins/paceline" "$@"; }
 clean_up() {
   code=$?
   if [[ $code != 0 ]]; then cluster logs --tail=30 2>&1 | cut -c -300 || true; fi
@@ -84,7 +87,11 @@ crash() {
 }
 
 step "images from $bins"
-deploy/images.sh --bins "$bins" --tag "$PACELINE_TAG" "${size[@]}" coordinator worker 2>/dev/null
+deploy/images.sh --bins "$bins" --tag "$PACELINE_TAG" "${size[@]}" 2>/dev/null
+# Stands in for the public image in which compose.tls.yaml makes certificates.
+tools=()
+for tool in sh openssl cat cp mv mkdir chmod chown; do tools+=("$(command -v "$tool")"); done
+deploy/base.sh --tools "$PACELINE_PYTHON_IMAGE" "${tools[@]}"
 
 step "the undisturbed run, in one process on this machine"
 expected=$(paceline train deploy/smoke.toml --store "$folder/alone" --no-eval --format json |
@@ -92,10 +99,26 @@ expected=$(paceline train deploy/smoke.toml --store "$folder/alone" --no-eval --
 expected=$(paceline checkpoint show "$expected" --format json | field theta_hash)
 echo "theta $expected"
 
-step "the cluster: a coordinator and two workers"
+step "the cluster: certificates, a coordinator, a token, two workers"
 cluster up -d 2>/dev/null
 wait_for "a healthy coordinator" 60 healthy "$(container coordinator)"
+docker cp "$(container coordinator)":/trust/ca.pem "$PACELINE_CA" >/dev/null
+docker cp "$(container coordinator)":/data/operator.token "$PACELINE_TOKEN_FILE" >/dev/null
 wait_for "a ready worker" 60 docker exec "$(container worker)" paceline-worker --probe 2>/dev/null
+
+step "strangers"
+# refused WHO CODE COMMAND…: the command ends with this exit code (docs/exit-codes.md).
+refused() {
+  local who=$1 expected=$2 code=0; shift 2
+  "$@" >"$folder/answer" 2>&1 || code=$?
+  [[ $code == "$expected" ]] || fail "$who: exit code $code, not $expected: $(cat "$folder/answer")"
+  echo "$who: refused, $(grep -m 1 . "$folder/answer" | cut -c -100)"
+}
+refused "nobody's token" 77 env -u PACELINE_TOKEN_FILE "$bins/paceline" run list
+refused "another authority" 77 env -u PACELINE_CA "$bins/paceline" run list
+refused "plain text" 69 env -u PACELINE_TOKEN_FILE -u PACELINE_CA PACELINE_COORDINATOR="http://127.0.0.1:$PACELINE_PORT" "$bins/paceline" run list
+
+step "a run"
 run=$(paceline run submit deploy/smoke.toml --format json | field run)
 echo "submitted $run"
 
