@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The listener only reads: no route changes anything. It is bound before the program does its slow work, so that a probe
-//! or a scrape during start-up is answered.
+//! or a scrape during start-up is answered. Beside it: traces, and what `--print-config` prints.
 
 mod address;
 mod exposition;
@@ -15,6 +15,7 @@ mod headers;
 mod health;
 mod probe;
 mod routes;
+mod settings;
 mod traces;
 
 pub use address::AdminAddress;
@@ -22,4 +23,5 @@ pub use exposition::exposition;
 pub use health::{Check, Report};
 pub use probe::ask;
 pub use routes::{Probes, Version, routes, serve};
+pub use settings::{Origin, Setting, settings, table, variable};
 pub use traces::{Traces, place, remote};

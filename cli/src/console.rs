@@ -8,6 +8,7 @@
 use std::io::{IsTerminal, Write};
 
 use clap::ValueEnum;
+use paceline_admin::Setting;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -65,6 +66,16 @@ impl Console {
                 &serde_json::to_string(object).unwrap_or_else(|error| format!("{{\"unprintable\":\"{error}\"}}")),
             );
         }
+    }
+
+    /// What `--print-config` prints.
+    pub(crate) fn settings(&self, settings: &[Setting]) {
+        self.say(paceline_admin::table(settings).trim_end());
+        let object = |setting: &Setting| {
+            let origin = setting.value.as_ref().map(|_| setting.origin.to_string());
+            serde_json::json!({"name": setting.name, "value": setting.value, "origin": origin})
+        };
+        self.emit(&serde_json::json!({"settings": settings.iter().map(object).collect::<Vec<_>>()}));
     }
 
     /// The failure that ends the command.

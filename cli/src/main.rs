@@ -7,8 +7,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 mod arguments;
 mod cluster;
 mod command;
@@ -30,9 +28,13 @@ mod remote;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = arguments::Arguments::parse();
+    let (arguments, settings) = arguments::parse();
     let console = console::Console::new(arguments.format, arguments.color);
     console::log_to_stderr(arguments.verbose, console.color);
+    if let Some(settings) = settings {
+        console.settings(&settings);
+        return ExitCode::SUCCESS;
+    }
     match command::run(&arguments.command, console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

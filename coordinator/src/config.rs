@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
 use clap::builder::BoolishValueParser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use paceline_admin::AdminAddress;
 use paceline_coordinator::Config;
 
@@ -25,6 +25,8 @@ Examples:
       serves a network in which everyone is trusted
   paceline-coordinator --admin-address 127.0.0.1:9090
       shows its pages on http://127.0.0.1:9090/ instead of on port 7701
+  paceline-coordinator --lease-ttl 1m --print-config
+      tells what it would do, and whether a setting comes from a flag, the environment or nobody
 
 Exit codes: 0 stopped by a signal, 1 failed while running, 2 usage, 64 no such address, 69 address
 in use, 73 store cannot be opened, 74 input or output failed, 75 store in use, 78 configuration or
@@ -77,6 +79,25 @@ pub(crate) struct Arguments {
     /// Ask the coordinator that runs here with the same settings whether it is ready, and end: exit code 0, or 69
     #[arg(long)]
     pub(crate) probe: bool,
+
+    /// Print every setting and where it comes from, check that they fit together, and end
+    #[arg(long)]
+    print_config: bool,
+}
+
+impl Arguments {
+    /// The command line and the environment; with `--print-config`, what is to be printed too.
+    pub(crate) fn parse_and_tell() -> Result<(Self, Option<String>), clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        let arguments = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        let printed = arguments.print_config.then(|| {
+            let mut settings = paceline_admin::settings(&command, &matches);
+            settings.push(paceline_admin::variable("PACELINE_LOG", false));
+            paceline_admin::table(&settings)
+        });
+        Ok((arguments, printed))
+    }
 }
 
 /// A checked command line.
@@ -111,6 +132,7 @@ impl TryFrom<Arguments> for Settings {
             otlp_endpoint,
             log_format,
             probe: _,
+            print_config: _,
         } = arguments;
         if heartbeat >= lease_ttl / 3 {
             let reason = "two heartbeats may get lost before a lease is";
@@ -215,7 +237,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        use clap::CommandFactory;
         Arguments::command().debug_assert();
     }
 }

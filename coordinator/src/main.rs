@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
 use paceline_admin::{AdminAddress, Traces};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,21 +26,30 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let (arguments, printed) = match Arguments::parse_and_tell() {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version come this way too, and are no faults.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    match run(arguments) {
+    let ended = match printed {
+        Some(settings) => print(&settings).and_then(|()| Settings::try_from(arguments).map(drop)),
+        None => run(arguments),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
             ExitCode::from(failure.code)
         }
     }
+}
+
+fn print(settings: &str) -> Result<(), Failure> {
+    let written = std::io::stdout().write_all(settings.as_bytes());
+    written.map_err(|error| Failure::new(exit::IO, format!("write to standard output: {error}")))
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {

@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use paceline_admin::{AdminAddress, Traces};
 use paceline_worker::Vitals;
 use tokio::net::TcpListener;
@@ -31,7 +30,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let (args, printed) = Args::parse_and_tell();
+    if let Some(settings) = printed {
+        print!("{settings}");
+        return ExitCode::SUCCESS;
+    }
     if args.probe {
         return probe(&args.admin_address);
     }

@@ -88,6 +88,26 @@ fn wrong_command_lines_have_their_codes() {
     }
 }
 
+#[test]
+fn settings_are_printed_with_their_origin_and_checked() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let arguments = ["--print-config", "--heartbeat", "1s", "--data", data.to_str().expect("UTF-8")];
+    let output = coordinator(&arguments).env("PACELINE_LEASE_TTL", "20s").output().expect("the program starts");
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    let lines: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
+    for line in
+        ["--heartbeat 1s command line", "--lease-ttl 20s PACELINE_LEASE_TTL", "--drain 10s default", "--cert - not set"]
+    {
+        assert!(lines.contains(&line.split(' ').collect()), "{line} is not in {printed}");
+    }
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!data.exists(), "it began to serve");
+
+    let (code, printed, said) = run(&["--print-config", "--heartbeat", "1m"]);
+    assert!(code == 78 && printed.contains("--heartbeat") && said.contains("must be less than"), "{code}: {said}");
+}
+
 #[tokio::test]
 async fn it_serves_where_it_says_and_stops_on_sigterm() {
     let (child, address) = started(&["--memory", "--listen", "127.0.0.1:0"]);
