@@ -3,7 +3,7 @@
 //! ```text
 //!  entrance ─► HTTP/2 (keep-alive, bounded streams and age) ─► gate ─┬─► WorkerService, RunService, …
 //!                                                                    ├─► grpc.health.v1     NOT_SERVING from shutdown on
-//!  shutdown ─► health, long polls and watches end ─► calls in        └─► grpc.reflection.v1
+//!  shutdown ─► health, long polls and watches end ─► calls in        └─► grpc.reflection.v1, v1alpha
 //!              flight finish, for `drain` at most
 //! ```
 
@@ -216,10 +216,13 @@ async fn serve_on(
     report(&health, ServingStatus::Serving).await;
     let watched = handle.clone();
     let times = CallTimes::new(handle.observer().clone());
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Python's and older clients ask by the earlier name.
+    let (reflection, reflection_alpha) = (described().build_v1()?, described().build_v1alpha()?);
     let workers = WorkerServer::new(Workers::new(handle.clone(), shutdown.clone()));
     let runs = RunServer::new(Runs::new(handle.clone(), shutdown.clone()));
     let checkpoints = CheckpointServer::new(Checkpoints::new(handle));
@@ -242,7 +245,8 @@ async fn serve_on(
         .add_service(checkpoints.max_decoding_message_size(LARGEST_CHECKPOINT_REQUEST))
         .add_service(fleet.max_decoding_message_size(LARGEST_FLEET_REQUEST))
         .add_service(health_service)
-        .add_service(reflection);
+        .add_service(reflection)
+        .add_service(reflection_alpha);
 
     let stopping = async {
         tokio::select! {

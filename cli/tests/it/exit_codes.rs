@@ -150,5 +150,41 @@ fn doctor_fails_on_a_named_coordinator_that_is_not_there() {
     let output = paceline(&["doctor", "--store", store, "--data-dir", "gone", "--format", "json"]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     let checks: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
-    assert_eq!(checks["checks"].as_array().expect("a list").len(), 6);
+    let names: Vec<_> =
+        checks["checks"].as_array().expect("a list").iter().map(|check| check["name"].clone()).collect();
+    let expected = "version processor device data store disk clock certificates token coordinator";
+    assert_eq!(names, expected.split(' ').collect::<Vec<_>>());
+}
+
+#[test]
+fn doctor_compares_clocks_with_a_coordinator_and_reads_certificates() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = text(folder.path());
+    let (coordinator, address) =
+        crate::processes::start_coordinator(folder.path(), "127.0.0.1:0".parse().expect("one"));
+    let address = format!("http://{address}");
+    let output = paceline(&["doctor", "--store", store, "--coordinator", &address]);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    assert!(stdout(&output).contains("the coordinator's"), "{}", stdout(&output));
+    coordinator.stop();
+    let torn = folder.path().join("torn.pem");
+    std::fs::write(&torn, "no certificate").expect("written");
+    let output = paceline(&["doctor", "--store", store, "--ca", text(&torn)]);
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    assert!(stdout(&output).contains("FAIL  certificates authority"), "{}", stdout(&output));
+}
+
+#[test]
+fn settings_are_printed_and_nothing_is_done() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = folder.path().join("store");
+    let output = paceline(&["train", "--store", text(&store), "--print-config", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    let all = printed["settings"].as_array().expect("a list");
+    let of = |name: &str| all.iter().find(|setting| setting["name"] == name).expect("is there").clone();
+    assert_eq!(of("--store"), serde_json::json!({"name": "--store", "value": text(&store), "origin": "command line"}));
+    assert_eq!(of("--workers")["origin"], "default");
+    assert_eq!(of("RECIPE")["value"], serde_json::Value::Null);
+    assert!(!store.exists(), "it began to train");
 }

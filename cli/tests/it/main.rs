@@ -17,6 +17,7 @@ mod mixture;
 mod processes;
 mod pulled_checkpoint;
 mod recipes;
+mod reflected;
 mod remote;
 mod security;
 mod shell;

@@ -93,6 +93,14 @@ fn a_fleet_that_knows_its_own_trains() {
     let run = submitted["run"].as_str().expect("an id");
     assert!(secured.says(&["run", "watch", run], "ann.token").contains("completed at outer step 2"));
     secured.says(&["checkpoint", "pull", run, "-o", "c.safetensors"], "ann.token");
+    let (theirs, address) = (secured.path("theirs.safetensors"), format!("localhost:{}", secured.port));
+    let credentials = [secured.ours.file(), secured.path("ann.token")];
+    if crate::reflected::pull(&address, run, &theirs, Some(credentials.each_ref().map(PathBuf::as_path))).is_some() {
+        assert!(
+            std::fs::read(theirs)
+                .is_ok_and(|theirs| std::fs::read(secured.path("c.safetensors")).is_ok_and(|ours| ours == theirs))
+        );
+    }
 
     let listed: Value =
         serde_json::from_str(&secured.says(&["token", "list", "--format", "json"], operator)).expect("JSON");

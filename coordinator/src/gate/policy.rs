@@ -62,7 +62,7 @@ const PEOPLE: Who = Who::Only(&[Role::User, Role::Operator]);
 const OPERATORS: Who = Who::Only(&[Role::Operator]);
 
 /// The table.
-pub(crate) const RULES: [Rule; 23] = [
+pub(crate) const RULES: &[Rule] = &[
     rule("paceline.v1.WorkerService/RegisterWorker", WORKERS, Effect::Changes, Lane::Work),
     rule("paceline.v1.WorkerService/LeaseWork", WORKERS, Effect::Works, Lane::Polls),
     rule("paceline.v1.WorkerService/Heartbeat", WORKERS, Effect::Works, Lane::Heartbeats),
@@ -86,6 +86,7 @@ pub(crate) const RULES: [Rule; 23] = [
     rule("grpc.health.v1.Health/Check", Who::Anyone, Effect::Reads, Lane::Probes),
     rule("grpc.health.v1.Health/Watch", Who::Anyone, Effect::Reads, Lane::Probes),
     rule("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Who::Known, Effect::Reads, Lane::Probes),
+    rule("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Who::Known, Effect::Reads, Lane::Probes),
 ];
 
 /// The row of a path such as `/paceline.v1.RunService/GetRun`.
@@ -126,6 +127,7 @@ mod tests {
             paceline_proto::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
         let files = sets.into_iter().flat_map(|set| FileDescriptorSet::decode(set).unwrap().file);
         let mut methods = BTreeSet::new();
