@@ -15,6 +15,7 @@ mod headers;
 mod health;
 mod probe;
 mod routes;
+mod sampling;
 mod settings;
 mod traces;
 
@@ -23,5 +24,6 @@ pub use exposition::exposition;
 pub use health::{Check, Report};
 pub use probe::ask;
 pub use routes::{Probes, Version, routes, serve};
+pub use sampling::RUN;
 pub use settings::{Origin, Setting, settings, table, variable};
-pub use traces::{Traces, place, remote};
+pub use traces::{Traces, place, remote, tracing_is_on};

@@ -10,7 +10,7 @@
 //! One event is handled without any await, so nobody sees half a change. Heavy work never runs here: a heartbeat is
 //! answered within microseconds however busy folds and the disk are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +67,8 @@ pub(crate) enum Call {
     Watch { run: RunId, reply: Reply<watch::Receiver<RunState>> },
     /// One version of theta.
     Theta { run: RunId, version: u64, reply: Reply<Bytes> },
+    /// Outer steps of evaluated checkpoints, and the run's place in the store.
+    Evaluations { run: RunId, reply: Reply<(RunOrder, BTreeSet<u64>)> },
     /// Checkpoints, newest first, and the run's place in the store.
     Checkpoints { run: RunId, reply: Reply<(RunOrder, Vec<CheckpointInfo>)> },
 }
@@ -223,9 +225,14 @@ impl Actor {
         let now = self.started.elapsed();
         for fact in facts {
             self.observer.metrics().count(fact);
-            say(fact);
             if let Fact::LeaseEnded { token, outcome, .. } = fact {
+                let trace = self.traces.of_lease(token);
+                let span = trace.map(|trace| tracing::info_span!("lease", trace_id = %trace).entered());
+                say(fact);
+                drop(span);
                 self.traces.ended(*token, *outcome);
+            } else {
+                say(fact);
             }
             if let Fact::LeaseIssued { run, open, .. } = fact {
                 let phase = self.clocks.entry(run.clone()).or_default().leased(*open, now);
@@ -282,6 +289,10 @@ impl Actor {
                     let kept = self.weights.get(&run).and_then(|weights| weights.thetas.get(&version));
                     kept.cloned().ok_or(Fault::ThetaNotFound { run, version })
                 });
+                self.deliver(reply, answer);
+            }
+            Call::Evaluations { run, reply } => {
+                let answer = self.fleet.evaluations(&run);
                 self.deliver(reply, answer);
             }
             Call::Checkpoints { run, reply } => {
@@ -387,7 +398,8 @@ impl Actor {
                 | Answer::Registered(_)
                 | Answer::Released(_)
                 | Answer::Created(_)
-                | Answer::State(_),
+                | Answer::State(_)
+                | Answer::Recorded,
             )
             | Err(_) => {}
         }

@@ -24,6 +24,7 @@
 //! theta before and the plan: not on who worked, in which order, or how often something was lost (RN-2).
 
 mod choice;
+mod evaluations;
 mod event;
 mod fact;
 mod fleet;
@@ -34,6 +35,7 @@ mod progress;
 mod record;
 mod restore;
 mod roster;
+mod samples;
 mod step;
 mod survey;
 mod verdict;
