@@ -305,6 +305,11 @@ pub(crate) enum RunCommand {
         /// The run's id
         run: RunId,
     },
+    /// How a run's checkpoints trained held-out tasks beside tuned Adam, where `eval --record` or `train` told
+    Evaluations {
+        /// The run's id
+        run: RunId,
+    },
     /// Write a run's folded steps for other programs: CSV, JSON lines, or a folder for TensorBoard
     Export {
         /// The run's id
@@ -442,6 +447,12 @@ pub(crate) struct EvalArguments {
     /// Folder for the tables and plots; CHECKPOINT.eval if left out
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+    /// Have the coordinator that keeps this checkpoint show its curves on the run's page
+    #[arg(long, conflicts_with = "recipe")]
+    pub(crate) record: bool,
+    /// Where that coordinator listens.
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
 
 /// `paceline tasks …`.

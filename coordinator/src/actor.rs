@@ -10,7 +10,7 @@
 //! One event is handled without any await, so nobody sees half a change. Heavy work never runs here: a heartbeat is
 //! answered within microseconds however busy folds and the disk are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +67,8 @@ pub(crate) enum Call {
     Watch { run: RunId, reply: Reply<watch::Receiver<RunState>> },
     /// One version of theta.
     Theta { run: RunId, version: u64, reply: Reply<Bytes> },
+    /// Outer steps of evaluated checkpoints, and the run's place in the store.
+    Evaluations { run: RunId, reply: Reply<(RunOrder, BTreeSet<u64>)> },
     /// Checkpoints, newest first, and the run's place in the store.
     Checkpoints { run: RunId, reply: Reply<(RunOrder, Vec<CheckpointInfo>)> },
 }
@@ -284,6 +286,10 @@ impl Actor {
                 });
                 self.deliver(reply, answer);
             }
+            Call::Evaluations { run, reply } => {
+                let answer = self.fleet.evaluations(&run);
+                self.deliver(reply, answer);
+            }
             Call::Checkpoints { run, reply } => {
                 let answer = self.fleet.order(&run).and_then(|order| Ok((order, self.fleet.checkpoints(&run)?)));
                 self.deliver(reply, answer);
@@ -387,7 +393,8 @@ impl Actor {
                 | Answer::Registered(_)
                 | Answer::Released(_)
                 | Answer::Created(_)
-                | Answer::State(_),
+                | Answer::State(_)
+                | Answer::Recorded,
             )
             | Err(_) => {}
         }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use paceline_proto::client::Created;
 use paceline_proto::fault::Fault;
 use paceline_proto::model::{
-    CheckpointInfo, CreateRequest, FoldedStep, HeartbeatAnswer, Holdings, Lease, LeaseKey, Registered, Registration,
-    ResultBody, RunId, RunState, Submission, SubmissionOutcome, WorkerId,
+    CheckpointInfo, CreateRequest, Evaluation, EvaluationReport, FoldedStep, HeartbeatAnswer, Holdings, Lease,
+    LeaseKey, Registered, Registration, ResultBody, RunId, RunState, Submission, SubmissionOutcome, WorkerId,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,7 +20,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::actor::{Actor, CALLS, Call, HEARTBEATS, Heartbeat, Reply};
 use crate::machine::{Answer, Event, Fleet, Grant, RunRequest, Settings, Ticket};
 use crate::observe::Observer;
-use crate::store::{Committed, Journal, Store, StoreError, Writer, read_checkpoint, read_steps};
+use crate::store::{Committed, Journal, Store, StoreError, Writer, read_checkpoint, read_evaluations, read_steps};
+use crate::wall_clock::now_ms;
 use crate::weights;
 
 /// Talks to a running coordinator.
@@ -322,6 +323,33 @@ impl CoordinatorHandle {
     /// [`Fault::RunNotFound`].
     pub async fn stop(&self, run: RunId) -> Result<RunState, Fault> {
         self.change(|ticket| Event::StopWanted { ticket, run }).await
+    }
+
+    /// Keeps an evaluation of a checkpoint; durable when it answers.
+    ///
+    /// # Errors
+    /// [`Fault::RunNotFound`], [`Fault::CheckpointNotFound`], [`Fault::FieldsInvalid`] if it is not of that checkpoint.
+    pub async fn record_evaluation(&self, report: EvaluationReport) -> Result<(), Fault> {
+        let EvaluationReport { run, mut evaluation } = report;
+        evaluation.recorded_at_ms = now_ms();
+        let evaluation = Arc::new(evaluation);
+        match self.ask(|ticket| Event::Evaluated { ticket, run, evaluation }).await? {
+            Answer::Recorded => Ok(()),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// Evaluations of a run's checkpoints that are kept, newest checkpoint first.
+    ///
+    /// # Errors
+    /// [`Fault::RunNotFound`], [`Fault::StoreReadOnly`] if the store cannot be read.
+    pub async fn evaluations(&self, run: RunId) -> Result<Vec<Evaluation>, Fault> {
+        let (order, steps) = self.call(|reply| Call::Evaluations { run, reply }).await?;
+        let store = Arc::clone(&self.store);
+        spawn_blocking(move || read_evaluations(&*store, order, steps.into_iter().rev()))
+            .await
+            .map_err(|error| Fault::Internal { reason: format!("read evaluations: {error}") })?
+            .map_err(|error| error.to_fault())
     }
 
     /// Checkpoints of a run, newest first.

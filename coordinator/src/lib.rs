@@ -19,6 +19,7 @@ mod server;
 mod service;
 pub mod store;
 mod threads;
+mod wall_clock;
 mod weights;
 
 pub use admin::Admin;

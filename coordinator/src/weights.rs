@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use paceline_optimizer_core::Purpose;
@@ -15,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::machine::{Replay, StepResult, StoredRun, replay};
 use crate::store::{Store, read_checkpoint};
 use crate::threads::Threads;
+use crate::wall_clock::now_ms;
 
 /// The weights of one run, as its actor keeps them.
 #[derive(Clone, Debug)]
@@ -80,15 +80,13 @@ pub(crate) fn step(
 pub(crate) fn step_result(before: &OuterState, state: &OuterState) -> Result<StepResult, String> {
     let moved = before.theta.values().iter().zip(state.theta.values());
     let update = moved.map(|(before, now)| (f64::from(*now) - f64::from(*before)).powi(2)).sum::<f64>().sqrt();
-    // A clock before 1970 is wrong anyhow.
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(StepResult {
         theta_hash: state.theta.hash(),
         summary: state.last.ok_or("the outer state has no summary of its last step")?,
         inner_steps: state.inner_steps,
         diverged_lanes: state.diverged_lanes,
         update_norm: update,
-        folded_at_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+        folded_at_ms: now_ms(),
     })
 }
 

@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use paceline_optimizer_core::checkpoint::Checkpoint;
+use paceline_proto::model::{Evaluation, RunId};
 use serde_json::json;
 
 use crate::arguments::EvalArguments;
 use crate::command::checkpoint::read_file;
 use crate::console::Console;
+use crate::evaluation::record::{ends, family_curves};
 use crate::evaluation::report::{Report, family_report};
 use crate::evaluation::table::{family_table, verdict};
 use crate::evaluation::{contenders, processors, run, unit_count};
 use crate::failure::{Exit, Failure};
 use crate::progress;
 use crate::recipe::Recipe;
+use crate::remote::{Coordinator, runtime};
 
 /// `paceline eval CHECKPOINT`.
 pub(crate) fn eval(arguments: &EvalArguments, console: Console) -> Result<(), Failure> {
@@ -34,6 +37,7 @@ pub(crate) fn eval(arguments: &EvalArguments, console: Console) -> Result<(), Fa
     let evaluation = &mut recipe.spec.evaluation;
     evaluation.steps = arguments.steps.unwrap_or(evaluation.steps);
     evaluation.seeds = arguments.seeds.unwrap_or(evaluation.seeds);
+    let of_run = arguments.record.then(|| run_of(&checkpoint)).transpose()?;
     let comparison = Comparison {
         checkpoint: &checkpoint,
         recipe: &recipe,
@@ -41,7 +45,55 @@ pub(crate) fn eval(arguments: &EvalArguments, console: Console) -> Result<(), Fa
         threads: arguments.threads.map_or_else(processors, usize::from),
         folder: arguments.output.clone().unwrap_or_else(|| default_folder(&arguments.checkpoint)),
     };
-    comparison.run(console, &AtomicBool::new(false))
+    let Some(run) = of_run else {
+        comparison.run(console, &AtomicBool::new(false))?;
+        return Ok(());
+    };
+    let runtime = runtime()?;
+    // Before minutes of work: would the coordinator take it?
+    let coordinator = runtime.block_on(async {
+        let coordinator = Coordinator::of(&arguments.remote).await?;
+        is_kept(&coordinator, &run, &checkpoint).await.map(|()| coordinator)
+    })?;
+    let evaluation = comparison.run(console, &AtomicBool::new(false))?;
+    runtime.block_on(record(&coordinator, &run, &evaluation, console))
+}
+
+/// The run whose checkpoint this is.
+fn run_of(checkpoint: &Checkpoint) -> Result<RunId, Failure> {
+    let run = &checkpoint.meta.run;
+    run.parse().map_err(|error| {
+        Failure::new(Exit::BadInput, "RUN_UNKNOWN", format!("the checkpoint is of no run of a coordinator: {run:?}"))
+            .cause(error)
+            .help("leave --record out: tables and plots need no coordinator")
+    })
+}
+
+/// Whether the coordinator keeps this checkpoint, for it takes evaluations of no other.
+async fn is_kept(coordinator: &Coordinator, run: &RunId, checkpoint: &Checkpoint) -> Result<(), Failure> {
+    let outer_step = checkpoint.state.outer_step;
+    let info = coordinator.answer(coordinator.checkpoints.get(run, Some(outer_step)).await)?;
+    let own = checkpoint.state.theta.hash();
+    if info.theta_hash == own {
+        return Ok(());
+    }
+    let what = format!("{run}@{outer_step} at {} has another theta than this file", coordinator.address);
+    Err(Failure::new(Exit::BadInput, "CHECKPOINT_FOREIGN", what)
+        .cause(format!("theta is {own} here, {} there", info.theta_hash))
+        .help(format!("pull it anew with `paceline checkpoint pull {run} --step {outer_step}`")))
+}
+
+/// Has the coordinator keep what was found, for the run's page.
+pub(crate) async fn record(
+    coordinator: &Coordinator,
+    run: &RunId,
+    evaluation: &Evaluation,
+    console: Console,
+) -> Result<(), Failure> {
+    coordinator.answer(coordinator.runs.record_evaluation(run, evaluation).await)?;
+    console.say(format!("recorded with {run}: its page and `paceline run evaluations {run}` show it"));
+    console.emit(&json!({"event": "recorded", "run": run, "outer_step": evaluation.outer_step}));
+    Ok(())
 }
 
 /// `CHECKPOINT.eval`.
@@ -67,8 +119,8 @@ pub(crate) struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Trains everything, writes the report and says what it found.
-    pub(crate) fn run(&self, console: Console, cancelled: &AtomicBool) -> Result<(), Failure> {
+    /// Trains everything, writes the report, says what it found and answers what a coordinator may keep of it.
+    pub(crate) fn run(&self, console: Console, cancelled: &AtomicBool) -> Result<Evaluation, Failure> {
         let Checkpoint { meta, state } = self.checkpoint;
         let spec = &self.recipe.spec;
         let built = self.recipe.build(self.data_dir)?;
@@ -83,7 +135,18 @@ impl Comparison<'_> {
             .iter()
             .zip(built.descriptions())
             .map(|(curves, description)| family_report(curves, &contenders, description))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let ends = ends(spec.evaluation.steps);
+        let kept =
+            families.iter().zip(&curves).map(|(family, curves)| family_curves(family, &curves.contenders, &ends));
+        let evaluation = Evaluation {
+            outer_step: state.outer_step,
+            theta_hash: state.theta.hash(),
+            recorded_at_ms: 0, // the coordinator's clock says
+            seeds: spec.evaluation.seeds,
+            families: kept.collect(),
+            ends,
+        };
         let report = Report {
             run: meta.run.clone(),
             outer_step: state.outer_step,
@@ -102,7 +165,7 @@ impl Comparison<'_> {
         }
         console.say(format!("\ncurves, tables and plots: {}", self.folder.display()));
         console.emit(&json!({"event": "evaluation", "files": files, "report": report}));
-        Ok(())
+        Ok(evaluation)
     }
 }
 

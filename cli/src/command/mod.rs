@@ -8,6 +8,7 @@ mod bench;
 mod checkpoint;
 mod doctor;
 mod eval;
+mod evaluations;
 mod interchange;
 mod run;
 mod shell;

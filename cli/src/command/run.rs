@@ -12,6 +12,7 @@ use tokio_stream::StreamExt;
 use tonic::Code;
 
 use crate::arguments::{Remote, RunCommand};
+use crate::command::evaluations;
 use crate::command::interchange::check_absent;
 use crate::console::{Console, plain_json};
 use crate::evaluation::table::plain;
@@ -46,6 +47,9 @@ pub(crate) fn run(command: &RunCommand, remote: &Remote, console: Console) -> Re
             RunCommand::Pause { run } => said(&coordinator.answer(coordinator.runs.pause(run).await)?, console),
             RunCommand::Resume { run } => said(&coordinator.answer(coordinator.runs.resume(run).await)?, console),
             RunCommand::Stop { run } => said(&coordinator.answer(coordinator.runs.stop(run).await)?, console),
+            RunCommand::Evaluations { run } => {
+                evaluations::show(run, &coordinator.answer(coordinator.runs.evaluations(run).await)?, console);
+            }
             RunCommand::Export { run, to, output, force } => {
                 let state = coordinator.answer(coordinator.runs.get(run).await)?;
                 let steps = coordinator.answer(coordinator.runs.steps(run).await)?;

@@ -7,15 +7,16 @@
 
 use std::path::{Path, PathBuf};
 
+use paceline_optimizer_core::checkpoint::Checkpoint;
 use paceline_proto::client::Created;
-use paceline_proto::model::{RunState, RunStatus, TaskCost};
+use paceline_proto::model::{Evaluation, RunState, RunStatus, TaskCost};
 use serde_json::json;
 use tokio_stream::StreamExt;
 
 use crate::arguments::TrainArguments;
 use crate::cluster::Cluster;
 use crate::command::checkpoint::{file_name, read_file};
-use crate::command::eval::{Comparison, default_folder, interrupted};
+use crate::command::eval::{Comparison, default_folder, interrupted, record};
 use crate::command::run::failed;
 use crate::console::Console;
 use crate::evaluation::processors;
@@ -58,10 +59,26 @@ pub(crate) fn train(arguments: &TrainArguments, console: Console) -> Result<(), 
             .map_or_else(processors, |threads| usize::from(threads) * usize::from(arguments.workers)),
         folder: default_folder(&file),
     };
-    comparison.run(console, &interrupt.flag).map_err(|failure| match failure.exit {
+    let evaluation = comparison.run(console, &interrupt.flag).map_err(|failure| match failure.exit {
         Exit::Interrupted => interrupted(&file),
         _ => failure,
-    })
+    })?;
+    runtime.block_on(record_in(&arguments.store, &checkpoint, &evaluation, console))
+}
+
+/// Has the run's own store keep the evaluation. Its coordinator slept while all processors evaluated.
+async fn record_in(
+    store: &Path,
+    checkpoint: &Checkpoint,
+    evaluation: &Evaluation,
+    console: Console,
+) -> Result<(), Failure> {
+    let run = checkpoint.meta.run.parse();
+    let run = run.map_err(|error| Failure::bug(format!("the run of a checkpoint just made: {error}")))?;
+    let cluster = Cluster::start(&store.join("coordinator")).await?;
+    let recorded = record(&cluster.coordinator, &run, evaluation, console).await;
+    let stopped = cluster.stop().await;
+    recorded.and(stopped)
 }
 
 /// Trains to the end and returns the file of the last checkpoint. However it goes, the cluster is stopped in order.

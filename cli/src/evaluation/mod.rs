@@ -23,6 +23,7 @@ use crate::failure::{Exit, Failure};
 use crate::recipe::Built;
 
 pub(crate) mod plot;
+pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod score;
 pub(crate) mod table;

@@ -98,6 +98,48 @@ fn the_untrained_optimizer_of_an_evaluation_is_the_one_the_coordinator_began_wit
 }
 
 #[test]
+fn an_evaluation_is_recorded_with_the_run_it_is_of() {
+    let cluster = Cluster::start();
+    let recipe = train::recipe(cluster.folder.path(), 4);
+    let submitted = cluster.json(&["run", "submit", text(&recipe)]);
+    let run = submitted["run"].as_str().expect("an id");
+    cluster.says(&["run", "watch", run], 0);
+    assert!(cluster.says(&["run", "evaluations", run], 0).contains("no evaluations yet"));
+    for step in ["3", "4"] {
+        cluster.says(&["checkpoint", "pull", run, "--step", step, "-o", "it.safetensors"], 0);
+        let said = cluster.says(&["eval", "it.safetensors", "--seeds", "3", "--record", "-o", "eval"], 0);
+        assert!(said.contains(&format!("recorded with {run}")), "{said}");
+    }
+    let told = cluster.json(&["run", "evaluations", run]);
+    let evaluations = told["evaluations"].as_array().expect("a list");
+    let steps: Vec<_> = evaluations.iter().map(|one| one["outer_step"].as_u64()).collect();
+    assert_eq!(steps, [Some(4), Some(3)], "{told}");
+    let newest = &evaluations[0];
+    assert_eq!(
+        (newest["seeds"].as_u64(), newest["ends"].as_array().and_then(|ends| ends.last()?.as_u64())),
+        (Some(3), Some(30))
+    );
+    // The same numbers as in the report: the learned optimizer trained what it says, and the best Adam is beside it.
+    let report = std::fs::read(cluster.folder.path().join("eval/report.json")).expect("a report");
+    let report: Value = serde_json::from_slice(&report).expect("JSON");
+    assert_eq!(newest["theta_hash"], report["theta_hash"]);
+    let contenders = newest["families"][0]["contenders"].as_array().expect("a list");
+    assert_eq!(contenders[0]["name"], "learned");
+    let best = report["families"][0]["best_adam_by_final"].as_u64().expect("an index") as usize;
+    let best = report["families"][0]["contenders"][best]["name"].as_str().expect("a name");
+    assert!(contenders.iter().skip(2).any(|one| one["name"].as_str().is_some_and(|name| name.starts_with(best))));
+    let listed = cluster.says(&["run", "evaluations", run], 0);
+    assert!(listed.contains("learned, untrained") && listed.contains("third quartile"), "{listed}");
+
+    // What the coordinator does not keep is refused before anything is computed.
+    let other = Cluster::start();
+    let file = cluster.folder.path().join("it.safetensors");
+    let said = other.says(&["eval", text(&file), "--record", "--format", "json"], 64);
+    assert!(said.contains("RUN_NOT_FOUND"), "{said}");
+    assert!(!file.with_extension("safetensors.eval").exists(), "nothing was evaluated");
+}
+
+#[test]
 fn refusals_keep_their_reason() {
     let cluster = Cluster::start();
     for arguments in [&["run", "show", "nope"][..], &["run", "watch", "nope"], &["checkpoint", "pull", "nope"]] {

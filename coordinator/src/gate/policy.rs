@@ -48,6 +48,8 @@ impl Rule {
             "paceline.v1.WorkerService/LeaseWork" => 2 << 20,
             // A spec with the settings of 64 task families.
             "paceline.v1.RunService/CreateRun" => 1 << 20,
+            // Six curves of 64 spans for each of 64 task families.
+            "paceline.v1.RunService/RecordEvaluation" => 512 << 10,
             _ => 64 << 10,
         }
     }
@@ -62,7 +64,7 @@ const PEOPLE: Who = Who::Only(&[Role::User, Role::Operator]);
 const OPERATORS: Who = Who::Only(&[Role::Operator]);
 
 /// The table.
-pub(crate) const RULES: [Rule; 23] = [
+pub(crate) const RULES: [Rule; 25] = [
     rule("paceline.v1.WorkerService/RegisterWorker", WORKERS, Effect::Changes, Lane::Work),
     rule("paceline.v1.WorkerService/LeaseWork", WORKERS, Effect::Works, Lane::Polls),
     rule("paceline.v1.WorkerService/Heartbeat", WORKERS, Effect::Works, Lane::Heartbeats),
@@ -73,6 +75,8 @@ pub(crate) const RULES: [Rule; 23] = [
     rule("paceline.v1.RunService/GetRun", PEOPLE, Effect::Reads, Lane::People),
     rule("paceline.v1.RunService/ListRuns", PEOPLE, Effect::Reads, Lane::People),
     rule("paceline.v1.RunService/ListSteps", PEOPLE, Effect::Reads, Lane::People),
+    rule("paceline.v1.RunService/ListEvaluations", PEOPLE, Effect::Reads, Lane::People),
+    rule("paceline.v1.RunService/RecordEvaluation", PEOPLE, Effect::Changes, Lane::People),
     rule("paceline.v1.RunService/WatchRun", PEOPLE, Effect::Reads, Lane::Streams),
     rule("paceline.v1.RunService/PauseRun", PEOPLE, Effect::Changes, Lane::People),
     rule("paceline.v1.RunService/ResumeRun", PEOPLE, Effect::Changes, Lane::People),
@@ -146,9 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn only_three_methods_take_large_messages() {
+    fn only_four_methods_take_large_messages() {
         let large: Vec<_> = RULES.iter().filter(|rule| rule.largest() > 64 << 10).map(|rule| rule.method).collect();
-        assert_eq!(large.len(), 3, "{large:?}");
+        assert_eq!(large.len(), 4, "{large:?}");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use paceline_optimizer_core::outer::{Contribution, StepSummary};
 use paceline_proto::client::Created;
 use paceline_proto::fault::Fault;
 use paceline_proto::model::{
-    CheckpointInfo, FoldedStep, Holdings, Lease, LeaseKey, Registered, Registration, RunId, RunSpec, RunState,
-    Submission, TaskCost, Verdict, WorkerId,
+    CheckpointInfo, Evaluation, FoldedStep, Holdings, Lease, LeaseKey, Registered, Registration, RunId, RunSpec,
+    RunState, Submission, TaskCost, Verdict, WorkerId,
 };
 
 use super::fact::Fact;
@@ -158,6 +158,15 @@ pub enum Event {
         /// The run.
         run: RunId,
     },
+    /// A person evaluated a checkpoint.
+    Evaluated {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// The run.
+        run: RunId,
+        /// What was found.
+        evaluation: Arc<Evaluation>,
+    },
     /// A fold that was asked for is done, or could not be done.
     StepFolded {
         /// The run.
@@ -209,6 +218,8 @@ pub enum Answer {
     Created(Box<Created>),
     /// To pause, resume and stop.
     State(Box<RunState>),
+    /// To [`Event::Evaluated`].
+    Recorded,
 }
 
 /// Something the surroundings must do. Effects are done in order; [`Effect::Answer`] and [`Effect::Publish`] become

@@ -1,6 +1,6 @@
 //! All runs and all workers: where events arrive and effects leave.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use paceline_proto::PROTOCOL;
@@ -146,6 +146,10 @@ impl Fleet {
             Event::PauseWanted { ticket, run } => self.set_status(ticket, &run, RunStatus::Paused, &mut out),
             Event::ResumeWanted { ticket, run } => self.set_status(ticket, &run, RunStatus::Running, &mut out),
             Event::StopWanted { ticket, run } => self.stop_wanted(ticket, &run, &mut out),
+            Event::Evaluated { ticket, run, evaluation } => {
+                let recorded = self.find_mut(&run).and_then(|run| run.evaluated(evaluation, &mut out));
+                out.answer(ticket, recorded.map(|()| Answer::Recorded));
+            }
             Event::StepFolded { run, result } => {
                 if let Ok(run) = self.find_mut(&run) {
                     run.folded(result, &mut out);
@@ -217,6 +221,15 @@ impl Fleet {
     /// [`Fault::RunNotFound`].
     pub fn checkpoints(&self, run: &RunId) -> Result<Vec<CheckpointInfo>, Fault> {
         Ok(self.find(run)?.checkpoints.iter().rev().cloned().collect())
+    }
+
+    /// The place of a run in the store, and the outer steps of its checkpoints whose evaluations are kept.
+    ///
+    /// # Errors
+    /// [`Fault::RunNotFound`].
+    pub fn evaluations(&self, run: &RunId) -> Result<(RunOrder, BTreeSet<u64>), Fault> {
+        let run = self.find(run)?;
+        Ok((run.order(), run.evaluations.clone()))
     }
 
     /// What a run is.

@@ -9,7 +9,7 @@
 //! Whether a slot is open follows from the lease table; only its window and its result are kept beside it. What happens
 //! when all slots are filled is told in [`super::step`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,6 +102,8 @@ pub(super) struct MetaRun {
     pub(super) leases: LeaseTable,
     /// Oldest first.
     pub(super) checkpoints: Vec<CheckpointInfo>,
+    /// Outer steps of the checkpoints whose evaluations are kept.
+    pub(super) evaluations: BTreeSet<u64>,
     pub(super) journal_from: u64,
     pub(super) durations: VecDeque<Duration>,
     /// Why the newest failure or refusal happened.

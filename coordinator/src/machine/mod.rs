@@ -24,6 +24,7 @@
 //! theta before and the plan: not on who worked, in which order, or how often something was lost (RN-2).
 
 mod choice;
+mod evaluations;
 mod event;
 mod fact;
 mod fleet;

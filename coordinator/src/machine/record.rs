@@ -1,12 +1,15 @@
 //! What a coordinator writes down. Applied in order, records rebuild every run: the store always holds a prefix of the
 //! machine's history.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::outer::{Contribution, StepSummary};
-use paceline_proto::model::{CheckpointInfo, FoldedStep, Ledger, RunId, RunSpec, RunStatus, TaskCost, Token, WorkerId};
+use paceline_proto::model::{
+    CheckpointInfo, Evaluation, FoldedStep, Ledger, RunId, RunSpec, RunStatus, TaskCost, Token, WorkerId,
+};
 
 use super::progress::MixtureProgress;
 
@@ -43,6 +46,15 @@ pub enum Record {
         info: CheckpointInfo,
         /// The file.
         bytes: Bytes,
+    },
+    /// A checkpoint was evaluated, in place of an earlier evaluation of it.
+    Evaluation(RunOrder, Arc<Evaluation>),
+    /// An evaluation is kept no more.
+    DropEvaluation {
+        /// The run.
+        run: RunOrder,
+        /// Its checkpoint's outer step.
+        outer_step: u64,
     },
     /// A checkpoint is needed no more.
     DropCheckpoint {
@@ -161,4 +173,6 @@ pub struct StoredRun {
     pub results: Vec<(u64, Arc<Contribution>)>,
     /// Checkpoints, oldest first.
     pub checkpoints: Vec<CheckpointInfo>,
+    /// Outer steps of the checkpoints whose evaluations are kept.
+    pub evaluations: BTreeSet<u64>,
 }

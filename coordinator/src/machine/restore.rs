@@ -5,7 +5,7 @@
 //!     └── at or before the beginning of the oldest live trajectory
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,13 +108,14 @@ impl MetaRun {
             leases: Vec::new(),
             results: Vec::new(),
             checkpoints: Vec::new(),
+            evaluations: BTreeSet::new(),
         };
         Self::restored(stored, Duration::ZERO, Duration::ZERO)
     }
 
     /// A run as it was stored. Leases that were held are held for another `ttl`.
     pub(super) fn restored(stored: StoredRun, now: Duration, ttl: Duration) -> Result<Self, String> {
-        let StoredRun { record, standing, progress, leases, results, checkpoints } = stored;
+        let StoredRun { record, standing, progress, leases, results, checkpoints, evaluations } = stored;
         let ended = standing.status.is_final();
         let sequences = if ended { Vec::new() } else { sequences(&record, standing.outer_step)? };
         let spec = &record.spec;
@@ -140,6 +141,7 @@ impl MetaRun {
             slots: Vec::new(),
             leases: LeaseTable::restored(leases, standing.ledger, now, ttl),
             checkpoints,
+            evaluations,
             journal_from: standing.journal_from,
             durations: VecDeque::new(),
             trouble: String::new(),

@@ -89,6 +89,31 @@ impl RunService for Runs {
         Ok(Response::new(pb::ListStepsResponse { steps: steps.into_iter().map(Into::into).collect(), next_page_token }))
     }
 
+    async fn record_evaluation(
+        &self,
+        request: Request<pb::RecordEvaluationRequest>,
+    ) -> Answer<pb::RecordEvaluationResponse> {
+        about(&request, &request.get_ref().run);
+        let recorded = self.handle.record_evaluation(accept(request)?).await;
+        recorded.map(|()| Response::new(pb::RecordEvaluationResponse {})).map_err(refuse)
+    }
+
+    async fn list_evaluations(
+        &self,
+        request: Request<pb::ListEvaluationsRequest>,
+    ) -> Answer<pb::ListEvaluationsResponse> {
+        let pb::ListEvaluationsRequest { run, page_size, page_token } = request.into_inner();
+        let run = named_run(&run)?;
+        let list = format!("evaluations of {run}");
+        let after = page::position(&list, &page_token).map_err(refuse)?.and_then(|mark| mark.parse().ok());
+        let mut rest = self.handle.evaluations(run).await.map_err(refuse)?;
+        // Newer ones stand before the mark, and were seen.
+        rest.retain(|evaluation| after.is_none_or(|mark: u64| evaluation.outer_step < mark));
+        let (page, next_page_token) = page::first(rest, &list, page_size, |one| one.outer_step.to_string());
+        let evaluations = page.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::ListEvaluationsResponse { evaluations, next_page_token }))
+    }
+
     async fn pause_run(&self, request: Request<pb::PauseRunRequest>) -> Answer<pb::PauseRunResponse> {
         about(&request, &request.get_ref().run);
         let run = named_run(&request.into_inner().run)?;

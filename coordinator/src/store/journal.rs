@@ -8,7 +8,7 @@ use paceline_proto::fault::Fault;
 use paceline_proto::model::{CheckpointInfo, FoldedStep, RunId};
 
 use super::chunks::{CHUNK, Pointer, writing};
-use super::{CHUNK_BATCH, Change, FORMAT, Store, StoreError, codec, keys};
+use super::{CHUNK_BATCH, Change, FORMAT, Store, StoreError, codec, evaluation, keys};
 use crate::machine::{Record, RunOrder, StoredRun};
 
 /// A result as stored: this byte, then the result itself …
@@ -85,9 +85,14 @@ impl Journal {
         let mut pending = Vec::new();
         let mut chunks = Vec::new();
         for batch in batches {
-            let drops = |record: &Record| matches!(record, Record::DropCheckpoint { .. } | Record::DropResults { .. });
+            let drops = |record: &Record| {
+                matches!(
+                    record,
+                    Record::DropCheckpoint { .. } | Record::DropResults { .. } | Record::DropEvaluation { .. }
+                )
+            };
             if batch.iter().any(drops) && !pending.is_empty() {
-                // To drop a large value its pointer must be read, and it may stand in an earlier batch.
+                // What is dropped must be read first, and may stand in an earlier batch.
                 self.write_chunks(&mut chunks, &mut flushes)?;
                 self.store.apply(std::mem::take(&mut pending))?;
             }
@@ -164,6 +169,11 @@ impl Journal {
                 let key = keys::of_step(keys::CHECKPOINTS, *run, info.outer_step);
                 changes.push(Change::Put(key, codec::encode_checkpoint(info, &pointer)));
             }
+            Record::Evaluation(run, evaluation) => changes.extend(evaluation::writing(*run, evaluation)),
+            Record::DropEvaluation { run, outer_step } => {
+                let prefix = keys::of_step(keys::EVALUATIONS, *run, *outer_step);
+                changes.extend(self.store.scan(&prefix)?.into_iter().map(|(key, _)| Change::Remove(key)));
+            }
             Record::DropCheckpoint { run, outer_step } => {
                 let key = keys::of_step(keys::CHECKPOINTS, *run, *outer_step);
                 if let Some((_, pointer)) = read_manifest(&*self.store, &key, *outer_step)? {
@@ -234,7 +244,9 @@ fn read_runs(store: &dyn Store, used: &mut HashSet<u64>) -> Result<Vec<StoredRun
             checkpoints.push(info);
         }
         let standing = codec::decode_standing(&standing)?;
-        runs.push(StoredRun { record: Arc::new(record), standing, progress, leases, results, checkpoints });
+        let evaluations = evaluation::evaluated(store, order)?;
+        let record = Arc::new(record);
+        runs.push(StoredRun { record, standing, progress, leases, results, checkpoints, evaluations });
     }
     Ok(runs)
 }

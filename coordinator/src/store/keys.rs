@@ -8,6 +8,7 @@ pub(super) const RUNS: &[u8] = b"r/";
 pub(super) const STANDINGS: &[u8] = b"s/";
 pub(super) const PROGRESS: &[u8] = b"f/";
 pub(super) const STEPS: &[u8] = b"h/";
+pub(super) const EVALUATIONS: &[u8] = b"e/";
 pub(super) const LEASES: &[u8] = b"l/";
 pub(super) const RESULTS: &[u8] = b"j/";
 pub(super) const CHECKPOINTS: &[u8] = b"c/";
@@ -18,7 +19,7 @@ pub(super) fn of_run(kind: &[u8], run: RunOrder) -> Vec<u8> {
     [kind, &run.to_be_bytes()].concat()
 }
 
-/// Prefix of everything of one kind in one step; the whole key for checkpoints and folded steps.
+/// Prefix of everything of one kind in one step; the whole key for checkpoints, folded steps and the head of an evaluation.
 pub(super) fn of_step(kind: &[u8], run: RunOrder, outer_step: u64) -> Vec<u8> {
     [kind, &run.to_be_bytes(), &outer_step.to_be_bytes()].concat()
 }
@@ -26,6 +27,11 @@ pub(super) fn of_step(kind: &[u8], run: RunOrder, outer_step: u64) -> Vec<u8> {
 /// Key of a result.
 pub(super) fn result(run: RunOrder, outer_step: u64, slot: u32) -> Vec<u8> {
     [RESULTS, &run.to_be_bytes(), &outer_step.to_be_bytes(), &slot.to_be_bytes()].concat()
+}
+
+/// Key of the curves of one entry of the mixture in an evaluation.
+pub(super) fn curves(run: RunOrder, outer_step: u64, entry: u32) -> Vec<u8> {
+    [EVALUATIONS, &run.to_be_bytes(), &outer_step.to_be_bytes(), &entry.to_be_bytes()].concat()
 }
 
 /// Key of a lease.

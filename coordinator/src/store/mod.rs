@@ -20,10 +20,14 @@
 //! | `s/` run | where the run stands: status, step, ledger |
 //! | `f/` run | how far each entry of its mixture has come: counts, and sums of losses over at most 40 blocks of steps |
 //! | `h/` run, step | a folded step, for people: losses, norms, counts and when |
+//! | `e/` run, step | an evaluation of a checkpoint: its theta, its spans, when, how many families |
+//! | `e/` run, step, entry | its curves on that entry of the mixture |
 //! | `l/` run, step, slot, attempt | a lease and what became of it |
 //! | `j/` run, step, slot | an accepted result, whole or as a pointer to chunks |
 //! | `c/` run, step | a checkpoint's manifest, with a pointer to chunks |
 //! | `b/` value, chunk | crc32c and at most [`chunks::CHUNK`] bytes of a large value |
+//!
+//! A store of format 4 without `e/` has no evaluations; a version that does not know the prefix leaves it as it is.
 //!
 //! Records are protobuf messages. A large value is written as chunks under a fresh value number and flushed *before* the
 //! pointer to it (length and SHA-256) is written; chunks to which no pointer leads are removed when the store is opened.
@@ -38,6 +42,7 @@ pub mod chunks;
 mod codec;
 mod compaction;
 mod error;
+mod evaluation;
 mod journal;
 mod keys;
 mod memory;
@@ -46,6 +51,7 @@ mod witness;
 mod writer;
 
 pub use error::StoreError;
+pub use evaluation::read_evaluations;
 pub use journal::{Journal, Stored, WriteTimes, read_checkpoint, read_steps};
 pub use memory::MemoryStore;
 pub use sled::SledStore;

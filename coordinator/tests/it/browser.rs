@@ -11,7 +11,7 @@ use http::Method;
 use paceline_proto::model::{Registration, ResultBody, RunId, RunSpec};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, registration, result, spec};
+use crate::cluster::{Cluster, evaluation, registration, result, spec};
 
 /// `chromedriver` on a port of its own; ends with the test.
 struct Driver {
@@ -229,6 +229,15 @@ const line = document.querySelector('#meta-loss polyline[stroke="#0B57A4"]');
 return line ? line.getAttribute("points").trim().split(/\s+/).length : 0;
 "##;
 
+/// What the first figure of the evaluation is made of, in colours of the page's style.
+const DRAWN: &str = r##"
+const figure = document.querySelector("#evaluation-0");
+const tinted = (e, of) => getComputedStyle(e)[of] !== getComputedStyle(figure)[of] && getComputedStyle(e)[of] !== "none";
+const count = (selector, of) => [...figure.querySelectorAll(selector)].filter((e) => tinted(e, of)).length;
+return { lines: count('polyline[stroke-width="2"]', "stroke"), shades: count("polygon", "fill"),
+         legend: figure.querySelectorAll(".legend li").length };
+"##;
+
 /// Computes one outer step of the run.
 async fn step(cluster: &Cluster, worker: &paceline_proto::model::WorkerId) {
     for _ in 0..4 {
@@ -294,6 +303,27 @@ async fn a_run_is_followed_in_a_browser_without_a_reload() {
     assert_eq!(tab.ask("return document.activeElement.id").await, json!("checkpoint-1"), "focus moved");
     assert_eq!(tab.ask("return document.querySelector('#recipe').open").await, json!(true));
     assert_eq!(tab.ask("return Math.round(window.scrollY)").await, json!(300), "the page moved");
+    tab.ask("window.scrollTo(0, 0)").await;
+
+    // A checkpoint that somebody evaluated shows its curves beside those of the baselines.
+    assert!(
+        tab.ask("return document.getElementById('evaluations').innerText").await.as_str().unwrap().contains("None yet")
+    );
+    let info = cluster.checkpoints.get(&run, Some(5)).await.unwrap();
+    let evaluation = evaluation(&info, &["image_mlp", "quadratic"]);
+    cluster.runs.record_evaluation(&run, &evaluation).await.unwrap();
+    tab.until("the evaluation", "return document.querySelectorAll('#evaluations figure').length === 2").await;
+    assert_eq!(tab.ask(DRAWN).await, json!({"lines": 3, "shades": 3, "legend": 3}));
+    assert_eq!(tab.ask("return document.getElementById('said').textContent").await, json!("Step 5 is evaluated"));
+    tab.ask("document.getElementById('evaluations').scrollIntoView()").await;
+    for scheme in ["light", "dark"] {
+        tab.scheme(scheme).await;
+        tab.shoot(&format!("evaluation-{scheme}")).await;
+    }
+    tab.size(375, 812).await;
+    tab.ask("document.getElementById('evaluations').scrollIntoView()").await;
+    tab.shoot("evaluation-phone").await;
+    tab.size(1200, 900).await;
     tab.ask("window.scrollTo(0, 0)").await;
     tab.check("run").await;
 

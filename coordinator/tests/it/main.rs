@@ -6,6 +6,7 @@ mod authority;
 mod browser;
 mod certificates;
 mod cluster;
+mod evaluations;
 mod openssl;
 mod order;
 mod program;

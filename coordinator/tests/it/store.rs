@@ -8,13 +8,17 @@ use paceline_coordinator::machine::{
     Block, EntryCurve, LeaseRecord, LeaseState, MixtureProgress, Record, RunRecord, Standing,
 };
 use paceline_coordinator::store::{
-    Change, FORMAT, Journal, MemoryStore, SledStore, Store, StoreError, Stored, read_checkpoint, read_steps,
+    Change, FORMAT, Journal, MemoryStore, SledStore, Store, StoreError, Stored, read_checkpoint, read_evaluations,
+    read_steps,
 };
 use paceline_optimizer_core::ThetaHash;
 use paceline_optimizer_core::outer::{Contribution, SlotResult, StepSummary, Variance};
 use paceline_optimizer_core::schedule::{Trajectory, Window};
 use paceline_proto::fault::Fault;
-use paceline_proto::model::{CheckpointInfo, FoldedStep, Ledger, RunId, RunStatus, TaskCost, Token};
+use paceline_proto::model::{
+    CheckpointInfo, ContenderCurve, Evaluation, FamilyCurves, FoldedStep, Ledger, Quartiles, RunId, RunStatus,
+    TaskCost, Token,
+};
 use sha2::{Digest, Sha256};
 
 use crate::recipes;
@@ -209,6 +213,60 @@ fn folded_steps_are_kept_for_each_run_and_survive_every_drop() {
         let error = read_steps(&*store, 0, [2]).unwrap_err();
         assert!(matches!(&error, StoreError::Damaged { what, .. } if what == "folded step 2"), "{error}");
     });
+}
+
+fn evaluation(outer_step: u64, families: usize) -> Evaluation {
+    let loss = Quartiles { lower: -0.0, median: 0.1, upper: f32::MAX };
+    let contender = |name: &str| ContenderCurve { name: name.into(), losses: vec![loss; 2] };
+    let contenders = vec![contender("learned"), contender("größer")];
+    Evaluation {
+        outer_step,
+        theta_hash: ThetaHash([3; 32]),
+        recorded_at_ms: u64::MAX,
+        seeds: 5,
+        ends: vec![1, 20],
+        families: vec![FamilyCurves { family: "image_mlp".into(), contenders }; families],
+    }
+}
+
+#[test]
+fn evaluations_come_back_are_replaced_and_dropped_whole() {
+    both(|place| {
+        let (mut journal, _) = open(place.open());
+        let keep = |run, step, families| Record::Evaluation(run, Arc::new(evaluation(step, families)));
+        let of_others = vec![keep(1, 4, 1)];
+        journal.write(&[begin(), vec![keep(0, 4, 3), keep(0, u64::MAX, 1), keep(0, 300, 1)], of_others]).unwrap();
+        drop(journal);
+        let store = place.open();
+        let (mut journal, stored) = open(Arc::clone(&store));
+        assert_eq!(stored.runs[0].evaluations, [4, 300, u64::MAX].into());
+        let read = |steps: &[u64]| read_evaluations(&*store, 0, steps.iter().copied()).unwrap();
+        assert_eq!(read(&[300, 5, 4]), [evaluation(300, 1), evaluation(4, 3)]);
+        assert!(read(&[4])[0].families[2].contenders[1].losses[1].lower.is_sign_negative(), "bit by bit");
+        let newer = Evaluation { seeds: 9, ..evaluation(4, 3) };
+        journal.write(&[vec![Record::Evaluation(0, Arc::new(newer.clone()))]]).unwrap();
+        assert_eq!(read(&[4]), [newer]);
+        // One group: the drop must find what an earlier batch of the same group wrote.
+        journal.write(&[vec![keep(0, 6, 2)], vec![4, 6].into_iter().map(drop_evaluation).collect()]).unwrap();
+        assert_eq!(store.scan(b"e/").unwrap().len(), 2 + 2 + 2, "two of run 0 and one of run 1, head and curves each");
+        drop(journal);
+        let (_, stored) = open(Arc::clone(&store));
+        assert_eq!(stored.runs[0].evaluations, [300, u64::MAX].into());
+        let head = store.scan(b"e/").unwrap().remove(0).0;
+        for (damage, says) in [
+            (Change::Remove([&head[..], &[0; 4]].concat()), "the curves of a family are missing"),
+            (Change::Put([&head[..], &[0; 4]].concat(), vec![9]), "evaluation of step 300"),
+            (Change::Put(head, vec![9]), "evaluation of step 300"),
+        ] {
+            store.apply(vec![damage]).unwrap();
+            let error = read_evaluations(&*store, 0, [300]).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    });
+}
+
+fn drop_evaluation(outer_step: u64) -> Record {
+    Record::DropEvaluation { run: 0, outer_step }
 }
 
 #[test]

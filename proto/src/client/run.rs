@@ -6,7 +6,7 @@ use tokio_stream::{Stream, StreamExt};
 
 use super::{CHANGE_DEADLINE, CallResult, Link, PAGE, READ_DEADLINE, misunderstood, pages, plain, retried, timed};
 use crate::convert::{Converted, nested};
-use crate::model::{CreateRequest, FoldedStep, RunId, RunSpec, RunState, TaskCost};
+use crate::model::{CreateRequest, Evaluation, EvaluationReport, FoldedStep, RunId, RunSpec, RunState, TaskCost};
 use crate::pb;
 use crate::pb::run_service_client::RunServiceClient;
 
@@ -115,6 +115,38 @@ impl RunClient {
             let request =
                 timed(pb::ListStepsRequest { run: run.to_string(), page_size: PAGE, page_token }, READ_DEADLINE);
             async move { plain(service.list_steps(request).await).map(|page| (page.steps, page.next_page_token)) }
+        })
+        .await
+    }
+
+    /// Keeps an evaluation of a checkpoint in place of an earlier one of it.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for run or checkpoint, `INVALID_ARGUMENT FIELD_INVALID` if it does not fit them.
+    pub async fn record_evaluation(&self, run: &RunId, evaluation: &Evaluation) -> CallResult<()> {
+        let report = EvaluationReport { run: run.clone(), evaluation: evaluation.clone() };
+        let request = pb::RecordEvaluationRequest::from(report);
+        let response = retried(|| {
+            let mut service = self.service.clone();
+            let request = timed(request.clone(), CHANGE_DEADLINE);
+            async move { plain(service.record_evaluation(request).await) }
+        });
+        let pb::RecordEvaluationResponse {} = response.await?;
+        Ok(())
+    }
+
+    /// All evaluations of a run that are kept, newest checkpoint first (follows pages).
+    ///
+    /// # Errors
+    /// `NOT_FOUND RUN_NOT_FOUND`.
+    pub async fn evaluations(&self, run: &RunId) -> CallResult<Vec<Evaluation>> {
+        pages(|page_token| {
+            let mut service = self.service.clone();
+            let request = pb::ListEvaluationsRequest { run: run.to_string(), page_size: 0, page_token };
+            let request = timed(request, READ_DEADLINE);
+            async move {
+                plain(service.list_evaluations(request).await).map(|page| (page.evaluations, page.next_page_token))
+            }
         })
         .await
     }

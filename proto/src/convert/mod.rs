@@ -10,6 +10,7 @@
 //! many answers at once: see [`crate::model::RunSpec::validate`].
 
 mod checkpoint;
+mod evaluation;
 mod lease;
 mod mixture;
 mod run;
@@ -24,6 +25,8 @@ mod tests;
 
 use bytes::Bytes;
 use paceline_optimizer_core::ThetaHash;
+
+pub use evaluation::{MAX_CONTENDERS, MAX_SPANS};
 
 use crate::fault::{Fault, FieldFault};
 use crate::model::{RunId, Token, WorkerId};

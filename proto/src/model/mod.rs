@@ -9,6 +9,7 @@
 //! it again.
 
 mod checkpoint;
+mod evaluation;
 mod ids;
 mod lease;
 mod mixture;
@@ -20,6 +21,7 @@ mod validate;
 mod worker;
 
 pub use checkpoint::{CheckpointInfo, Piece};
+pub use evaluation::{ContenderCurve, Evaluation, EvaluationReport, FamilyCurves, Quartiles};
 pub use ids::{InvalidId, RunId, Token, WorkerId};
 pub use lease::{Holdings, Lease, LeaseKey, ResultBody, SeedCoded, Submission, SubmissionOutcome, Verdict};
 pub use mixture::{EntryProgress, SpanLoss, TaskCost};

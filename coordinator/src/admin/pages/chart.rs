@@ -19,6 +19,8 @@ const LINES: [RGBColor; 6] = [
 ];
 const RULE: RGBColor = RGBColor(0xd0, 0xd5, 0xdb);
 const AXIS: RGBColor = RGBColor(0x4d, 0x56, 0x61);
+/// How much of a line's colour its spread has.
+const SHADE: f64 = 0.15;
 /// Ratio of the largest to the least value from which a logarithmic axis shows more.
 const WIDE: f64 = 50.0;
 
@@ -30,23 +32,81 @@ pub(super) const MOST_LINES: usize = LINES.len();
 pub(super) struct Line {
     pub(super) name: String,
     pub(super) points: Vec<(f64, f64)>,
+    /// Ground to be shaded, x with its lower and upper edge; may be empty.
+    pub(super) spread: Vec<(f64, [f64; 2])>,
+}
+
+impl Line {
+    /// A line alone.
+    pub(super) fn new(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.into(), points, spread: Vec::new() }
+    }
+
+    fn finite(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            points: self.points.iter().copied().filter(|(_, y)| y.is_finite()).collect(),
+            spread: self.spread.iter().copied().filter(|(_, edges)| edges.iter().all(|y| y.is_finite())).collect(),
+        }
+    }
+
+    /// Every y that must fit.
+    fn heights(&self) -> impl Iterator<Item = f64> {
+        self.points.iter().map(|(_, y)| *y).chain(self.spread.iter().flat_map(|(_, edges)| *edges))
+    }
+}
+
+/// What x counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Axis {
+    /// Outer steps, evenly.
+    OuterSteps,
+    /// Inner steps from 1, by their logarithm: most happens in the first few.
+    InnerSteps,
+}
+
+impl Axis {
+    fn name(self) -> &'static str {
+        match self {
+            Self::OuterSteps => "outer step",
+            Self::InnerSteps => "inner step (logarithmic)",
+        }
+    }
+
+    fn place(self, x: f64) -> f64 {
+        match self {
+            Self::OuterSteps => x,
+            Self::InnerSteps => x.max(1.0).log10(),
+        }
+    }
+
+    /// What stands at a mark; nothing between whole steps and whole powers of ten.
+    fn label(self, place: f64) -> String {
+        match self {
+            _ if place.fract() != 0.0 => String::new(),
+            Self::OuterSteps => format!("{place:.0}"),
+            Self::InnerSteps => format!("{:.0}", 10_f64.powf(place)),
+        }
+    }
+}
+
+/// A figure over outer steps; see [`figure_over`].
+pub(super) fn figure(id: &str, title: &str, lines: &[Line]) -> Markup {
+    figure_over(Axis::OuterSteps, id, title, lines)
 }
 
 /// A figure with its caption, its legend if there are several lines, and what they come to in words. Points that are not
 /// finite are left out, lines beyond [`MOST_LINES`] too; without any point it says so.
-pub(super) fn figure(id: &str, title: &str, lines: &[Line]) -> Markup {
-    let finite = |line: &Line| Line {
-        name: line.name.clone(),
-        points: line.points.iter().copied().filter(|(_, y)| y.is_finite()).collect(),
-    };
-    let lines: Vec<Line> = lines.iter().map(finite).filter(|line| !line.points.is_empty()).take(MOST_LINES).collect();
+pub(super) fn figure_over(axis: Axis, id: &str, title: &str, lines: &[Line]) -> Markup {
+    let lines = lines.iter().map(Line::finite).filter(|line| !line.points.is_empty());
+    let lines: Vec<Line> = lines.take(MOST_LINES).collect();
     html! {
         figure #(id) {
             figcaption { (title) }
             @if lines.is_empty() {
                 p.quiet { "Nothing yet." }
             } @else {
-                @match svg(id, title, &lines) {
+                @match svg(axis, id, title, &lines) {
                     Ok(svg) => (PreEscaped(svg)),
                     Err(error) => p.quiet { "It could not be drawn: " (error) },
                 }
@@ -84,9 +144,9 @@ fn words(lines: &[Line]) -> String {
     told.collect::<Vec<_>>().join(" ")
 }
 
-fn svg(id: &str, title: &str, lines: &[Line]) -> Result<String, String> {
+fn svg(axis: Axis, id: &str, title: &str, lines: &[Line]) -> Result<String, String> {
     let mut drawn = String::new();
-    draw(&mut drawn, lines).map_err(|error| error.to_string())?;
+    draw(&mut drawn, axis, lines).map_err(|error| error.to_string())?;
     // The element of the drawing library has a fixed size and no name; ours has a name and takes the room there is.
     let inner = drawn.find("<svg").and_then(|start| Some(start + drawn[start..].find('>')? + 1));
     let inner = inner.and_then(|start| drawn.get(start..)).ok_or("the drawing has no <svg>")?;
@@ -108,17 +168,17 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
 
 /// Whether a logarithmic axis shows these values better.
 fn is_wide(lines: &[Line]) -> bool {
-    let values = || lines.iter().flat_map(|line| &line.points).map(|(_, y)| *y);
+    let values = || lines.iter().flat_map(Line::heights);
     let least = values().fold(f64::INFINITY, f64::min);
     least > 0.0 && values().fold(0.0, f64::max) / least > WIDE
 }
 
-fn draw(out: &mut String, lines: &[Line]) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(out: &mut String, axis: Axis, lines: &[Line]) -> Result<(), Box<dyn std::error::Error>> {
     let wide = is_wide(lines);
     let place = |y: f64| if wide { y.log10() } else { y };
-    let all = || lines.iter().flat_map(|line| &line.points);
-    let (low, high) = range(all().map(|(_, y)| place(*y)));
-    let last = all().map(|(x, _)| *x).fold(1.0, f64::max);
+    let (low, high) = range(lines.iter().flat_map(Line::heights).map(place));
+    let xs = lines.iter().flat_map(|line| &line.points).map(|(x, _)| axis.place(*x));
+    let last = xs.fold(axis.place(2.0), f64::max);
     let root = SVGBackend::with_string(out, SIZE).into_drawing_area();
     let mut chart = ChartBuilder::on(&root)
         .margin(6)
@@ -129,23 +189,31 @@ fn draw(out: &mut String, lines: &[Line]) -> Result<(), Box<dyn std::error::Erro
     let label = ("sans-serif", 14);
     chart
         .configure_mesh()
-        .x_desc("outer step")
+        .x_desc(axis.name())
         .x_labels(6)
         .y_labels(5)
         .light_line_style(TRANSPARENT)
         .bold_line_style(RULE)
         .axis_style(AXIS)
-        .x_label_formatter(&|step| if step.fract() == 0.0 { format!("{step:.0}") } else { String::new() })
+        .x_label_formatter(&|place| axis.label(*place))
         .y_label_formatter(&|y| axis_number(if wide { 10_f64.powf(*y) } else { *y }))
         .axis_desc_style(label)
         .label_style(label)
         .draw()?;
+    // All grounds first, so that no line is dimmed by that of another.
     for (line, color) in lines.iter().zip(LINES) {
-        let points = line.points.iter().map(|(x, y)| (*x, place(*y)));
+        let edge = |of: usize| line.spread.iter().map(move |(x, edges)| (axis.place(*x), place(edges[of])));
+        let around: Vec<_> = edge(0).chain(edge(1).rev()).collect();
+        if !around.is_empty() {
+            chart.draw_series([Polygon::new(around, color.mix(SHADE).filled())])?;
+        }
+    }
+    for (line, color) in lines.iter().zip(LINES) {
+        let points = line.points.iter().map(|(x, y)| (axis.place(*x), place(*y)));
         chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?;
         if let [(x, y)] = line.points[..] {
             // One point makes no line.
-            let dot = [(x - 0.01 * last, place(y)), (x, place(y))];
+            let dot = [(axis.place(x) - 0.01 * last, place(y)), (axis.place(x), place(y))];
             chart.draw_series(LineSeries::new(dot, color.stroke_width(4)))?;
         }
     }
@@ -169,7 +237,7 @@ mod tests {
     use super::*;
 
     fn line(name: &str, points: &[(f64, f64)]) -> Line {
-        Line { name: name.to_owned(), points: points.to_vec() }
+        Line::new(name, points.to_vec())
     }
 
     #[test]
@@ -201,9 +269,27 @@ mod tests {
         for (nth, RGBColor(red, green, blue)) in LINES.into_iter().enumerate() {
             let color = format!("[stroke=\"#{red:02X}{green:02X}{blue:02X}\"]");
             assert!(style.contains(&color), "the style does not know {color}");
+            assert!(style.contains(&color.replace("stroke", "fill")), "nor its shade");
             assert!(figure.contains(&format!("stroke=\"#{red:02X}{green:02X}{blue:02X}\"")), "line {nth}");
         }
         assert_eq!(figure.matches("<li>").count(), MOST_LINES, "no more lines than colours");
+    }
+
+    #[test]
+    fn inner_steps_are_drawn_by_logarithm_with_their_spread() {
+        let spread = vec![(1.0, [1.0, 3.0]), (10.0, [0.5, 2.0]), (1000.0, [0.25, f64::NAN])];
+        let learned = Line { spread, ..line("learned", &[(1.0, 2.0), (10.0, 1.0), (1000.0, 0.5)]) };
+        let figure = figure_over(Axis::InnerSteps, "e", "E", &[learned]).into_string();
+        let polygon = figure.split("<polygon").nth(1).expect("a shaded ground");
+        let corners = polygon.split("points=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        assert_eq!(corners.split_whitespace().count(), 4, "two finite places, two edges: {corners}");
+        assert!(polygon.starts_with(" opacity=\"0.15\" fill=\"#0B57A4\""), "the style knows this colour: {polygon}");
+        for power in ["1", "10", "100", "1000"] {
+            assert!(figure.contains(&format!(">\n{power}\n</text>")), "no mark at {power}: {figure}");
+        }
+        assert!(figure.contains("inner step (logarithmic)"), "{figure}");
+        assert_eq!([1.0, 10.0, 100.0].map(|x| Axis::InnerSteps.place(x)), [0.0, 1.0, 2.0]);
+        assert_eq!(Axis::InnerSteps.label(0.5), "", "nothing between powers of ten");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! | path | shows |
 //! |---|---|
 //! | `/` | all runs that go on and the last that ended, workers, the newest run's curve |
-//! | `/runs/RUN` | one run: curves, leases, families, checkpoints, its recipe |
+//! | `/runs/RUN` | one run: curves, evaluations, leases, families, checkpoints, its recipe |
 //! | `/runs/RUN/checkpoints/STEP` | a checkpoint's file |
 //! | `/assets/…` | style, script, icon |
 
 mod chart;
+mod evaluations;
 mod layout;
 mod overview;
 mod run;
@@ -22,7 +23,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use maud::{Markup, html};
 use paceline_proto::fault::Fault;
-use paceline_proto::model::{FoldedStep, RunId};
+use paceline_proto::model::{Evaluation, FoldedStep, RunId};
 
 use super::{Inner, Stage};
 use crate::handle::CoordinatorHandle;
@@ -72,9 +73,9 @@ async fn one_run(State(inner): State<Arc<Inner>>, Path(run): Path<String>) -> Re
     };
     match handle.checkpoints(id.clone()).await {
         Ok(checkpoints) => {
-            let steps = steps(&handle, &id).await;
+            let (steps, evaluations) = (steps(&handle, &id).await, evaluations(&handle, &id).await);
             let trail = [("/", "Runs")];
-            page(StatusCode::OK, frame(id.as_str(), &trail, run::render(&view, &steps, &checkpoints)))
+            page(StatusCode::OK, frame(id.as_str(), &trail, run::render(&view, &steps, &evaluations, &checkpoints)))
         }
         Err(fault) => refused(&fault),
     }
@@ -99,6 +100,14 @@ async fn checkpoint(State(inner): State<Arc<Inner>>, Path((run, step)): Path<(St
 async fn steps(handle: &CoordinatorHandle, run: &RunId) -> Vec<FoldedStep> {
     handle.steps(run.clone(), 1..=u64::MAX, POINTS).await.unwrap_or_else(|fault| {
         tracing::warn!(%run, "its curve cannot be shown: {fault}");
+        Vec::new()
+    })
+}
+
+/// Nor is an evaluation.
+async fn evaluations(handle: &CoordinatorHandle, run: &RunId) -> Vec<Evaluation> {
+    handle.evaluations(run.clone()).await.unwrap_or_else(|fault| {
+        tracing::warn!(%run, "its evaluations cannot be shown: {fault}");
         Vec::new()
     })
 }

@@ -36,10 +36,10 @@ pub(super) fn render(seen: &Seen, trouble: Option<&str>, steps: &[FoldedStep]) -
             h2 #newest-title { "Newest run" }
             @if let Some(newest) = runs.first() {
                 div.charts {
-                    (figure("newest-loss", &format!("Meta-loss of {}", newest.state.run), &[Line {
-                        name: "meta-loss".to_owned(),
-                        points: steps.iter().map(|step| (step.outer_step as f64, step.meta_loss)).collect(),
-                    }]))
+                    (figure("newest-loss", &format!("Meta-loss of {}", newest.state.run), &[Line::new(
+                        "meta-loss",
+                        steps.iter().map(|step| (step.outer_step as f64, step.meta_loss)).collect(),
+                    )]))
                 }
             } @else {
                 p.quiet { "Its curve will stand here." }

@@ -1,17 +1,23 @@
-//! The page of one run: curves, leases, families, checkpoints, its recipe.
+//! The page of one run: curves, evaluations, leases, families, checkpoints, its recipe.
 
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use paceline_proto::model::{CheckpointInfo, FoldedStep, Ledger, RunState, SpanLoss};
+use paceline_proto::model::{CheckpointInfo, Evaluation, FoldedStep, Ledger, RunState, SpanLoss};
 
 use super::chart::{Line, MOST_LINES, figure};
+use super::evaluations;
 use super::layout::{Cell, table};
 use super::words::{bytes, count, number, reason, status, time};
 use crate::machine::RunView;
 
 /// The main part.
-pub(super) fn render(view: &RunView, steps: &[FoldedStep], checkpoints: &[CheckpointInfo]) -> Markup {
+pub(super) fn render(
+    view: &RunView,
+    steps: &[FoldedStep],
+    evaluations: &[Evaluation],
+    checkpoints: &[CheckpointInfo],
+) -> Markup {
     let state = &view.state;
     let word = status(&state.status);
     html! {
@@ -24,6 +30,10 @@ pub(super) fn render(view: &RunView, steps: &[FoldedStep], checkpoints: &[Checkp
         section #curves data-live aria-labelledby="curves-title" {
             h2 #curves-title { "Curves" }
             (curves(state, steps))
+        }
+        section #evaluations data-live data-news=(evaluations::news(evaluations)) aria-labelledby="evaluations-title" {
+            h2 #evaluations-title { "Evaluations" }
+            (evaluations::render(&state.run, evaluations))
         }
         section #leases data-live aria-labelledby="leases-title" { h2 #leases-title { "Leases and results" } (leases(view)) }
         section #families data-live aria-labelledby="families-title" { h2 #families-title { "Families" } (families(view)) }
@@ -60,9 +70,8 @@ fn standing(view: &RunView) -> Markup {
 }
 
 fn curves(state: &RunState, steps: &[FoldedStep]) -> Markup {
-    let line = |name: &str, value: fn(&FoldedStep) -> Option<f64>| Line {
-        name: name.to_owned(),
-        points: steps.iter().filter_map(|step| Some((step.outer_step as f64, value(step)?))).collect(),
+    let line = |name: &str, value: fn(&FoldedStep) -> Option<f64>| {
+        Line::new(name, steps.iter().filter_map(|step| Some((step.outer_step as f64, value(step)?))).collect())
     };
     let families = family_lines(state, steps);
     html! {
@@ -100,10 +109,7 @@ fn family_lines(state: &RunState, steps: &[FoldedStep]) -> Vec<Line> {
             }
         }
     }
-    names
-        .iter()
-        .map(|name| Line { name: (*name).to_owned(), points: points.remove(name).unwrap_or_default() })
-        .collect()
+    names.iter().map(|name| Line::new(*name, points.remove(name).unwrap_or_default())).collect()
 }
 
 fn leases(view: &RunView) -> Markup {

@@ -249,7 +249,9 @@ impl World {
                 }
             }
             Ok(Answer::Registered(registered)) => assert_eq!(registered.epoch, self.lives),
-            Ok(Answer::Lease(None) | Answer::Released(_) | Answer::Created(_) | Answer::State(_)) => {}
+            Ok(
+                Answer::Lease(None) | Answer::Released(_) | Answer::Created(_) | Answer::State(_) | Answer::Recorded,
+            ) => {}
         }
         if let Some(worker) = asker
             && self.workers[worker].waiting == Some(ticket)
