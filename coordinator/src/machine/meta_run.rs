@@ -96,6 +96,10 @@ pub(super) struct MetaRun {
     pub(super) progress: MixtureProgress,
     /// Meta-loss of each entry in the last step folded in this life; `None` where it had no slot.
     pub(super) entry_losses: Vec<Option<f64>>,
+    /// Distance that theta moved in that step.
+    pub(super) update_norm: Option<f64>,
+    /// Pairs that carried its meta-gradient.
+    pub(super) effective_samples: Option<f64>,
     pub(super) sequences: Vec<SlotSequence>,
     /// Empty once the run has ended.
     pub(super) slots: Vec<Slot>,
@@ -520,6 +524,8 @@ impl MetaRun {
         RunView {
             state: self.state(roster),
             entry_losses: self.entry_losses.clone(),
+            update_norm: self.update_norm,
+            effective_samples: self.effective_samples,
             held: self.leases.held(self.outer_step).count(),
             pending_slots: self.unfilled().count(),
             oldest_lease: self.leases.held(self.outer_step).map(|entry| now.saturating_sub(entry.given_at)).max(),

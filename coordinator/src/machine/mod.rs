@@ -35,6 +35,7 @@ mod progress;
 mod record;
 mod restore;
 mod roster;
+mod samples;
 mod step;
 mod survey;
 mod verdict;

@@ -137,6 +137,8 @@ impl MetaRun {
             diverged_lanes: standing.diverged_lanes,
             progress,
             entry_losses: Vec::new(),
+            update_norm: None,
+            effective_samples: None,
             sequences,
             slots: Vec::new(),
             leases: LeaseTable::restored(leases, standing.ledger, now, ttl),

@@ -21,6 +21,7 @@ use super::meta_run::{MetaRun, Slot};
 use super::outbox::{Outbox, StateAnswer};
 use super::progress::entry_losses;
 use super::record::Record;
+use super::samples::effective_samples;
 
 /// Steps before the current one whose leases are remembered at least, to answer repeats and late results by name.
 const LATE_STEPS: u64 = 16;
@@ -64,6 +65,8 @@ impl MetaRun {
                 let contributions = || self.slots.iter().filter_map(|slot| slot.result.as_ref());
                 self.progress.add(&record.spec, self.outer_step, contributions());
                 self.entry_losses = entry_losses(&record.spec, contributions());
+                self.effective_samples = effective_samples(contributions());
+                self.update_norm = Some(step.update_norm);
                 out.store(self.order(), Record::Progress(self.order(), self.progress.clone()));
                 self.outer_step += 1; // CK-3
                 let folded = step.folded(self.outer_step, self.entry_losses.clone());

@@ -46,6 +46,10 @@ pub struct RunView {
     pub state: RunState,
     /// Meta-loss of the last folded step for each entry of the mixture; `None` where it had no slot in that step.
     pub entry_losses: Vec<Option<f64>>,
+    /// Distance that theta moved in the last step folded since this start.
+    pub update_norm: Option<f64>,
+    /// Pairs that carried its meta-gradient; `None` too where results are sums already.
+    pub effective_samples: Option<f64>,
     /// Leases held.
     pub held: usize,
     /// Slots of the current step without a result.
@@ -66,6 +70,8 @@ impl RunView {
         Self {
             state,
             entry_losses: Vec::new(),
+            update_norm: None,
+            effective_samples: None,
             held: 0,
             pending_slots: 0,
             oldest_lease: None,

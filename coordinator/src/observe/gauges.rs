@@ -43,6 +43,8 @@ impl Collector for Gauges {
         gauge.write("survey_age", "Age of what is told here of workers and runs", age, &plain(elapsed(at)))?;
         let store = self.observer.store_bytes().map(|bytes| (Vec::new(), bytes as f64));
         gauge.write("store", "Size of the store on disk", Some(&Unit::Bytes), &Vec::from_iter(store))?;
+        let journal = vec![(Vec::new(), self.observer.journal_bytes() as f64)];
+        gauge.write("journal", "Accepted results kept for a restart", Some(&Unit::Bytes), &journal)?;
         gauge.write("workers", "Live workers", None, &workers(&survey))?;
         gauge.write("workers_waiting", "Workers waiting for a lease", None, &plain(survey.waiting as f64))?;
         gauge.write("worker_inner_steps_per_second", "Inner steps a second by heartbeats", None, &rates(&survey))?;
@@ -62,7 +64,7 @@ impl Collector for Gauges {
 /// A value of a run, where it has one.
 type OfRun = fn(&RunView) -> Option<f64>;
 
-const PER_RUN: [(&str, &str, OfRun); 11] = [
+const PER_RUN: [(&str, &str, OfRun); 13] = [
     ("leases", "Leases held", |view| going(view).then_some(view.held as f64)),
     ("pending_slots", "Slots of the current step without a result", |view| {
         going(view).then_some(view.pending_slots as f64)
@@ -72,6 +74,8 @@ const PER_RUN: [(&str, &str, OfRun); 11] = [
     ("step_meta_loss", "Mean meta-loss of the last step", |view| view.state.meta_loss),
     ("meta_grad_norm", "Norm of the last meta-gradient before clipping", |view| view.state.grad_norm),
     ("meta_grad_snr", "Signal to noise of the last meta-gradient", |view| view.state.variance.signal_to_noise),
+    ("update_norm", "Distance that theta moved in the last step", |view| view.update_norm),
+    ("effective_samples", "Pairs that carry the last meta-gradient", |view| view.effective_samples),
     ("unroll_position_ratio", "Mean place of the step's windows in their trajectories", |view| view.unroll_position),
     ("oldest_lease_seconds", "Age of the oldest lease held", |view| view.oldest_lease.map(|age| age.as_secs_f64())),
     ("checkpoint_lag_steps", "Outer steps since the newest checkpoint", |view| {

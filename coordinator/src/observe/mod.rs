@@ -45,6 +45,8 @@ struct Inner {
     /// When the store was found to be read-only, and why.
     broken: OnceLock<(Instant, String)>,
     seen: watch::Sender<Seen>,
+    /// Bytes of accepted results that are kept.
+    journal: AtomicU64,
     /// Weak, so that nobody who looks keeps a store open.
     store: OnceLock<Weak<dyn Store>>,
     /// When the newest checkpoint of each run that goes on was made.
@@ -72,6 +74,7 @@ impl Default for Observer {
             beat: AtomicU64::new(0),
             broken: OnceLock::new(),
             seen: watch::Sender::new(nothing),
+            journal: AtomicU64::new(0),
             store: OnceLock::new(),
             checkpoints: Mutex::default(),
             metrics: Metrics::default(),
@@ -116,6 +119,16 @@ impl Observer {
     /// Bytes the store takes on disk, if it is on one.
     pub(crate) fn store_bytes(&self) -> Option<u64> {
         self.0.store.get()?.upgrade()?.size_bytes()
+    }
+
+    /// This many bytes of accepted results are kept.
+    pub(crate) fn journal_holds(&self, bytes: u64) {
+        self.0.journal.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of accepted results that are kept.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        self.0.journal.load(Ordering::Relaxed)
     }
 
     /// A checkpoint was made.

@@ -40,6 +40,8 @@ pub struct Journal {
     store: Arc<dyn Store>,
     /// Number for the next large value.
     next_value: u64,
+    /// Bytes of the results that are kept.
+    result_bytes: u64,
 }
 
 impl Journal {
@@ -68,11 +70,16 @@ impl Journal {
             Change::Put(keys::FORMAT.to_vec(), FORMAT.to_be_bytes().to_vec()),
             Change::Put(keys::EPOCH.to_vec(), epoch.to_be_bytes().to_vec()),
         ])?;
-        let mut used = HashSet::new();
-        let runs = read_runs(&*store, &mut used)?;
+        let (mut used, mut result_bytes) = (HashSet::new(), 0);
+        let runs = read_runs(&*store, &mut used, &mut result_bytes)?;
         let next_value = remove_orphans(&*store, &used)?;
         store.flush()?;
-        Ok((Self { store, next_value }, Stored { epoch, runs }))
+        Ok((Self { store, next_value, result_bytes }, Stored { epoch, runs }))
+    }
+
+    /// Bytes of the accepted results that are kept: what a restart reads, and folds again from the newest checkpoint on.
+    pub fn result_bytes(&self) -> u64 {
+        self.result_bytes
     }
 
     /// Writes batches in order, each all or nothing, and returns when they are durable.
@@ -157,6 +164,7 @@ impl Journal {
             }
             Record::Result { run, outer_step, contribution } => {
                 let bytes = codec::encode_contribution(contribution);
+                self.result_bytes += bytes.len() as u64;
                 let value = if bytes.len() < CHUNK {
                     [&[WHOLE], &bytes[..]].concat()
                 } else {
@@ -183,9 +191,16 @@ impl Journal {
             }
             Record::DropResults { run, before } => {
                 for key in self.before(keys::RESULTS, *run, *before)? {
-                    if let Some([POINTER, pointer @ ..]) = self.store.get(&key)?.as_deref() {
-                        changes.extend(codec::decode_pointer(pointer)?.removal());
-                    }
+                    let length = match self.store.get(&key)?.as_deref() {
+                        Some([POINTER, pointer @ ..]) => {
+                            let pointer = codec::decode_pointer(pointer)?;
+                            changes.extend(pointer.removal());
+                            pointer.length
+                        }
+                        Some([_, bytes @ ..]) => bytes.len() as u64,
+                        Some([]) | None => 0,
+                    };
+                    self.result_bytes = self.result_bytes.saturating_sub(length);
                     changes.push(Change::Remove(key));
                 }
             }
@@ -202,7 +217,7 @@ impl Journal {
     }
 }
 
-fn read_runs(store: &dyn Store, used: &mut HashSet<u64>) -> Result<Vec<StoredRun>, StoreError> {
+fn read_runs(store: &dyn Store, used: &mut HashSet<u64>, result_bytes: &mut u64) -> Result<Vec<StoredRun>, StoreError> {
     let mut runs = Vec::new();
     for (key, value) in store.scan(keys::RUNS)? {
         let order = keys::number(&key, 0).ok_or_else(|| StoreError::damaged("key of a run", "it is cut short"))?;
@@ -225,10 +240,14 @@ fn read_runs(store: &dyn Store, used: &mut HashSet<u64>) -> Result<Vec<StoredRun
             let step =
                 keys::number(&key, 8).ok_or_else(|| StoreError::damaged("key of a result", "it is cut short"))?;
             let contribution = match &value[..] {
-                [WHOLE, bytes @ ..] => codec::decode_contribution(bytes)?,
+                [WHOLE, bytes @ ..] => {
+                    *result_bytes += bytes.len() as u64;
+                    codec::decode_contribution(bytes)?
+                }
                 [POINTER, bytes @ ..] => {
                     let pointer = codec::decode_pointer(bytes)?;
                     used.insert(pointer.value);
+                    *result_bytes += pointer.length;
                     codec::decode_contribution(&pointer.read(store)?)?
                 }
                 _ => return Err(StoreError::damaged("result", "it has an unknown form")),

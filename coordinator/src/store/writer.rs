@@ -64,6 +64,7 @@ impl Writer {
 }
 
 fn run(mut journal: Journal, mut queue: mpsc::Receiver<Batch>, tell: &watch::Sender<Committed>, observer: &Observer) {
+    observer.journal_holds(journal.result_bytes());
     while let Some((first, records)) = queue.blocking_recv() {
         let mut up_to = first;
         let mut group = vec![records];
@@ -76,6 +77,7 @@ fn run(mut journal: Journal, mut queue: mpsc::Receiver<Batch>, tell: &watch::Sen
         match journal.write(&group) {
             Ok(times) => {
                 observer.metrics().written(times.whole, &times.flushes);
+                observer.journal_holds(journal.result_bytes());
                 tell.send_modify(|committed| committed.up_to = up_to);
             }
             Err(error) => {

@@ -129,6 +129,11 @@ async fn prometheus_reads_what_a_run_leaves_behind() {
     assert_eq!(value("paceline_inner_steps_total", json!({"run": run, "family": "image_mlp"})), 320.0);
     assert!(value("paceline_meta_loss", json!({"run": run, "family": "image_mlp"})) > 0.0);
     assert!(value("paceline_meta_grad_norm", json!({"run": run})) > 0.0);
+    assert!(value("paceline_update_norm", json!({"run": run})) > 0.0);
+    // Weights of the invented pairs: 0.1 and 0.15, in both slots.
+    let samples_expected = 4.0 * (0.25_f64 / 2.0).powi(2) / ((0.01 + 0.0225) / 2.0);
+    assert!((value("paceline_effective_samples", json!({"run": run})) - samples_expected).abs() < 1e-9);
+    assert!(value("paceline_journal_bytes", json!({})) > 0.0);
     let served = json!({"family": "image_mlp", "device_class": "cpu"});
     assert_eq!(value("paceline_lease_duration_seconds_count", served), 4.0);
     for phase in ["dispatch", "wait", "aggregate", "commit"] {

@@ -265,6 +265,34 @@ fn evaluations_come_back_are_replaced_and_dropped_whole() {
     });
 }
 
+#[test]
+fn the_journal_knows_how_much_it_keeps() {
+    both(|place| {
+        let store = place.open();
+        let (mut journal, _) = open(Arc::clone(&store));
+        assert_eq!(journal.result_bytes(), 0);
+        let small = Arc::new(Contribution {
+            slot: 0,
+            result: SlotResult::Dense { gradient: vec![0.5; 8], loss: 1.0 },
+            ..(*large_result()).clone()
+        });
+        let keep = |contribution: Arc<Contribution>| Record::Result { run: 0, outer_step: 4, contribution };
+        journal.write(&[begin(), vec![keep(small), store_checkpoint(4)]]).unwrap();
+        let small = journal.result_bytes();
+        assert!((32..200).contains(&small), "{small}");
+        journal.write(&[vec![keep(large_result()), result(6)]]).unwrap();
+        let large = (journal.result_bytes() - small) / 2;
+        assert!((160_000..161_000).contains(&large), "40,000 floats, in chunks: {large}");
+        drop(journal);
+        let (mut journal, _) = open(store);
+        assert_eq!(journal.result_bytes(), small + 2 * large, "after a restart too");
+        journal.write(&[vec![Record::DropResults { run: 0, before: 6 }]]).unwrap();
+        assert_eq!(journal.result_bytes(), large);
+        journal.write(&[vec![Record::DropResults { run: 0, before: u64::MAX }]]).unwrap();
+        assert_eq!(journal.result_bytes(), 0);
+    });
+}
+
 fn drop_evaluation(outer_step: u64) -> Record {
     Record::DropEvaluation { run: 0, outer_step }
 }
