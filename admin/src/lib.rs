@@ -15,6 +15,7 @@ mod headers;
 mod health;
 mod probe;
 mod routes;
+mod sampling;
 mod traces;
 
 pub use address::AdminAddress;
@@ -22,4 +23,5 @@ pub use exposition::exposition;
 pub use health::{Check, Report};
 pub use probe::ask;
 pub use routes::{Probes, Version, routes, serve};
-pub use traces::{Traces, place, remote};
+pub use sampling::RUN;
+pub use traces::{Traces, place, remote, tracing_is_on};

@@ -5,6 +5,7 @@
 //!                        └─ full, or no collector: dropped. Nothing that works ever waits for it.
 //! ```
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
@@ -12,6 +13,11 @@ use opentelemetry::{Context, global};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+
+use crate::sampling::ByRun;
+
+/// Whether spans of this process go anywhere; set once, before the first.
+static ON: AtomicBool = AtomicBool::new(false);
 
 /// How long the end of a program waits for what is not sent yet.
 const LAST: Duration = Duration::from_secs(2);
@@ -23,11 +29,17 @@ pub struct Traces(Option<SdkTracerProvider>);
 
 impl Traces {
     /// Sends the spans of this process to the collector at `endpoint`, for example `http://127.0.0.1:4317`, under the name
-    /// of a service; sends none without an endpoint. To be called within a runtime, before the first span.
+    /// of a service; sends none without an endpoint. Of spans without a parent only this share is kept, from 0 to 1, decided
+    /// for whole runs. To be called within a runtime, before the first span.
     ///
     /// # Errors
     /// If `endpoint` is no address, in words.
-    pub fn start(endpoint: Option<&str>, service: &'static str, version: &'static str) -> Result<Self, String> {
+    pub fn start(
+        endpoint: Option<&str>,
+        share: f64,
+        service: &'static str,
+        version: &'static str,
+    ) -> Result<Self, String> {
         let Some(endpoint) = endpoint else { return Ok(Self(None)) };
         let address: axum::http::Uri =
             endpoint.parse().map_err(|error| format!("{endpoint:?} is no address: {error}"))?;
@@ -38,8 +50,10 @@ impl Traces {
         let exporter = exporter.map_err(|error| format!("{endpoint:?}: {error}"))?;
         let version = opentelemetry::KeyValue::new("service.version", version);
         let resource = Resource::builder().with_service_name(service).with_attribute(version).build();
-        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
+        let builder = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource);
+        let provider = builder.with_sampler(ByRun::new(share)).build();
         global::set_tracer_provider(provider.clone());
+        ON.store(true, Ordering::Relaxed);
         Ok(Self(Some(provider)))
     }
 
@@ -53,6 +67,11 @@ impl Traces {
             Err(error) => tracing::warn!(%error, "the last spans were not sent"),
         }
     }
+}
+
+/// Whether spans of this process go anywhere: whoever would have to make many asks first.
+pub fn tracing_is_on() -> bool {
+    ON.load(Ordering::Relaxed)
 }
 
 /// Where a span stands: trace, span and flags, as W3C Trace Context has them. Ids of 0 mean that nobody traces.
@@ -83,9 +102,9 @@ mod tests {
     #[tokio::test]
     async fn only_addresses_of_collectors_are_taken() {
         for wrong in ["", "localhost", "localhost:4317", "http://localhost", "https://localhost:4317", "http://a b:1"] {
-            let refused = Traces::start(Some(wrong), "p", "0").expect_err(wrong);
+            let refused = Traces::start(Some(wrong), 1.0, "p", "0").expect_err(wrong);
             assert!(refused.contains(&format!("{wrong:?}")), "{refused}");
         }
-        Traces::start(None, "p", "0").unwrap().finish().await;
+        Traces::start(None, 1.0, "p", "0").unwrap().finish().await;
     }
 }

@@ -225,9 +225,14 @@ impl Actor {
         let now = self.started.elapsed();
         for fact in facts {
             self.observer.metrics().count(fact);
-            say(fact);
             if let Fact::LeaseEnded { token, outcome, .. } = fact {
+                let trace = self.traces.of_lease(token);
+                let span = trace.map(|trace| tracing::info_span!("lease", trace_id = %trace).entered());
+                say(fact);
+                drop(span);
                 self.traces.ended(*token, *outcome);
+            } else {
+                say(fact);
             }
             if let Fact::LeaseIssued { run, open, .. } = fact {
                 let phase = self.clocks.entry(run.clone()).or_default().leased(*open, now);

@@ -70,6 +70,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "URL", env = "PACELINE_OTLP_ENDPOINT")]
     otlp_endpoint: Option<String>,
 
+    /// Share of runs whose traces are sent, from 0 to 1; a run's traces are sent whole or not at all
+    #[arg(long, value_name = "RATIO", env = "PACELINE_OTLP_SAMPLE", default_value = "1", value_parser = share)]
+    otlp_sample: f64,
+
     /// How log lines look
     #[arg(long, value_enum, env = "PACELINE_LOG_FORMAT", default_value_t)]
     log_format: LogFormat,
@@ -92,6 +96,8 @@ pub(crate) struct Settings {
     pub(crate) config: Config,
     /// Where traces go; `None` for nowhere.
     pub(crate) otlp_endpoint: Option<String>,
+    /// Share of runs that are traced.
+    pub(crate) otlp_sample: f64,
     pub(crate) log_format: LogFormat,
 }
 
@@ -109,6 +115,7 @@ impl TryFrom<Arguments> for Settings {
             protection,
             admin_address,
             otlp_endpoint,
+            otlp_sample,
             log_format,
             probe: _,
         } = arguments;
@@ -126,7 +133,7 @@ impl TryFrom<Arguments> for Settings {
         let admin_chosen = admin_address.is_some();
         let admin = admin_address.unwrap_or_else(|| AdminAddress::beside(&listen));
         let config = Config { data, lease_ttl, heartbeat, drain, security, ..Config::default() };
-        Ok(Self { listen, protection, admin, admin_chosen, config, otlp_endpoint, log_format })
+        Ok(Self { listen, protection, admin, admin_chosen, config, otlp_endpoint, otlp_sample, log_format })
     }
 }
 
@@ -145,6 +152,12 @@ impl Settings {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// A share: 0 for none, 1 for all.
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "write a number from 0 to 1, for example 0.1".to_owned())
 }
 
 /// A time such as `500ms`, `30s`, `2m` or `1h`; a bare number counts seconds.
@@ -186,6 +199,15 @@ mod tests {
         for text in ["", "s", "-1s", "1.5s", "30 s", "30d", "0", "99999999999999999999s", "2000h"] {
             assert!(duration(text).is_err(), "{text:?} was taken");
         }
+    }
+
+    #[test]
+    fn a_share_lies_between_none_and_all() {
+        assert_eq!(["0", "0.25", "1"].map(share), [Ok(0.0), Ok(0.25), Ok(1.0)]);
+        for text in ["", "-0.1", "1.01", "NaN", "inf", "10%"] {
+            assert!(share(text).is_err(), "{text:?} was taken");
+        }
+        assert_eq!(settings(&[]).unwrap().otlp_sample, 1.0);
     }
 
     #[test]

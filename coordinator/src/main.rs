@@ -77,7 +77,8 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         Ok(())
     })
     .await?;
-    let traces = Traces::start(settings.otlp_endpoint.as_deref(), "paceline-coordinator", env!("CARGO_PKG_VERSION"))
+    let endpoint = settings.otlp_endpoint.as_deref();
+    let traces = Traces::start(endpoint, settings.otlp_sample, "paceline-coordinator", env!("CARGO_PKG_VERSION"))
         .map_err(|reason| Failure::new(exit::BAD_INPUT, format!("--otlp-endpoint {reason}")))?;
     let stop_admin = CancellationToken::new();
     // Before the store is opened, so that a probe meanwhile is answered.

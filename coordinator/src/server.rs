@@ -23,6 +23,7 @@ use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tracing::field::Empty;
 
 use crate::admin::Admin;
 use crate::credentials::{Credentials, CredentialsError};
@@ -236,7 +237,7 @@ async fn serve_on(
         .max_connection_age(OLDEST)
         .layer(times)
         .layer(tower_layer::layer_fn(move |service| Gated::new(Arc::clone(&gate), service)))
-        .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
+        .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path(), trace_id = Empty))
         .add_service(workers.max_decoding_message_size(LARGEST_WORKER_REQUEST))
         .add_service(runs.max_decoding_message_size(LARGEST_RUN_REQUEST))
         .add_service(checkpoints.max_decoding_message_size(LARGEST_CHECKPOINT_REQUEST))

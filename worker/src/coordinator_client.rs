@@ -7,7 +7,7 @@ use bytes::Bytes;
 use paceline_proto::client::{CallResult, WorkerClient};
 use paceline_proto::model::{
     HeartbeatAnswer, Holdings, Lease, LeaseKey, Registered, Registration, RunId, Submission, SubmissionOutcome,
-    WorkerId,
+    TraceParent, WorkerId,
 };
 
 /// A coordinator, seen by a worker. Every call is safe to repeat; errors keep code, reason and details.
@@ -32,8 +32,12 @@ pub(crate) trait CoordinatorClient: Send + Sync + 'static {
         inner_steps: u64,
     ) -> impl Future<Output = CallResult<HeartbeatAnswer>> + Send;
 
-    /// Reports a lease.
-    fn submit(&self, submission: &Submission) -> impl Future<Output = CallResult<SubmissionOutcome>> + Send;
+    /// Reports a lease, as part of a trace if there is one.
+    fn submit(
+        &self,
+        submission: &Submission,
+        place: Option<TraceParent>,
+    ) -> impl Future<Output = CallResult<SubmissionOutcome>> + Send;
 
     /// Hands leases back unfinished; answers how many.
     fn release(&self, worker: &WorkerId, leases: &[LeaseKey]) -> impl Future<Output = CallResult<u32>> + Send;
@@ -61,8 +65,8 @@ impl CoordinatorClient for WorkerClient {
         self.heartbeat(worker, leases, epoch, inner_steps).await
     }
 
-    async fn submit(&self, submission: &Submission) -> CallResult<SubmissionOutcome> {
-        self.submit(submission).await
+    async fn submit(&self, submission: &Submission, place: Option<TraceParent>) -> CallResult<SubmissionOutcome> {
+        self.submit_within(submission, place).await
     }
 
     async fn release(&self, worker: &WorkerId, leases: &[LeaseKey]) -> CallResult<u32> {

@@ -20,6 +20,7 @@ use paceline_proto::model::{Lease, LeaseKey, ResultBody, Submission, SubmissionO
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::backoff::{Backoff, jitter};
 use crate::compute::{Compute, ComputeError, Computed, Progress};
@@ -85,7 +86,10 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
             };
             let LeaseKey { run, outer_step, slot, .. } = &lease.key;
             let worker = self.caller.session().worker();
-            let span = tracing::info_span!("lease", %run, outer_step, slot, attempt = lease.attempt, %worker);
+            let span = tracing::info_span!("lease", %run, outer_step, slot, attempt = lease.attempt, %worker, trace_id = Empty);
+            if let Some(place) = lease.traceparent {
+                span.record("trace_id", format!("{:032x}", place.trace()));
+            }
             next = self.work(lease).instrument(span).await?;
         }
     }
@@ -181,7 +185,8 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
 
     /// Sends a result until there is a verdict or a refusal for good.
     async fn report(&mut self, lease: &Lease, computed: Computed) -> Result<Option<Lease>> {
-        let _part = trace::part(lease, "report", self.caller.session().worker());
+        let part = trace::part(lease, "report", self.caller.session().worker());
+        let place = part.as_ref().and_then(trace::carried);
         let failed = matches!(computed.body, ResultBody::Failure { .. });
         let submission = Submission {
             worker: self.caller.session().worker().clone(),
@@ -193,7 +198,7 @@ impl<C: CoordinatorClient, K: Compute> LeaseLoop<C, K> {
             want_lease: !failed && !self.shutdown.is_cancelled(),
             holdings: self.compute.holdings(),
         };
-        let call = || self.caller.client().submit(&submission);
+        let call = || self.caller.client().submit(&submission, place);
         let submitted = self.while_draining(DRAIN, self.caller.until_answered("submit a result", call)).await;
         match submitted {
             None => {

@@ -36,7 +36,8 @@ async fn main() -> ExitCode {
         return probe(&args.admin_address);
     }
     log_to_stderr(args.log_format);
-    let traces = Traces::start(args.otlp_endpoint.as_deref(), "paceline-worker", env!("CARGO_PKG_VERSION"));
+    // A worker has no trace of its own: its spans go with the lease's.
+    let traces = Traces::start(args.otlp_endpoint.as_deref(), 1.0, "paceline-worker", env!("CARGO_PKG_VERSION"));
     let traces = match traces {
         Ok(traces) => traces,
         Err(reason) => {

@@ -14,7 +14,7 @@ use paceline_optimizer_core::schedule::{Trajectory, Window};
 use paceline_proto::client::CallResult;
 use paceline_proto::model::{
     Directive, HeartbeatAnswer, Holdings, Lease, LeaseKey, Registered, Registration, ResultBody, RunId, SeedCoded,
-    Submission, SubmissionOutcome, Token, Verdict, WorkerId,
+    Submission, SubmissionOutcome, Token, TraceParent, Verdict, WorkerId,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -207,7 +207,7 @@ impl CoordinatorClient for FakeCoordinator {
         self.script.lock().unwrap().heartbeat.pop_front().unwrap_or(Ok(healthy))
     }
 
-    async fn submit(&self, submission: &Submission) -> CallResult<SubmissionOutcome> {
+    async fn submit(&self, submission: &Submission, _: Option<TraceParent>) -> CallResult<SubmissionOutcome> {
         self.tell(Event::Submitted(submission.clone()));
         self.script.lock().unwrap().submit.pop_front().unwrap_or(Ok(accepted(None)))
     }

@@ -49,12 +49,27 @@ pub(crate) fn start_coordinator(data: &Path, listen: SocketAddr) -> (Process, So
 
 /// With more arguments.
 pub(crate) fn start_coordinator_with(data: &Path, listen: SocketAddr, more: &[&str]) -> (Process, SocketAddr) {
+    started(data, listen, more, Stdio::inherit())
+}
+
+/// With more arguments, and its log in a file.
+pub(crate) fn start_coordinator_logging(
+    data: &Path,
+    listen: SocketAddr,
+    more: &[&str],
+    log: &Path,
+) -> (Process, SocketAddr) {
+    started(data, listen, more, std::fs::File::create(log).expect("a file for the log").into())
+}
+
+fn started(data: &Path, listen: SocketAddr, more: &[&str], log: Stdio) -> (Process, SocketAddr) {
     let mut child = Command::new(binary("paceline-coordinator"))
         .args(["--listen", &listen.to_string(), "--lease-ttl", "2s", "--heartbeat", "500ms"])
         .arg("--data")
         .arg(data)
         .args(more)
         .stdout(Stdio::piped())
+        .stderr(log)
         .spawn()
         .expect("start the coordinator");
     let stdout = child.stdout.take().expect("stdout is piped");

@@ -1,17 +1,23 @@
-//! Times every gRPC call on the server, by method and code.
+//! Times every gRPC call on the server, by method and code, and traces it where traces are sent.
 //!
 //! A code travels in the headers of an answer without a body and in the trailers of one with a body, so an answer is timed
 //! until its last frame. A call whose client went away before that counts as cancelled.
+//!
+//! A call's span is a child of the one that its `traceparent` names (W3C Trace Context), else the first of a trace of its
+//! own. It has the names that OpenTelemetry gives to what every gRPC server traces. What strangers ask for has none.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer};
+use opentelemetry::{Context, KeyValue, global};
 use paceline_proto::FILE_DESCRIPTOR_SET;
 use paceline_proto::fault::code_name;
+use paceline_proto::model::TraceParent;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
@@ -20,6 +26,9 @@ use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
 use super::Observer;
+
+/// What strangers ask for.
+const OTHER: &str = "other";
 
 /// The layer.
 #[derive(Clone, Debug)]
@@ -47,7 +56,23 @@ impl CallTimes {
 
     fn method(&self, path: &str) -> String {
         let path = path.trim_start_matches('/');
-        if self.methods.contains(path) { path.to_owned() } else { "other".to_owned() }
+        if self.methods.contains(path) { path.to_owned() } else { OTHER.to_owned() }
+    }
+
+    /// A span for this call; none where traces go nowhere, nor for what strangers ask for.
+    fn span<R>(&self, request: &Request<R>) -> Option<Context> {
+        let method = self.method(request.uri().path());
+        let (service, name) = method.split_once('/').filter(|_| paceline_admin::tracing_is_on())?;
+        let attributes = [
+            KeyValue::new("rpc.system", "grpc"),
+            KeyValue::new("rpc.service", service.to_owned()),
+            KeyValue::new("rpc.method", name.to_owned()),
+        ];
+        let above = parent(request.headers())
+            .map_or_else(Context::new, |place| paceline_admin::remote((place.trace(), place.span(), place.flags())));
+        let tracer = global::tracer("paceline-coordinator");
+        let builder = tracer.span_builder(method.clone()).with_kind(SpanKind::Server).with_attributes(attributes);
+        Some(Context::new().with_span(builder.start_with_context(&tracer, &above)))
     }
 }
 
@@ -75,7 +100,7 @@ where
     type Error = S::Error;
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
@@ -84,10 +109,16 @@ where
             method: self.times.method(request.uri().path()),
             observer: self.times.observer.clone(),
             begun: Instant::now(),
-            code: Some("CANCELLED"),
+            ended: false,
+            span: self.times.span(&request),
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
+            if let Some(span) = &call.span {
+                // Of the log's span around this call: here, for it is entered when the call is polled.
+                let trace = span.span().span_context().trace_id();
+                tracing::Span::current().record("trace_id", tracing::field::display(trace));
+            }
             let response = answer.await?;
             if let Some(code) = code_in(response.headers()) {
                 call.end(code);
@@ -110,33 +141,85 @@ struct Call {
     observer: Observer,
     method: String,
     begun: Instant,
-    /// What it counts as if nothing more comes; `None` once it is counted.
-    code: Option<&'static str>,
+    ended: bool,
+    /// Its span, where traces are sent.
+    span: Option<Context>,
 }
 
 impl Call {
-    fn end(&mut self, code: &'static str) {
-        if self.code.take().is_some() {
-            self.observer.metrics().called(&self.method, code, self.begun.elapsed());
+    fn end(&mut self, code: Code) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.observer.metrics().called(&self.method, code_name(code), self.begun.elapsed());
+        if let Some(context) = self.span.take() {
+            let span = context.span();
+            span.set_attribute(KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)));
+            if is_ours(code) {
+                span.set_status(Status::error(code_name(code)));
+            }
+            span.end();
         }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if let Some(code) = self.code {
-            self.end(code);
-        }
+        self.end(Code::Cancelled);
     }
 }
 
-fn code_in(headers: &HeaderMap) -> Option<&'static str> {
-    headers.get("grpc-status").map(|value| code_name(Code::from_bytes(value.as_bytes())))
+fn code_in(headers: &HeaderMap) -> Option<Code> {
+    headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+/// Whether a code says that the server failed, rather than that the caller asked for what it cannot have.
+fn is_ours(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}
+
+/// The span that a call names as its parent. Of two nobody knows which is meant.
+fn parent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut all = headers.get_all("traceparent").iter();
+    let (first, None) = (all.next()?, all.next()) else { return None };
+    first.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_sound_parent_is_taken() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let read = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("traceparent", value.parse().unwrap());
+            }
+            parent(&headers).map(|place| place.to_string())
+        };
+        assert_eq!(read(&[good]).as_deref(), Some(good));
+        for wrong in [&[][..], &[""], &["x"], &[good, good], &["00-0-0-01"]] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_servers_own_failures_are_errors() {
+        for code in [Code::Ok, Code::Cancelled, Code::NotFound, Code::Unauthenticated, Code::ResourceExhausted] {
+            assert!(!is_ours(code), "{code:?}");
+        }
+        assert!([Code::Internal, Code::DeadlineExceeded, Code::Unavailable, Code::DataLoss].into_iter().all(is_ours));
+    }
 
     #[test]
     fn only_our_methods_have_a_series_of_their_own() {

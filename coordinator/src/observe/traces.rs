@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 
 use opentelemetry::global::{self, BoxedTracer};
-use opentelemetry::trace::{Status, TraceContextExt, Tracer};
+use opentelemetry::trace::{Status, TraceContextExt, TraceId, Tracer};
 use opentelemetry::{Context, KeyValue};
 use paceline_proto::model::{Lease, RunId, Token, TraceParent};
 
@@ -63,7 +63,7 @@ impl Traces {
             return Some(step.context.clone());
         }
         let attributes = [
-            KeyValue::new("paceline.run", run.to_string()),
+            KeyValue::new(paceline_admin::RUN, run.to_string()),
             KeyValue::new("paceline.outer_step", i64::try_from(outer_step).unwrap_or(i64::MAX)),
         ];
         let builder = self.tracer.span_builder("outer step").with_attributes(attributes);
@@ -76,6 +76,11 @@ impl Traces {
             unfinished.context.span().end();
         }
         Some(context)
+    }
+
+    /// The trace of a lease, while it is open.
+    pub(crate) fn of_lease(&self, token: &Token) -> Option<TraceId> {
+        self.leases.get(token).map(|context| context.span().span_context().trace_id())
     }
 
     /// A lease ended.

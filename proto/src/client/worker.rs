@@ -10,7 +10,7 @@ use super::{CallResult, Link, answer, plain, timed};
 use crate::convert::MAX_VECTOR_BYTES;
 use crate::model::{
     HeartbeatAnswer, HeartbeatReport, Holdings, Lease, LeaseKey, LeaseRequest, Registered, Registration,
-    ReleaseRequest, ResultBody, RunId, Submission, SubmissionOutcome, WorkerId,
+    ReleaseRequest, ResultBody, RunId, Submission, SubmissionOutcome, TraceParent, WorkerId,
 };
 use crate::pb;
 use crate::pb::worker_service_client::WorkerServiceClient;
@@ -91,12 +91,27 @@ impl WorkerClient {
     /// # Errors
     /// See `docs/errors.md`.
     pub async fn submit(&self, submission: &Submission) -> CallResult<SubmissionOutcome> {
+        self.submit_within(submission, None).await
+    }
+
+    /// [`WorkerClient::submit`] as part of a trace.
+    ///
+    /// # Errors
+    /// See `docs/errors.md`.
+    pub async fn submit_within(
+        &self,
+        submission: &Submission,
+        place: Option<TraceParent>,
+    ) -> CallResult<SubmissionOutcome> {
         let mebibytes = match &submission.body {
             ResultBody::Dense { gradient, .. } => (gradient.len() * 4).div_ceil(1 << 20),
             ResultBody::SeedCoded(_) | ResultBody::Failure { .. } => 0,
         };
         let deadline = SUBMIT_DEADLINE + SUBMIT_PER_MIB * u32::try_from(mebibytes).unwrap_or(u32::MAX);
-        let request = timed(submission.clone().into(), deadline);
+        let mut request = timed(submission.clone().into(), deadline);
+        if let Some(value) = place.and_then(|place| place.to_string().parse().ok()) {
+            request.metadata_mut().insert("traceparent", value);
+        }
         answer(self.service.clone().submit_result(request).await)
     }
 
