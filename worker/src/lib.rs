@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::compute::{Compute, Engine};
 use crate::coordinator_client::CoordinatorClient;
+use crate::cuda::DeviceProbe;
 use crate::heartbeat::Heartbeat;
 use crate::held::HeldLeases;
 use crate::lease_loop::LeaseLoop;
@@ -75,6 +76,7 @@ pub async fn run_seen(config: Config, vitals: Vitals, shutdown: CancellationToke
     let progress = Arc::new(AtomicU64::new(0));
     let mut engine = Engine::new(config.threads.max(1), config.data_dir.clone(), Arc::clone(&progress))?;
     if let Some(trainer) = trainer {
+        vitals.computes_on(device.to_string(), DeviceProbe::new(Arc::clone(&trainer)));
         engine = engine.on(trainer);
     }
     // Two connections, so that a large result on one cannot hold up a heartbeat on the other.

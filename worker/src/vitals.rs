@@ -1,9 +1,10 @@
 //! How a worker is, for probes: whether it lives, knows its coordinator, and can compute.
 //!
 //! ```text
-//!  session: registered, last answer ─┐
-//!  ticks, a tiny op a minute ────────┼─► Vitals ─► /healthz /readyz /startupz /metrics
-//!  inner steps, leases held ─────────┘
+//!  session: registered, last answer ──────────────┐
+//!  ticks of the event loop ───────────────────────┤
+//!  a tiny op a minute, where leases are computed ─┼─► Vitals ─► /healthz /readyz /startupz /metrics
+//!  inner steps, leases held ──────────────────────┘
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,8 +16,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::cuda::DeviceProbe;
 use crate::held::HeldLeases;
 use crate::session::Session;
 
@@ -24,8 +27,10 @@ use crate::session::Session;
 const TICK: Duration = Duration::from_secs(1);
 /// How old its last tick may be before the process should be ended.
 const LIVE: Duration = Duration::from_secs(10);
-/// How often the processor is asked for a tiny op.
+/// How often a tiny op is tried.
 const TRY_OUT: Duration = Duration::from_secs(60);
+/// How soon again after one that went wrong.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// How old the last good one may be.
 const ABLE: Duration = Duration::from_secs(150);
 /// Heartbeats that may go unanswered before the worker is not ready.
@@ -39,9 +44,37 @@ pub struct Vitals(Arc<Inner>);
 struct Inner {
     begun: Instant,
     ticked: Mutex<Instant>,
-    /// When the last tiny op was right; `None` before the first.
-    able: Mutex<Option<Instant>>,
+    /// How the tiny ops went.
+    tried: Mutex<Tried>,
+    /// The device that leases are computed on, where it is not the processor.
+    device: OnceLock<(String, Arc<DeviceProbe>)>,
     work: OnceLock<Work>,
+}
+
+/// How the tiny ops went.
+#[derive(Debug, Default)]
+struct Tried {
+    /// When the last one was right; `None` before the first.
+    right: Option<Instant>,
+    /// When the last one ended, and why it went wrong, if it did.
+    last: Option<(Instant, Result<(), String>)>,
+}
+
+impl Tried {
+    /// Whether it is time for another.
+    fn is_due(&self) -> bool {
+        self.last
+            .as_ref()
+            .is_none_or(|(ended, outcome)| ended.elapsed() >= if outcome.is_ok() { TRY_OUT } else { TRY_AGAIN })
+    }
+
+    fn note(&mut self, outcome: Result<(), String>) {
+        let now = Instant::now();
+        if outcome.is_ok() {
+            self.right = Some(now);
+        }
+        self.last = Some((now, outcome));
+    }
 }
 
 /// What is looked at once the worker works.
@@ -56,7 +89,13 @@ struct Work {
 impl Default for Vitals {
     fn default() -> Self {
         let begun = Instant::now();
-        Self(Arc::new(Inner { begun, ticked: Mutex::new(begun), able: Mutex::new(None), work: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            begun,
+            ticked: Mutex::new(begun),
+            tried: Mutex::default(),
+            device: OnceLock::new(),
+            work: OnceLock::new(),
+        }))
     }
 }
 
@@ -87,22 +126,39 @@ impl Vitals {
         let _ = self.0.work.set(work);
     }
 
-    /// Ticks, and tries the processor out, for ever.
+    /// Leases are computed on this device, so it is what is tried out.
+    pub(crate) fn computes_on(&self, device: String, probe: DeviceProbe) {
+        // A worker has one device.
+        let _ = self.0.device.set((device, Arc::new(probe)));
+    }
+
+    /// Ticks, and tries out what computes leases, for ever.
     pub(crate) async fn live(&self) {
         let mut ticks = tokio::time::interval(TICK);
+        let mut trying: Option<oneshot::Receiver<Result<(), String>>> = None;
         loop {
             ticks.tick().await;
             *lock(&self.0.ticked) = Instant::now();
-            let due = lock(&self.0.able).is_none_or(|last| last.elapsed() >= TRY_OUT);
-            // On a thread of its own: the threads that compute are busy as they should be.
-            if due && tokio::task::spawn_blocking(tiny_op).await.is_ok_and(|right| right) {
-                *lock(&self.0.able) = Some(Instant::now());
+            let ended = trying.as_mut().and_then(|answer| match answer.try_recv() {
+                Ok(outcome) => Some(outcome),
+                Err(oneshot::error::TryRecvError::Empty) => None,
+                Err(oneshot::error::TryRecvError::Closed) => Some(Err("it panicked: see the log".to_owned())),
+            });
+            if let Some(outcome) = ended {
+                trying = None;
+                if let Err(reason) = &outcome {
+                    tracing::warn!(device = self.0.device(), reason, "a tiny op went wrong: the worker is not ready");
+                }
+                lock(&self.0.tried).note(outcome);
+            }
+            if trying.is_none() && lock(&self.0.tried).is_due() {
+                trying = Some(self.0.try_out());
             }
         }
     }
 }
 
-/// An instant is replaced as a whole, so a panic cannot leave half of one.
+/// What is locked here is replaced as a whole, so a panic cannot leave half of it.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -118,6 +174,46 @@ fn tiny_op() -> bool {
 }
 
 impl Inner {
+    fn device(&self) -> &str {
+        self.device.get().map_or("cpu", |(device, _)| device)
+    }
+
+    /// Begins a tiny op. On a thread of its own, for it may take as long as a lease that keeps the device busy, or never end
+    /// where a device hangs; a thread of the runtime would have to end before the program does.
+    fn try_out(&self) -> oneshot::Receiver<Result<(), String>> {
+        let (tell, answer) = oneshot::channel();
+        let probe = self.device.get().map(|(_, probe)| Arc::clone(probe));
+        let work = move || {
+            let outcome = match probe {
+                Some(probe) => probe.check(),
+                None if tiny_op() => Ok(()),
+                None => Err("a product of two small matrices is wrong".to_owned()),
+            };
+            // Nobody waits any more if the worker has ended.
+            let _ = tell.send(outcome);
+        };
+        if let Err(error) = std::thread::Builder::new().name("tiny-op".to_owned()).spawn(work) {
+            tracing::debug!(%error, "no thread for a tiny op");
+        }
+        answer
+    }
+
+    fn able(&self) -> Check {
+        let tried = lock(&self.tried);
+        let device = self.device();
+        match (&tried.right, &tried.last) {
+            (_, Some((ended, Err(reason)))) => {
+                Check::failing("compute", ended.elapsed(), format!("the last tiny op on {device} went wrong: {reason}"))
+            }
+            (Some(right), _) => {
+                Check::recent("compute", right.elapsed(), ABLE, &format!("a tiny op on {device} was right"))
+            }
+            (None, _) => {
+                Check::failing("compute", self.begun.elapsed(), format!("no tiny op on {device} was right yet"))
+            }
+        }
+    }
+
     fn registered(&self) -> Check {
         match self.work.get().and_then(|work| work.session.terms()) {
             Some(terms) => {
@@ -141,16 +237,12 @@ impl Probes for Inner {
     }
 
     fn readiness(&self) -> Report {
-        let able = match *lock(&self.able) {
-            Some(last) => Check::recent("compute", last.elapsed(), ABLE, "a tiny op was right"),
-            None => Check::failing("compute", self.begun.elapsed(), "no tiny op was right yet"),
-        };
         let draining = self.work.get().is_some_and(|work| work.drain.is_cancelled());
         let accepting = match draining {
             true => Check::failing("accepting", self.begun.elapsed(), "the worker drains"),
             false => Check::passing("accepting", self.begun.elapsed(), "not asked to stop"),
         };
-        Report::of([self.registered(), able, accepting].into_iter().chain(self.answered()))
+        Report::of([self.registered(), self.able(), accepting].into_iter().chain(self.answered()))
     }
 
     fn startup(&self) -> Report {
@@ -180,6 +272,10 @@ impl Probes for Inner {
 
 #[cfg(test)]
 mod tests {
+    use paceline_optimizer_core::learned::LearnedOptimizer;
+    use paceline_optimizer_core::optimizer::OptState;
+    use paceline_optimizer_core::task::TaskFamily;
+    use paceline_optimizer_core::unroll::{LaneTrainer, Training};
     use paceline_proto::model::{Registered, Registration};
 
     use super::*;
@@ -213,7 +309,7 @@ mod tests {
         assert_eq!(failing(&probes.startup()), ["registered"]);
         let heartbeat = Duration::from_secs(5);
         session.took(Registered { epoch: 3, heartbeat, lease_ttl: heartbeat * 6 });
-        *lock(&probes.able) = Some(Instant::now());
+        lock(&probes.tried).note(Ok(()));
         assert_eq!(failing(&probes.readiness()), Vec::<&str>::new());
         assert!(probes.readiness().checks.iter().any(|check| check.name == "coordinator"));
         for line in ["paceline_worker_inner_steps_total 77", "paceline_worker_ready 1.0", "paceline_worker_leases 0.0"]
@@ -222,5 +318,81 @@ mod tests {
         }
         drain.cancel();
         assert_eq!(failing(&probes.readiness()), ["accepting"]);
+    }
+
+    /// A device that answers when it is told to.
+    #[derive(Debug)]
+    struct Told(Mutex<std::sync::mpsc::Receiver<&'static str>>);
+
+    impl LaneTrainer for Told {
+        fn knows(&self, _: &dyn TaskFamily, _: &dyn LearnedOptimizer) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn train(
+            &self,
+            training: &Training<'_>,
+            _: &mut OptState,
+            _: &mut [bool],
+        ) -> Result<Vec<f32>, paceline_optimizer_core::Error> {
+            let reason = lock(&self.0).recv().unwrap_or("the test is over").to_owned();
+            Err(paceline_optimizer_core::Error::Task { family: training.family.name().into(), reason })
+        }
+    }
+
+    fn compute(vitals: &Vitals) -> Check {
+        let report = vitals.0.readiness();
+        report.checks.into_iter().find(|check| check.name == "compute").expect("it is always looked at")
+    }
+
+    /// The clock is paused, so that ticks pass as fast as the threads that compute.
+    #[tokio::test(start_paused = true)]
+    async fn the_device_that_computes_leases_is_tried_and_never_waited_for() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let vitals = Vitals::default();
+        vitals.computes_on("cuda:3".to_owned(), DeviceProbe::new(Arc::new(Told(Mutex::new(told)))));
+        let watching = async {
+            // It does not answer, and the worker lives on.
+            let begun = *lock(&vitals.0.ticked);
+            for _ in 0..5 {
+                tokio::time::sleep(TICK).await;
+            }
+            assert!(*lock(&vitals.0.ticked) > begun && vitals.0.health().passes());
+            assert!(compute(&vitals).found.contains("no tiny op on cuda:3 was right yet"), "{:?}", compute(&vitals));
+            tell.send("it fell off the bus").unwrap();
+            while !compute(&vitals).found.contains("fell off the bus") {
+                tokio::time::sleep(TICK).await;
+            }
+            let check = compute(&vitals);
+            assert!(!check.passes && check.found.contains("on cuda:3 went wrong"), "{check:?}");
+        };
+        tokio::select! {
+            () = vitals.live() => unreachable!("it lives for ever"),
+            () = watching => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_device_the_processor_is_tried() {
+        let vitals = Vitals::default();
+        let watching = async {
+            while !compute(&vitals).passes {
+                tokio::time::sleep(TICK).await;
+            }
+            assert!(compute(&vitals).found.starts_with("a tiny op on cpu was right"), "{:?}", compute(&vitals));
+        };
+        tokio::select! {
+            () = vitals.live() => unreachable!("it lives for ever"),
+            () = watching => {}
+        }
+    }
+
+    #[test]
+    fn one_that_went_wrong_is_tried_again_sooner() {
+        let long_ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).expect("this machine is up");
+        let tried = |seconds, outcome| Tried { right: None, last: Some((long_ago(seconds), outcome)) };
+        assert!(Tried::default().is_due());
+        assert!(!tried(11, Ok(())).is_due() && tried(61, Ok(())).is_due());
+        assert!(!tried(9, Err(String::new())).is_due() && tried(11, Err(String::new())).is_due());
     }
 }

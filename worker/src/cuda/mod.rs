@@ -17,6 +17,7 @@ pub mod budget;
 mod driver;
 pub mod feed_forward;
 pub mod layout;
+mod probe;
 mod rule;
 mod source;
 mod trainer;
@@ -26,6 +27,7 @@ pub(crate) use availability::trainer;
 pub use availability::{Facts, Unavailable, find};
 #[cfg(feature = "cuda")]
 pub use driver::CudaDevice;
+pub use probe::DeviceProbe;
 pub use rule::{DeviceRule, Kept};
 pub use source::{UNITS, source};
 pub use trainer::{WindowJob, WindowKernel, WindowTrainer};

@@ -12,7 +12,7 @@ use paceline_optimizer_core::unroll::{
     LaneTrainer, PairId, PairOutcome, Pairs, UnrollContext, full_es_pair, full_es_pairs, window_pair, window_pairs,
 };
 use paceline_worker::cuda::layout::THREADS;
-use paceline_worker::cuda::{WindowJob, WindowKernel, WindowTrainer};
+use paceline_worker::cuda::{DeviceProbe, WindowJob, WindowKernel, WindowTrainer};
 use serde_json::json;
 
 use super::emulator::{Emulator, Launch, emulator, floats, input, output};
@@ -167,6 +167,41 @@ fn lease_of_windows(test: &str, setup: &Setup) {
         kept = got.into_iter().map(|(_, particle)| particle).collect();
         sequence.advance();
     }
+}
+
+/// A device that computes almost what it should.
+#[derive(Debug)]
+struct Off(Emulated, f32);
+
+impl WindowKernel for Off {
+    fn shared(&self) -> u64 {
+        self.0.shared()
+    }
+
+    fn free(&self) -> Result<u64, String> {
+        self.0.free()
+    }
+
+    fn run(&self, job: &mut WindowJob<'_>) -> Result<Vec<f32>, String> {
+        self.0.run(job).map(|losses| losses.into_iter().map(|loss| loss + self.1).collect())
+    }
+}
+
+#[test]
+fn a_probe_runs_a_tiny_lease_and_notices_what_is_off() {
+    let Some(emulator) = emulator("cuda_device_probe") else { return };
+    let emulated = || Emulated { emulator, free: 1 << 30, launches: AtomicU64::new(0) };
+    let device = Arc::new(WindowTrainer(emulated()));
+    let probe = DeviceProbe::new(Arc::clone(&device) as Arc<dyn LaneTrainer>);
+    assert_eq!([probe.check(), probe.check()], [Ok(()), Ok(())]);
+    assert_eq!(device.0.launches.load(Ordering::Relaxed), 2, "on the device, each time");
+    for off in [1e-3, -1.0, f32::NAN, f32::INFINITY] {
+        let refused = DeviceProbe::new(Arc::new(WindowTrainer(Off(emulated(), off)))).check().unwrap_err();
+        assert!(refused.contains("where the processor computes"), "{refused}");
+    }
+    let full = Emulated { free: 1 << 10, ..emulated() };
+    let refused = DeviceProbe::new(Arc::new(WindowTrainer(full))).check().unwrap_err();
+    assert!(refused.contains("one pair of lanes needs"), "{refused}");
 }
 
 #[test]
