@@ -90,8 +90,10 @@ fn a_recipe_becomes_a_checkpoint_and_a_comparison() {
 
     assert_eq!(named(&events, "recorded")["outer_step"], 4, "the store keeps it for the run's page");
     let run = named(&events, "recorded")["run"].as_str().expect("an id");
-    let kept = paceline_coordinator::store::SledStore::open(&store.join("coordinator")).expect("it is closed");
-    let kept = paceline_coordinator::store::read_evaluations(&kept, 0, [4]).expect("readable");
+    let kept = {
+        let store = paceline_coordinator::store::SledStore::open(&store.join("coordinator")).expect("it is closed");
+        paceline_coordinator::store::read_evaluations(&store, 0, [4]).expect("readable")
+    };
     assert_eq!((kept.len(), kept[0].families[0].family.as_str()), (1, "image_mlp"), "{run}");
 
     let output = paceline(&[&train[..train.len() - 2], &["--no-eval"]].concat());
