@@ -17,6 +17,7 @@ use paceline_proto::pb::checkpoint_service_server::CheckpointServiceServer;
 use paceline_proto::pb::fleet_service_server::FleetServiceServer;
 use paceline_proto::pb::run_service_server::RunServiceServer;
 use paceline_proto::pb::worker_service_server::WorkerServiceServer;
+use paceline_proto::wire;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
@@ -34,14 +35,8 @@ use crate::observe::CallTimes;
 use crate::service::{Checkpoints, Fleet, Runs, Workers};
 use crate::store::{MemoryStore, SledStore, Store, StoreError};
 
-/// A dense gradient of 16 MiB and what goes with it.
-const LARGEST_WORKER_REQUEST: usize = 17 << 20;
-/// A spec with the settings of 64 task families.
-const LARGEST_RUN_REQUEST: usize = 1 << 20;
-/// A name and a number.
-const LARGEST_CHECKPOINT_REQUEST: usize = 64 << 10;
-/// A name, a role and a hash.
-const LARGEST_FLEET_REQUEST: usize = 64 << 10;
+/// The method with the largest messages of all; the gate holds each method to its own bound.
+const LARGEST: &str = "paceline.v1.WorkerService/SubmitResult";
 /// Headers hold a path and a deadline.
 const LARGEST_HEADERS: u32 = 16 << 10;
 /// Calls at once on one connection. Many workers of one process may share it, each with a long poll and a heartbeat;
@@ -237,10 +232,10 @@ async fn serve_on(
         .layer(times)
         .layer(tower_layer::layer_fn(move |service| Gated::new(Arc::clone(&gate), service)))
         .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path()))
-        .add_service(workers.max_decoding_message_size(LARGEST_WORKER_REQUEST))
-        .add_service(runs.max_decoding_message_size(LARGEST_RUN_REQUEST))
-        .add_service(checkpoints.max_decoding_message_size(LARGEST_CHECKPOINT_REQUEST))
-        .add_service(fleet.max_decoding_message_size(LARGEST_FLEET_REQUEST))
+        .add_service(workers.max_decoding_message_size(wire::largest(LARGEST)))
+        .add_service(runs)
+        .add_service(checkpoints)
+        .add_service(fleet)
         .add_service(health_service)
         .add_service(reflection);
 
