@@ -7,6 +7,7 @@
 //! ```
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use paceline_proto::fault::{Fault, FieldFault};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::allowance::Share;
 use super::policy::Rule;
 
 /// Bytes before a message: whether it is compressed, and its length.
@@ -25,6 +27,7 @@ const HEAD: usize = 5;
 pub(super) struct Bounded {
     inner: Body,
     rule: &'static Rule,
+    share: Arc<Share>,
     /// What may still come, all messages together.
     left: usize,
     reading: Reading,
@@ -45,14 +48,15 @@ enum Reading {
 const NOTHING: Reading = Reading::Head([0; HEAD], 0);
 
 impl Bounded {
-    /// The body of a call of this kind.
-    pub(super) fn new(inner: Body, rule: &'static Rule) -> Self {
-        Self { inner, rule, left: rule.largest() + HEAD, reading: NOTHING, begun: false, ended: false }
+    /// The body of a call of this kind; what comes of it is counted in its share.
+    pub(super) fn new(inner: Body, rule: &'static Rule, share: Arc<Share>) -> Self {
+        Self { inner, rule, share, left: rule.largest() + HEAD, reading: NOTHING, begun: false, ended: false }
     }
 
     /// Follows the messages through a piece of the body.
     fn follow(&mut self, mut piece: &[u8]) -> Result<(), Fault> {
         self.left = self.left.checked_sub(piece.len()).ok_or_else(|| self.too_large())?;
+        self.share.take(piece.len())?;
         while !piece.is_empty() {
             match &mut self.reading {
                 Reading::Head(head, here) => {
@@ -172,7 +176,7 @@ mod tests {
         let pieces: Vec<_> =
             body.chunks(piece).map(|piece| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(piece)))).collect();
         let body = Body::new(StreamBody::new(tokio_stream::iter(pieces)));
-        let bounded = Bounded::new(body, rule_of(path).unwrap());
+        let bounded = Bounded::new(body, rule_of(path).unwrap(), Share::new(&Arc::default()));
         Body::new(bounded).collect().await.map(|whole| whole.to_bytes().len())
     }
 

@@ -6,6 +6,7 @@
 //!                                                                                           in lane)    at every 10 s
 //! ```
 
+mod allowance;
 mod audit;
 mod bounded;
 mod caller;
@@ -29,6 +30,7 @@ use tonic::codegen::{Service, http};
 
 use crate::credentials::Credentials;
 use crate::entrance::{Peer, Throttle};
+use allowance::{Allowance, Share};
 use audit::Entry;
 use bounded::Bounded;
 use caller::Known;
@@ -51,6 +53,7 @@ pub(crate) struct Gate {
     /// Whether callers must say who they are.
     asks: bool,
     lanes: Lanes,
+    allowance: Arc<Allowance>,
     refused: Throttle,
 }
 
@@ -70,7 +73,7 @@ type Refusal = (Status, Option<Fault>);
 
 impl Gate {
     pub(crate) fn new(credentials: Arc<Credentials>, asks: bool) -> Self {
-        Self { credentials, asks, lanes: Lanes::default(), refused: Throttle::default() }
+        Self { credentials, asks, lanes: Lanes::default(), allowance: Arc::default(), refused: Throttle::default() }
     }
 
     /// Decides about a call, and logs a refusal.
@@ -213,7 +216,8 @@ where
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(entry.subject());
         let gate = Arc::clone(&self.gate);
-        let request = request.map(|body| Body::new(Bounded::new(body, rule)));
+        let share = Share::new(&gate.allowance);
+        let request = request.map(|body| Body::new(Bounded::new(body, rule, Arc::clone(&share))));
         // Its time begins now, before that of tonic, which would call a late answer a cancelled call.
         let answering = timeout(patience, self.inner.call(request));
         Box::pin(async move {
@@ -221,6 +225,8 @@ where
                 Ok(answered) => answered?,
                 Err(_) => late(patience).into_http(),
             };
+            // The message is gone by now.
+            drop(share);
             entry.ended(&response);
             let check = move || if known { gate.who(&peer, token.as_ref(), false).map(|_| ()) } else { Ok(()) };
             Ok(response.map(|body| Body::new(Guarded::new(body, place, Box::new(check)))))
