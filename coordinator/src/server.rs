@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use paceline_proto::FILE_DESCRIPTOR_SET;
@@ -31,6 +31,7 @@ use crate::entrance::{Reloaded, TlsFiles, incoming};
 use crate::gate::{Gate, Gated};
 use crate::handle::{CoordinatorHandle, start_seen};
 use crate::machine::Settings;
+use crate::mending::{Pace, mended, released};
 use crate::observe::CallTimes;
 use crate::service::{Checkpoints, Fleet, Runs, Workers};
 use crate::store::{MemoryStore, SledStore, Store, StoreError};
@@ -116,7 +117,8 @@ impl Default for Config {
     }
 }
 
-/// Serves on a bound listener until `shutdown` is cancelled; then checkpoints every run, flushes and returns.
+/// Serves on a bound listener until `shutdown` is cancelled; then checkpoints every run, flushes and returns. Goes on by
+/// itself when a store that could not be written can be again.
 ///
 /// # Errors
 /// [`StoreError`] if the store cannot be opened; anything else if the server fails.
@@ -134,7 +136,37 @@ pub async fn serve_and_tell(
     shutdown: CancellationToken,
     opened: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let Config { data, lease_ttl, heartbeat, drain, security, admin } = config;
+    let (listener, mut pace, mut opened) = (listener.into_std()?, Pace::default(), Some(opened));
+    loop {
+        // Whoever calls between two lives waits in the listener's queue.
+        let here = TcpListener::from_std(listener.try_clone()?)?;
+        let begun = Instant::now();
+        match live(config.clone(), here, shutdown.clone(), &pace, &mut opened).await? {
+            Ended::Asked => return Ok(()),
+            Ended::Mended => tracing::warn!("the store can be written again: runs are rebuilt from it and go on"),
+        }
+        pace.note(begun.elapsed());
+    }
+}
+
+/// Why a life of the coordinator ended in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It was asked to.
+    Asked,
+    /// Its store broke and could be written again: the next life opens it anew.
+    Mended,
+}
+
+/// From an opened store to a closed one.
+async fn live(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    pace: &Pace,
+    opened: &mut Option<impl FnOnce() -> anyhow::Result<()>>,
+) -> anyhow::Result<Ended> {
+    let Config { data, lease_ttl, heartbeat, drain, mut security, admin } = config;
     let tls = security.tls.clone().map(|files| Reloaded::open(files, security.look_interval)).transpose()?;
     let (tls, watch) = tls.unzip();
     let watch = async {
@@ -144,27 +176,49 @@ pub async fn serve_and_tell(
         }
     };
     let asks = security.asks;
+    // A new operator's token was wished for once.
+    security.renew_operator_token &= opened.is_some();
+    let folder = data.clone();
     let opening = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-        let store = open(data.clone())?;
-        Ok((store, known(data, &security)?))
+        let store = open(folder.clone())?;
+        Ok((store, known(folder, &security)?))
     });
     let (store, credentials) = opening.await.context("open the store")??;
     let doors = Doors { tls, gate: Gate::new(Arc::clone(&credentials), asks), credentials };
     let settings = Settings { lease_ttl, heartbeat };
     let (handle, mut actor) = start_seen(store, settings, admin.observer().clone()).await?;
     let shown = admin.open(handle.clone());
-    opened()?;
+    if let Some(opened) = opened.take() {
+        opened()?;
+    }
+    let stop = shutdown.child_token();
+    let mending = async {
+        mended(&handle, data, pace).await;
+        stop.cancel();
+        std::future::pending().await
+    };
     tokio::select! {
-        served = serve_on(handle.clone(), listener, doors, shutdown.clone(), drain) => served?,
+        served = serve_on(handle.clone(), listener, doors, stop.clone(), drain) => served?,
         () = watch => anyhow::bail!("certificates are no longer looked at: see the log"),
         () = async { shutdown.cancelled().await; shown.draining(); std::future::pending().await } => {}
+        () = mending => {}
         ended = &mut actor => {
             ended.context("run the coordinator")?;
             anyhow::bail!("the coordinator ended while calls were served: see its log");
         }
     }
     handle.shutdown().await;
-    actor.await.context("save the runs")
+    actor.await.context("save the runs")?;
+    if shutdown.is_cancelled() {
+        return Ok(Ended::Asked);
+    }
+    let store = handle.store();
+    drop(handle);
+    shown.reopens();
+    if !released(store).await {
+        anyhow::bail!("the store can be written again, but is still being read: start the coordinator anew");
+    }
+    Ok(Ended::Mended)
 }
 
 fn open(data: Option<PathBuf>) -> Result<Arc<dyn Store>, StoreError> {
@@ -250,8 +304,11 @@ async fn serve_on(
         shutdown.cancelled().await;
         tokio::time::sleep(drain).await;
     };
+    let cut = CancellationToken::new();
+    // However it ends, no connection outlives it.
+    let _cut = cut.clone().drop_guard();
     tokio::select! {
-        served = router.serve_with_incoming_shutdown(incoming(listener, tls), stopping) => served?,
+        served = router.serve_with_incoming_shutdown(incoming(listener, tls, cut), stopping) => served?,
         () = patience => tracing::warn!(drain_s = drain.as_secs_f64(), "calls still in flight were cut off"),
     }
     Ok(())

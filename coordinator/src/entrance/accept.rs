@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, FIRST_CALL, Peer, Socket};
 use super::greeting;
@@ -35,12 +36,19 @@ struct Entrance {
     refused: Throttle,
     handshakes: Semaphore,
     ready: mpsc::Sender<io::Result<Connection>>,
+    cut: CancellationToken,
 }
 
 /// Connections, ready to be served. The listener closes when the stream is dropped.
-pub(crate) fn incoming(listener: TcpListener, tls: Option<Arc<Reloaded>>) -> ReceiverStream<io::Result<Connection>> {
+/// All are cut off once `cut` is cancelled.
+pub(crate) fn incoming(
+    listener: TcpListener,
+    tls: Option<Arc<Reloaded>>,
+    cut: CancellationToken,
+) -> ReceiverStream<io::Result<Connection>> {
     let (ready, taken) = mpsc::channel(1);
-    let entrance = Entrance { tls, refused: Throttle::default(), handshakes: Semaphore::new(MOST_HANDSHAKES), ready };
+    let (refused, handshakes) = (Throttle::default(), Semaphore::new(MOST_HANDSHAKES));
+    let entrance = Entrance { tls, refused, handshakes, ready, cut };
     tokio::spawn(accept(listener, Arc::new(entrance)));
     ReceiverStream::new(taken)
 }
@@ -94,7 +102,7 @@ async fn admit(socket: TcpStream, address: SocketAddr, place: OwnedSemaphorePerm
         return linger(socket).await;
     }
     // If nobody takes it, the server stops: the connection closes.
-    let _ = entrance.ready.send(Ok(Connection::new(socket, (begun, first), peer, place))).await;
+    let _ = entrance.ready.send(Ok(Connection::new(socket, (begun, first), peer, place, entrance.cut.clone()))).await;
 }
 
 async fn secured(

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::tls::Reloaded;
@@ -99,6 +100,8 @@ pub(crate) struct Connection {
     peer: Peer,
     /// `None` once a call was made.
     patience: Option<Pin<Box<Sleep>>>,
+    /// Ends it, whatever is under way.
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Its place among the connections; free again when this is dropped.
     _place: OwnedSemaphorePermit,
 }
@@ -116,8 +119,18 @@ impl Connection {
         (begun, first): (tokio::time::Instant, Bytes),
         peer: Peer,
         place: OwnedSemaphorePermit,
+        cut: CancellationToken,
     ) -> Self {
-        Self { socket, first, peer, patience: Some(Box::pin(sleep_until(begun + FIRST_CALL))), _place: place }
+        let patience = Some(Box::pin(sleep_until(begun + FIRST_CALL)));
+        Self { socket, first, peer, patience, cut: Box::pin(cut.cancelled_owned()), _place: place }
+    }
+
+    /// Whether it is cut off, for everyone's sake.
+    fn check_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.cut.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the coordinator ends")),
+            Poll::Pending => Ok(()),
+        }
     }
 
     /// Cuts off a connection that makes no call.
@@ -144,6 +157,7 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check_cut(cx)?;
         self.check_patience(cx)?;
         if !self.first.is_empty() {
             let count = self.first.len().min(buf.remaining());

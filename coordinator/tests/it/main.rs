@@ -6,6 +6,7 @@ mod authority;
 mod browser;
 mod certificates;
 mod cluster;
+mod disk;
 mod flood;
 mod openssl;
 mod order;

@@ -261,7 +261,11 @@ impl std::fmt::Display for Fault {
             ),
             Self::RunFinished { run, status } => write!(f, "run {run} has ended ({status}): submit a new one"),
             Self::StoreReadOnly { reason } => {
-                write!(f, "the coordinator's store cannot be written ({reason}): free space or mend the disk")
+                write!(
+                    f,
+                    "the coordinator's store cannot be written ({reason}): free space or mend the disk, and it goes on by \
+                     itself"
+                )
             }
             Self::ShuttingDown => f.write_str("the coordinator is shutting down: try again when it is back"),
             Self::Deposed { ours, seen } => write!(
