@@ -14,7 +14,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("paceline.binpb"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // Names, so that the codec knows what it decodes.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
+    let services = tonic_prost_build::configure().bytes(".").codec_path("crate::wire::Codec");
+    services.compile_fds_with_config(descriptors, config)?;
     println!("cargo:rerun-if-changed=proto");
     Ok(())
 }

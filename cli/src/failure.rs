@@ -132,6 +132,7 @@ impl Failure {
             Code::Unimplemented => Exit::Config,
             Code::Unavailable if retryable => Exit::TryLater,
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Exit::Unavailable,
+            Code::ResourceExhausted if reason == "MESSAGE_TOO_LARGE" => Exit::BadInput,
             Code::ResourceExhausted | Code::Aborted => Exit::TryLater,
             Code::PermissionDenied | Code::Unauthenticated => Exit::Permission,
             Code::DataLoss => Exit::Io,

@@ -124,6 +124,20 @@ impl CoordinatorHandle {
         }
     }
 
+    /// Waits until the store can no longer be written.
+    pub(crate) async fn store_broke(&self) {
+        let mut committed = self.committed.clone();
+        if committed.wait_for(|committed| committed.broken.is_some()).await.is_err() {
+            // The writer ended in order, and the coordinator with it.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The store, without keeping it open.
+    pub(crate) fn store(&self) -> std::sync::Weak<dyn Store> {
+        Arc::downgrade(&self.store)
+    }
+
     /// Introduces a worker.
     ///
     /// # Errors

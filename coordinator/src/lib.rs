@@ -14,6 +14,7 @@ mod entrance;
 mod gate;
 mod handle;
 pub mod machine;
+mod mending;
 mod observe;
 mod server;
 mod service;

@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use paceline_proto::FILE_DESCRIPTOR_SET;
@@ -17,6 +17,7 @@ use paceline_proto::pb::checkpoint_service_server::CheckpointServiceServer;
 use paceline_proto::pb::fleet_service_server::FleetServiceServer;
 use paceline_proto::pb::run_service_server::RunServiceServer;
 use paceline_proto::pb::worker_service_server::WorkerServiceServer;
+use paceline_proto::wire;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
@@ -31,18 +32,13 @@ use crate::entrance::{Reloaded, TlsFiles, incoming};
 use crate::gate::{Gate, Gated};
 use crate::handle::{CoordinatorHandle, start_seen};
 use crate::machine::Settings;
+use crate::mending::{Pace, mended, released};
 use crate::observe::CallTimes;
 use crate::service::{Checkpoints, Fleet, Runs, Workers};
 use crate::store::{MemoryStore, SledStore, Store, StoreError};
 
-/// A dense gradient of 16 MiB and what goes with it.
-const LARGEST_WORKER_REQUEST: usize = 17 << 20;
-/// A spec with the settings of 64 task families.
-const LARGEST_RUN_REQUEST: usize = 1 << 20;
-/// A name and a number.
-const LARGEST_CHECKPOINT_REQUEST: usize = 64 << 10;
-/// A name, a role and a hash.
-const LARGEST_FLEET_REQUEST: usize = 64 << 10;
+/// The method with the largest messages of all; the gate holds each method to its own bound.
+const LARGEST: &str = "paceline.v1.WorkerService/SubmitResult";
 /// Headers hold a path and a deadline.
 const LARGEST_HEADERS: u32 = 16 << 10;
 /// Calls at once on one connection. Many workers of one process may share it, each with a long poll and a heartbeat;
@@ -122,7 +118,8 @@ impl Default for Config {
     }
 }
 
-/// Serves on a bound listener until `shutdown` is cancelled; then checkpoints every run, flushes and returns.
+/// Serves on a bound listener until `shutdown` is cancelled; then checkpoints every run, flushes and returns. Goes on by
+/// itself when a store that could not be written can be again.
 ///
 /// # Errors
 /// [`StoreError`] if the store cannot be opened; anything else if the server fails.
@@ -140,7 +137,37 @@ pub async fn serve_and_tell(
     shutdown: CancellationToken,
     opened: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let Config { data, lease_ttl, heartbeat, drain, security, admin } = config;
+    let (listener, mut pace, mut opened) = (listener.into_std()?, Pace::default(), Some(opened));
+    loop {
+        // Whoever calls between two lives waits in the listener's queue.
+        let here = TcpListener::from_std(listener.try_clone()?)?;
+        let begun = Instant::now();
+        match live(config.clone(), here, shutdown.clone(), &pace, &mut opened).await? {
+            Ended::Asked => return Ok(()),
+            Ended::Mended => tracing::warn!("the store can be written again: runs are rebuilt from it and go on"),
+        }
+        pace.note(begun.elapsed());
+    }
+}
+
+/// Why a life of the coordinator ended in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It was asked to.
+    Asked,
+    /// Its store broke and could be written again: the next life opens it anew.
+    Mended,
+}
+
+/// From an opened store to a closed one.
+async fn live(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    pace: &Pace,
+    opened: &mut Option<impl FnOnce() -> anyhow::Result<()>>,
+) -> anyhow::Result<Ended> {
+    let Config { data, lease_ttl, heartbeat, drain, mut security, admin } = config;
     let tls = security.tls.clone().map(|files| Reloaded::open(files, security.look_interval)).transpose()?;
     let (tls, watch) = tls.unzip();
     let watch = async {
@@ -150,27 +177,49 @@ pub async fn serve_and_tell(
         }
     };
     let asks = security.asks;
+    // A new operator's token was wished for once.
+    security.renew_operator_token &= opened.is_some();
+    let folder = data.clone();
     let opening = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-        let store = open(data.clone())?;
-        Ok((store, known(data, &security)?))
+        let store = open(folder.clone())?;
+        Ok((store, known(folder, &security)?))
     });
     let (store, credentials) = opening.await.context("open the store")??;
     let doors = Doors { tls, gate: Gate::new(Arc::clone(&credentials), asks), credentials };
     let settings = Settings { lease_ttl, heartbeat };
     let (handle, mut actor) = start_seen(store, settings, admin.observer().clone()).await?;
     let shown = admin.open(handle.clone());
-    opened()?;
+    if let Some(opened) = opened.take() {
+        opened()?;
+    }
+    let stop = shutdown.child_token();
+    let mending = async {
+        mended(&handle, data, pace).await;
+        stop.cancel();
+        std::future::pending().await
+    };
     tokio::select! {
-        served = serve_on(handle.clone(), listener, doors, shutdown.clone(), drain) => served?,
+        served = serve_on(handle.clone(), listener, doors, stop.clone(), drain) => served?,
         () = watch => anyhow::bail!("certificates are no longer looked at: see the log"),
         () = async { shutdown.cancelled().await; shown.draining(); std::future::pending().await } => {}
+        () = mending => {}
         ended = &mut actor => {
             ended.context("run the coordinator")?;
             anyhow::bail!("the coordinator ended while calls were served: see its log");
         }
     }
     handle.shutdown().await;
-    actor.await.context("save the runs")
+    actor.await.context("save the runs")?;
+    if shutdown.is_cancelled() {
+        return Ok(Ended::Asked);
+    }
+    let store = handle.store();
+    drop(handle);
+    shown.reopens();
+    if !released(store).await {
+        anyhow::bail!("the store can be written again, but is still being read: start the coordinator anew");
+    }
+    Ok(Ended::Mended)
 }
 
 fn open(data: Option<PathBuf>) -> Result<Arc<dyn Store>, StoreError> {
@@ -241,10 +290,10 @@ async fn serve_on(
         .layer(times)
         .layer(tower_layer::layer_fn(move |service| Gated::new(Arc::clone(&gate), service)))
         .trace_fn(|request| tracing::info_span!("rpc", method = request.uri().path(), trace_id = Empty))
-        .add_service(workers.max_decoding_message_size(LARGEST_WORKER_REQUEST))
-        .add_service(runs.max_decoding_message_size(LARGEST_RUN_REQUEST))
-        .add_service(checkpoints.max_decoding_message_size(LARGEST_CHECKPOINT_REQUEST))
-        .add_service(fleet.max_decoding_message_size(LARGEST_FLEET_REQUEST))
+        .add_service(workers.max_decoding_message_size(wire::largest(LARGEST)))
+        .add_service(runs)
+        .add_service(checkpoints)
+        .add_service(fleet)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(reflection_alpha);
@@ -260,8 +309,11 @@ async fn serve_on(
         shutdown.cancelled().await;
         tokio::time::sleep(drain).await;
     };
+    let cut = CancellationToken::new();
+    // However it ends, no connection outlives it.
+    let _cut = cut.clone().drop_guard();
     tokio::select! {
-        served = router.serve_with_incoming_shutdown(incoming(listener, tls), stopping) => served?,
+        served = router.serve_with_incoming_shutdown(incoming(listener, tls, cut), stopping) => served?,
         () = patience => tracing::warn!(drain_s = drain.as_secs_f64(), "calls still in flight were cut off"),
     }
     Ok(())

@@ -11,6 +11,7 @@ pub mod convert;
 pub mod fault;
 pub mod model;
 pub mod tls;
+pub mod wire;
 
 /// Generated from `proto/paceline/v1/*.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

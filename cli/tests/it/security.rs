@@ -1,6 +1,7 @@
 //! A coordinator that speaks TLS and asks for tokens, a worker and `paceline`: the real programs, and what they say when
 //! something is wrong.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -21,9 +22,14 @@ struct Secured {
 
 impl Secured {
     fn start() -> Self {
+        Self::showing(Kind::Server)
+    }
+
+    /// With a coordinator that shows a certificate of this kind.
+    fn showing(kind: Kind) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ours = Authority::new(folder.path(), "ours");
-        let server = ours.sign(1, Kind::Server, &["localhost"]);
+        let server = ours.sign(1, kind, &["localhost"]);
         let (coordinator, port) = coordinator(folder.path(), &server);
         Self { folder, ours, port, _coordinator: coordinator }
     }
@@ -64,7 +70,7 @@ fn coordinator(folder: &Path, server: &Pair) -> (Process, u16) {
         .args(["--listen", "127.0.0.1:0", "--cert", text(&server.certificate), "--key", text(&server.key)])
         .args(["--data", text(&folder.join("data"))])
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(File::create(folder.join("coordinator.log")).expect("a log"))
         .spawn()
         .expect("start the coordinator");
     let out = child.stdout.take().expect("piped");
@@ -179,4 +185,23 @@ fn a_worker_that_is_not_let_in_ends_with_77() {
         assert_eq!(output.status.code(), Some(77), "{reason}: {}", stderr(&output));
         assert!(stderr(&output).contains(reason), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn a_coordinator_whose_certificate_has_expired_is_named_by_all_three_with_the_cure() {
+    let secured = Secured::showing(Kind::ExpiredServer);
+    let (reason, message) = secured.not_allowed(&[("PACELINE_TOKEN_FILE", "data/operator.token")]);
+    assert_eq!(reason, "CERTIFICATE_UNTRUSTED");
+    assert!(message.contains("has expired") && message.contains("renew it"), "{message}");
+    let output = secured.run(Command::new(binary("paceline-worker")), &[]);
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(77), "{told}");
+    assert!(told.contains("has expired") && told.contains("renew it"), "{told}");
+    let log = || std::fs::read_to_string(secured.path("coordinator.log")).expect("a log");
+    let begun = std::time::Instant::now();
+    while !log().contains("the certificate shown to it has expired") {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{}", log());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(log().contains("renew it"), "{}", log());
 }

@@ -95,6 +95,13 @@ impl Admin {
 pub(crate) struct Opened(Admin);
 
 impl Opened {
+    /// The coordinator begins anew on the same store.
+    pub(crate) fn reopens(self) {
+        let admin = self.0.clone();
+        drop(self);
+        admin.enter(Stage::Starting);
+    }
+
     /// No new work is begun.
     pub(crate) fn draining(&self) {
         let stage = self.0.stage().0.clone();
@@ -127,7 +134,10 @@ impl Inner {
     /// What somebody who looks should know first.
     fn trouble(&self) -> Option<String> {
         if let Some((_, reason)) = self.observer.store_broken() {
-            return Some(format!("The store can no longer be written, and no work is given: {reason}"));
+            return Some(format!(
+                "The store cannot be written, and no work is given: {reason}. Free space or mend the disk: the coordinator \
+                 looks now and then, and goes on by itself."
+            ));
         }
         match self.stage().0 {
             Stage::Draining(_) => Some("The coordinator was asked to stop and gives no more work.".to_owned()),
@@ -163,7 +173,11 @@ impl Probes for Inner {
     fn readiness(&self) -> Report {
         let (stage, age) = self.stage();
         let journal = match self.observer.store_broken() {
-            Some((age, reason)) => Check::failing("journal", age, format!("nothing can be stored: {reason}")),
+            Some((age, reason)) => Check::failing(
+                "journal",
+                age,
+                format!("nothing can be stored: {reason}; free space or mend the disk, and it goes on by itself"),
+            ),
             None => Check::passing("journal", age, "can be written"),
         };
         let draining = match stage {

@@ -26,7 +26,8 @@ impl Record {
 
     /// Whether this request made it.
     pub(super) fn was_made_by(&self, token: &NewToken) -> bool {
-        let lifetime = self.expires.map(|expires| expires - self.created);
+        // Not below 0: people write into the file, and clocks jump.
+        let lifetime = self.expires.map(|expires| expires.saturating_sub(self.created));
         (&self.holder, self.role, self.hash) == (&token.holder, token.role, token.hash)
             && lifetime == token.lifetime.map(|lifetime| lifetime.as_secs())
     }
@@ -119,6 +120,42 @@ mod tests {
         assert_eq!(reason(Some(&revoked), 1999), Err("CREDENTIAL_REVOKED"));
         assert_eq!(reason(Some(&revoked), 2000), Err("CREDENTIAL_REVOKED"));
         assert_eq!(reason(None, 1999), Err("CREDENTIAL_INVALID"));
+    }
+
+    #[test]
+    fn no_clock_and_no_lifetime_is_beyond_reckoning() {
+        // 1970, 2106 when 32 bits are full, and the end of what can be written.
+        for now in [0, u64::from(u32::MAX), u64::from(u32::MAX) + 1, u64::MAX] {
+            for lifetime in [None, Some(1), Some(u64::MAX)] {
+                let shown = token();
+                let lifetime = lifetime.map(std::time::Duration::from_secs);
+                let new = NewToken {
+                    id: shown.id(),
+                    holder: shown.holder().clone(),
+                    role: Role::User,
+                    hash: shown.hash(),
+                    lifetime,
+                };
+                let kept = Record::new(new.clone(), now);
+                let lives = lifetime.is_none() || now < u64::MAX;
+                assert_eq!(judge(Some(&kept), &shown, now).is_ok(), lives, "{now} {lifetime:?}");
+                assert_eq!(kept.died(now).is_none(), lives);
+                // A clock that was set back takes nobody's token away, and one far ahead takes all that end.
+                assert!(judge(Some(&kept), &shown, 0).is_ok() || lifetime.is_some_and(|_| kept.expires == Some(0)));
+                assert_eq!(judge(Some(&kept), &shown, u64::MAX).is_ok(), lifetime.is_none());
+                assert!(kept.was_made_by(&new) || now.checked_add(lifetime.unwrap_or_default().as_secs()).is_none());
+            }
+        }
+        let shown = token();
+        let backwards = Record { created: 2000, expires: Some(1000), ..record(&shown) };
+        let new = NewToken {
+            id: shown.id(),
+            holder: shown.holder().clone(),
+            role: Role::Worker,
+            hash: shown.hash(),
+            lifetime: Some(std::time::Duration::from_secs(1)),
+        };
+        assert!(!backwards.was_made_by(&new));
     }
 
     #[test]

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paceline_proto::tls::{explain, in_error};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, Peer, Socket};
+use super::connection::{Connection, FIRST_CALL, Peer, Socket};
+use super::greeting;
 use super::throttle::Throttle;
 use super::tls::Reloaded;
 
@@ -34,12 +36,19 @@ struct Entrance {
     refused: Throttle,
     handshakes: Semaphore,
     ready: mpsc::Sender<io::Result<Connection>>,
+    cut: CancellationToken,
 }
 
 /// Connections, ready to be served. The listener closes when the stream is dropped.
-pub(crate) fn incoming(listener: TcpListener, tls: Option<Arc<Reloaded>>) -> ReceiverStream<io::Result<Connection>> {
+/// All are cut off once `cut` is cancelled.
+pub(crate) fn incoming(
+    listener: TcpListener,
+    tls: Option<Arc<Reloaded>>,
+    cut: CancellationToken,
+) -> ReceiverStream<io::Result<Connection>> {
     let (ready, taken) = mpsc::channel(1);
-    let entrance = Entrance { tls, refused: Throttle::default(), handshakes: Semaphore::new(MOST_HANDSHAKES), ready };
+    let (refused, handshakes) = (Throttle::default(), Semaphore::new(MOST_HANDSHAKES));
+    let entrance = Entrance { tls, refused, handshakes, ready, cut };
     tokio::spawn(accept(listener, Arc::new(entrance)));
     ReceiverStream::new(taken)
 }
@@ -73,16 +82,27 @@ async fn accept(listener: TcpListener, entrance: Arc<Entrance>) {
 async fn admit(socket: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit, entrance: Arc<Entrance>) {
     // A socket that is gone already is noticed at its first read.
     let _ = socket.set_nodelay(true);
-    let connection = match &entrance.tls {
-        None => Connection::new(Socket::Plain(socket), Peer::new(address, None, None), place),
+    let (mut socket, peer) = match &entrance.tls {
+        None => (Socket::Plain(socket), Peer::new(address, None, None)),
         Some(tls) => {
             let Some(stream) = secured(socket, address, tls, &entrance).await else { return };
             let chain = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
-            Connection::new(Socket::Tls(Box::new(stream)), Peer::new(address, chain, Some(tls)), place)
+            (Socket::Tls(Box::new(stream)), Peer::new(address, chain, Some(tls)))
         }
     };
+    let begun = Instant::now();
+    let heard = timeout_at(begun + FIRST_CALL, greeting::hear(&mut socket));
+    // Whoever says nothing, or goes away, is not missed.
+    let Ok(Ok(first)) = heard.await else { return };
+    if greeting::is_http_1(&first) {
+        if let Some(unsaid) = entrance.refused.pass() {
+            tracing::warn!(peer = %address, unsaid, "a connection speaks HTTP/1: this port is for gRPC, pages have their own");
+        }
+        let _ = timeout(LAST_WORDS, greeting::refuse(&mut socket)).await;
+        return linger(socket).await;
+    }
     // If nobody takes it, the server stops: the connection closes.
-    let _ = entrance.ready.send(Ok(connection)).await;
+    let _ = entrance.ready.send(Ok(Connection::new(socket, (begun, first), peer, place, entrance.cut.clone()))).await;
 }
 
 async fn secured(
@@ -110,8 +130,8 @@ async fn secured(
     None
 }
 
-/// Lets a refused client read the alert.
-async fn linger(mut socket: TcpStream) {
+/// Lets a refused client read why.
+async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
     let drained = async {
         socket.shutdown().await?;
         let mut rest = [0; 4096];

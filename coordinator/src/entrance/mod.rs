@@ -1,13 +1,15 @@
 //! How connections come in.
 //!
 //! ```text
-//!  listener ─► accept ─► at most MOST connections ─► TLS, 5 s at most ─► first call within 10 s ─► HTTP/2
-//!                 │                                   │   ▲
-//!                 └ one line a second of refusals ◄───┘   └ certificates, read again when their files change
+//!  listener ─► accept ─► at most MOST connections ─► TLS, 5 s at most ─► HTTP/2? ─► first call within 10 s
+//!                 │                                   │   ▲                  │
+//!                 └ one line a second of refusals ◄───┴───│──────────────────┘
+//!                                                         └ certificates, read again when their files change
 //! ```
 
 mod accept;
 mod connection;
+mod greeting;
 mod throttle;
 mod tls;
 

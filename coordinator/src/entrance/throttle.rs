@@ -17,6 +17,11 @@ struct State {
 }
 
 impl Throttle {
+    /// One that stands for itself, where nothing owns it.
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(State { last: None, unsaid: 0 }))
+    }
+
     /// Whether a line may be written now; then the number of lines that were not, since the one before.
     pub(crate) fn pass(&self) -> Option<u64> {
         self.pass_at(Instant::now())

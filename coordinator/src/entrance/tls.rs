@@ -136,9 +136,14 @@ impl Reloaded {
     /// # Errors
     /// What is wrong, in words.
     pub(crate) fn judge(&self, chain: &[CertificateDer<'_>]) -> Result<(), String> {
+        // A clock before 1970 is taken for 1970: then nothing is valid yet.
+        self.judge_at(chain, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    /// [`Reloaded::judge`] so long after 1970.
+    fn judge_at(&self, chain: &[CertificateDer<'_>], now: Duration) -> Result<(), String> {
         let verifier = self.settled.read().unwrap_or_else(PoisonError::into_inner).verifier.clone();
         let (Some(verifier), Some((leaf, rest))) = (verifier, chain.split_first()) else { return Ok(()) };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         match verifier.verify_client_cert(leaf, rest, UnixTime::since_unix_epoch(now)) {
             Ok(_) => Ok(()),
             Err(rustls::Error::InvalidCertificate(fault)) => {
@@ -191,5 +196,70 @@ impl Watch {
             Err(error) => tracing::error!(%error, "new certificates cannot be used, the old ones stay in use"),
         }
         self.read = found;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+        date_time_ymd,
+    };
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    /// The files of an authority that is valid for ever, and a client's certificate of 2000 to 2100.
+    fn files(folder: &std::path::Path) -> (TlsFiles, CertificateDer<'static>) {
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        (authority.not_before, authority.not_after) = (date_time_ymd(1970, 1, 1), date_time_ymd(4000, 1, 1));
+        let key = KeyPair::generate().unwrap();
+        let own = authority.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(authority, key);
+        let signed = |purpose, to| {
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.extended_key_usages = vec![purpose];
+            (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(to, 1, 1));
+            let key = KeyPair::generate().unwrap();
+            (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
+        };
+        let (server, key) = signed(ExtendedKeyUsagePurpose::ServerAuth, 3000);
+        let (client, _) = signed(ExtendedKeyUsagePurpose::ClientAuth, 2100);
+        let written = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let files = TlsFiles {
+            certificate: written("server.pem", &server),
+            key: written("server.key", &key),
+            client_ca: Some(written("ca.pem", &own)),
+            client_crl: None,
+        };
+        (files, CertificateDer::from_pem_slice(client.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_client_is_judged_by_the_clock_whatever_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let (files, client) = files(folder.path());
+        let (reloaded, _) = Reloaded::open(files, Duration::from_secs(1)).unwrap();
+        let at = |year: u64| {
+            reloaded.judge_at(std::slice::from_ref(&client), Duration::from_secs((year - 1970) * 31_556_952))
+        };
+        assert_eq!(at(2050), Ok(()));
+        for (year, said) in
+            [(1970, "is not valid yet"), (1999, "is not valid yet"), (2101, "has expired"), (2106, "has expired")]
+        {
+            let refusal = at(year).unwrap_err();
+            assert!(refusal.contains(said), "{year}: {refusal}");
+        }
+        // The last second that a clock can tell.
+        let last = reloaded.judge_at(std::slice::from_ref(&client), Duration::MAX).unwrap_err();
+        assert!(last.contains("has expired"), "{last}");
     }
 }

@@ -1,17 +1,19 @@
 //! What every call passes before a service sees it.
 //!
 //! ```text
-//!  call ─► connection's certificate still good? ─► token good? ─► table: may this role? ─► service ─► audit line
-//!             └──────────── no: refused by name, one line a second in the log ────┘  (place    └ stream: looked
-//!                                                                                      in lane)    at every 10 s
+//!  call ─► gRPC? ─► connection's certificate still good? ─► token good? ─► table: may this role? ─► service ─► audit line
+//!            └──────────── no: refused by name, one line a second in the log ──────────┘  (place    └ stream: looked
+//!                                                                                           in lane)    at every 10 s
 //! ```
 
+mod allowance;
 mod audit;
 mod bounded;
 mod caller;
 mod guard;
 mod lanes;
 mod policy;
+mod protocol;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use paceline_proto::access::AccessToken;
-use paceline_proto::fault::Fault;
+use paceline_proto::fault::{Fault, code_name};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tonic::Status;
@@ -28,6 +30,7 @@ use tonic::codegen::{Service, http};
 
 use crate::credentials::Credentials;
 use crate::entrance::{Peer, Throttle};
+use allowance::{Allowance, Share};
 use audit::Entry;
 use bounded::Bounded;
 use caller::Known;
@@ -50,6 +53,7 @@ pub(crate) struct Gate {
     /// Whether callers must say who they are.
     asks: bool,
     lanes: Lanes,
+    allowance: Arc<Allowance>,
     refused: Throttle,
 }
 
@@ -60,32 +64,48 @@ struct Pass {
     peer: Peer,
     token: Option<AccessToken>,
     place: OwnedSemaphorePermit,
+    /// How long it may take until its answer begins.
+    patience: Duration,
 }
+
+/// Why a call may not pass: what the caller is told, and the fault if there is one of a stable reason.
+type Refusal = (Status, Option<Fault>);
 
 impl Gate {
     pub(crate) fn new(credentials: Arc<Credentials>, asks: bool) -> Self {
-        Self { credentials, asks, lanes: Lanes::default(), refused: Throttle::default() }
+        Self { credentials, asks, lanes: Lanes::default(), allowance: Arc::default(), refused: Throttle::default() }
     }
 
     /// Decides about a call, and logs a refusal.
-    fn admit(&self, request: &http::Request<Body>) -> Result<Pass, Status> {
+    fn admit(&self, request: &http::Request<Body>) -> Result<Pass, http::Response<Body>> {
         let Some(peer) = request.extensions().get::<Peer>() else {
-            return Err(Fault::Internal { reason: "a call came from no connection".to_owned() }.into());
+            return Err(
+                Status::from(Fault::Internal { reason: "a call came from no connection".to_owned() }).into_http()
+            );
         };
         let path = request.uri().path();
-        let judged = self.judge(peer, path, request.headers());
-        if let Err((status, fault)) = &judged
-            && let Some(unsaid) = self.refused.pass()
-        {
-            let reason = fault.as_ref().map_or("UNIMPLEMENTED", Fault::reason);
+        let foreign = protocol::foreign(request);
+        let judged = match foreign.clone() {
+            None => self.judge(peer, path, request.headers()),
+            Some((_, fault)) => Err(peer.pace().take().map_or_else(told, |()| told(fault))),
+        };
+        let (status, fault) = match judged {
+            Ok(pass) => return Ok(pass),
+            Err(refusal) => refusal,
+        };
+        if let Some(unsaid) = self.refused.pass() {
+            let reason = fault.as_ref().map_or(code_name(status.code()), Fault::reason);
             let path: String = path.chars().take(120).collect();
             tracing::warn!(peer = %peer.address(), ?path, reason, unsaid, "call refused: {}", status.message());
         }
-        judged.map_err(|(status, _)| status)
+        let mut response = status.into_http();
+        if let Some((status, _)) = foreign {
+            *response.status_mut() = status;
+        }
+        Err(response)
     }
 
-    fn judge(&self, peer: &Peer, path: &str, headers: &http::HeaderMap) -> Result<Pass, (Status, Option<Fault>)> {
-        let told = |fault: Fault| (Status::from(fault.clone()), Some(fault));
+    fn judge(&self, peer: &Peer, path: &str, headers: &http::HeaderMap) -> Result<Pass, Refusal> {
         peer.pace().take().map_err(told)?;
         let rule = policy::rule_of(path);
         let anyone = !self.asks || rule.is_some_and(|rule| rule.who == Who::Anyone);
@@ -107,8 +127,12 @@ impl Gate {
                 known.map_or(Caller::Stranger, Caller::Known)
             }
         };
+        let patience = protocol::deadline(headers).map_err(told)?.map_or(LONGEST_CALL, |own| own.min(LONGEST_CALL));
+        if patience.is_zero() {
+            return Err((late(patience), None));
+        }
         let place = self.lanes.enter(rule.lane).map_err(told)?;
-        Ok(Pass { rule, caller, peer: peer.clone(), token, place })
+        Ok(Pass { rule, caller, peer: peer.clone(), token, place, patience })
     }
 
     /// Who is at the other end, by what holds now.
@@ -123,6 +147,19 @@ impl Gate {
         let token = token.map(|record| Known { role: record.role, holder: record.holder, token: Some(record.id) });
         caller::unite(named, token)
     }
+}
+
+fn told(fault: Fault) -> Refusal {
+    (Status::from(fault.clone()), Some(fault))
+}
+
+/// What a call is told that took as long as this.
+fn late(patience: Duration) -> Status {
+    Status::deadline_exceeded(if patience < LONGEST_CALL {
+        format!("not done within the {patience:?} that the caller gave: give more time, or ask for less")
+    } else {
+        format!("not done within {} s: send the whole message at once", LONGEST_CALL.as_secs())
+    })
 }
 
 /// The token a call shows, if it shows one.
@@ -168,12 +205,9 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let Pass { rule, caller, peer, token, place } = match self.gate.admit(&request) {
+        let Pass { rule, caller, peer, token, place, patience } = match self.gate.admit(&request) {
             Ok(pass) => pass,
-            Err(status) => {
-                let refusal = status.into_http();
-                return Box::pin(async { Ok(refusal) });
-            }
+            Err(refusal) => return Box::pin(async { Ok(refusal) }),
         };
         let known = matches!(caller, Caller::Known(_));
         let entry = Entry::new(rule, caller.clone(), peer.clone(), request.headers());
@@ -182,16 +216,17 @@ where
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(entry.subject());
         let gate = Arc::clone(&self.gate);
-        let request = request.map(|body| Body::new(Bounded::new(body, rule.method, rule.largest())));
-        let answering = self.inner.call(request);
+        let share = Share::new(&gate.allowance);
+        let request = request.map(|body| Body::new(Bounded::new(body, rule, Arc::clone(&share))));
+        // Its time begins now, before that of tonic, which would call a late answer a cancelled call.
+        let answering = timeout(patience, self.inner.call(request));
         Box::pin(async move {
-            let response = match timeout(LONGEST_CALL, answering).await {
+            let response = match answering.await {
                 Ok(answered) => answered?,
-                Err(_) => {
-                    let why = format!("not done within {} s: send the whole message at once", LONGEST_CALL.as_secs());
-                    Status::deadline_exceeded(why).into_http()
-                }
+                Err(_) => late(patience).into_http(),
             };
+            // The message is gone by now.
+            drop(share);
             entry.ended(&response);
             let check = move || if known { gate.who(&peer, token.as_ref(), false).map(|_| ()) } else { Ok(()) };
             Ok(response.map(|body| Body::new(Guarded::new(body, place, Box::new(check)))))
@@ -226,7 +261,8 @@ mod tests {
         let gate = Arc::new(Gate::new(Arc::new(Credentials::open(None).unwrap()), false));
         let call = |method: &str| {
             // Each on a connection of its own, as a fleet's are.
-            let mut request = http::Request::post(format!("/{method}")).body(Body::empty()).unwrap();
+            let request = http::Request::post(format!("/{method}")).header("content-type", "application/grpc");
+            let mut request = request.body(Body::empty()).unwrap();
             request.extensions_mut().insert(Peer::local());
             Gated::new(Arc::clone(&gate), Stuck).call(request)
         };

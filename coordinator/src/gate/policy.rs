@@ -2,6 +2,7 @@
 
 use paceline_proto::access::Role;
 use paceline_proto::fault::Fault;
+use paceline_proto::wire;
 
 use super::caller::Known;
 use super::lanes::Lane;
@@ -39,19 +40,14 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// Largest message, in bytes. Those of workers and checkpoints name a few things; what holds more stands here.
+    /// Largest message, in bytes.
     pub(crate) fn largest(&self) -> usize {
-        match self.method {
-            // A dense gradient of 16 MiB and what goes with it.
-            "paceline.v1.WorkerService/SubmitResult" => 17 << 20,
-            // 64 runs with 4096 slots each.
-            "paceline.v1.WorkerService/LeaseWork" => 2 << 20,
-            // A spec with the settings of 64 task families.
-            "paceline.v1.RunService/CreateRun" => 1 << 20,
-            // Six curves of 64 spans for each of 64 task families.
-            "paceline.v1.RunService/RecordEvaluation" => 512 << 10,
-            _ => 64 << 10,
-        }
+        wire::largest(self.method)
+    }
+
+    /// Whether a call is more than one message.
+    pub(crate) fn streams(&self) -> bool {
+        REFLECTION.contains(&self.method)
     }
 }
 
@@ -62,6 +58,12 @@ const fn rule(method: &'static str, who: Who, effect: Effect, lane: Lane) -> Rul
 const WORKERS: Who = Who::Only(&[Role::Worker]);
 const PEOPLE: Who = Who::Only(&[Role::User, Role::Operator]);
 const OPERATORS: Who = Who::Only(&[Role::Operator]);
+
+/// Under its name and its earlier one.
+const REFLECTION: [&str; 2] = [
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
 
 /// The table.
 pub(crate) const RULES: &[Rule] = &[
@@ -89,8 +91,8 @@ pub(crate) const RULES: &[Rule] = &[
     rule("paceline.v1.FleetService/RevokeTokens", OPERATORS, Effect::Changes, Lane::People),
     rule("grpc.health.v1.Health/Check", Who::Anyone, Effect::Reads, Lane::Probes),
     rule("grpc.health.v1.Health/Watch", Who::Anyone, Effect::Reads, Lane::Probes),
-    rule("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Who::Known, Effect::Reads, Lane::Probes),
-    rule("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Who::Known, Effect::Reads, Lane::Probes),
+    rule(REFLECTION[0], Who::Known, Effect::Reads, Lane::Probes),
+    rule(REFLECTION[1], Who::Known, Effect::Reads, Lane::Probes),
 ];
 
 /// The row of a path such as `/paceline.v1.RunService/GetRun`.

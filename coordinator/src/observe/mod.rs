@@ -17,7 +17,7 @@ mod traces;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use paceline_proto::model::RunId;
@@ -43,12 +43,12 @@ struct Inner {
     /// Milliseconds from `begun` to the last sign of life of the event loop.
     beat: AtomicU64,
     /// When the store was found to be read-only, and why.
-    broken: OnceLock<(Instant, String)>,
+    broken: Mutex<Option<(Instant, String)>>,
     seen: watch::Sender<Seen>,
     /// Bytes of accepted results that are kept.
     journal: AtomicU64,
     /// Weak, so that nobody who looks keeps a store open.
-    store: OnceLock<Weak<dyn Store>>,
+    store: Mutex<Option<Weak<dyn Store>>>,
     /// When the newest checkpoint of each run that goes on was made.
     checkpoints: Mutex<HashMap<RunId, Instant>>,
     metrics: Metrics,
@@ -72,14 +72,19 @@ impl Default for Observer {
         Self(Arc::new(Inner {
             begun,
             beat: AtomicU64::new(0),
-            broken: OnceLock::new(),
+            broken: Mutex::default(),
             seen: watch::Sender::new(nothing),
             journal: AtomicU64::new(0),
-            store: OnceLock::new(),
+            store: Mutex::default(),
             checkpoints: Mutex::default(),
             metrics: Metrics::default(),
         }))
     }
+}
+
+/// What stands in it: every change is one assignment or one insert, so a panic between leaves nothing half done.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Observer {
@@ -102,23 +107,23 @@ impl Observer {
     /// The store can no longer be written.
     pub(crate) fn store_broke(&self, reason: &str) {
         // Only the first reason counts: the others follow from it.
-        let _ = self.0.broken.set((Instant::now(), reason.to_owned()));
+        locked(&self.0.broken).get_or_insert_with(|| (Instant::now(), reason.to_owned()));
     }
 
     /// For how long the store could not be written, and why; `None` while it can.
-    pub(crate) fn store_broken(&self) -> Option<(Duration, &str)> {
-        self.0.broken.get().map(|(since, reason)| (since.elapsed(), reason.as_str()))
+    pub(crate) fn store_broken(&self) -> Option<(Duration, String)> {
+        locked(&self.0.broken).as_ref().map(|(since, reason)| (since.elapsed(), reason.clone()))
     }
 
-    /// The store whose size is told.
+    /// A store was opened: its size is told from now on, and what broke before it is over.
     pub(crate) fn watch_store(&self, store: &Arc<dyn Store>) {
-        // A coordinator has one store.
-        let _ = self.0.store.set(Arc::downgrade(store));
+        *locked(&self.0.store) = Some(Arc::downgrade(store));
+        *locked(&self.0.broken) = None;
     }
 
     /// Bytes the store takes on disk, if it is on one.
     pub(crate) fn store_bytes(&self) -> Option<u64> {
-        self.0.store.get()?.upgrade()?.size_bytes()
+        locked(&self.0.store).as_ref()?.upgrade()?.size_bytes()
     }
 
     /// This many bytes of accepted results are kept.
@@ -146,9 +151,8 @@ impl Observer {
         self.checkpoints().get(run).map_or(self.age(), Instant::elapsed)
     }
 
-    fn checkpoints(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Instant>> {
-        // One insert or remove at a time: a panic between leaves nothing half done.
-        self.0.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    fn checkpoints(&self) -> MutexGuard<'_, HashMap<RunId, Instant>> {
+        locked(&self.0.checkpoints)
     }
 
     /// Takes a new survey.

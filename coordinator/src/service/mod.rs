@@ -24,6 +24,8 @@ use paceline_proto::pb;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use crate::entrance::Throttle;
+
 pub(crate) use checkpoint::Checkpoints;
 pub(crate) use fleet::Fleet;
 pub(crate) use run::Runs;
@@ -57,13 +59,23 @@ fn answer<M, P: From<M>>(outcome: Result<M, Fault>) -> Answer<P> {
     outcome.map(|value| Response::new(value.into())).map_err(refuse)
 }
 
-/// A fault as a status. What a person must look at is logged here, once, with its cause.
+/// A fault as a status. What a person must look at is logged here with its cause, once a second at most: a fleet that
+/// calls a coordinator whose disk is full hears the same of every call.
 fn refuse(fault: Fault) -> Status {
-    match &fault {
-        Fault::Internal { .. } | Fault::CheckpointCorrupt { .. } | Fault::StoreReadOnly { .. } => {
-            tracing::error!(reason = fault.reason(), "{fault}");
+    static READ_ONLY: Throttle = Throttle::new();
+    static GRAVE: Throttle = Throttle::new();
+    let throttle = match &fault {
+        Fault::StoreReadOnly { .. } => Some(&READ_ONLY),
+        Fault::Internal { .. } | Fault::CheckpointCorrupt { .. } => Some(&GRAVE),
+        _ => None,
+    };
+    match throttle {
+        Some(throttle) => {
+            if let Some(unsaid) = throttle.pass() {
+                tracing::error!(reason = fault.reason(), unsaid, "{fault}");
+            }
         }
-        _ => tracing::debug!(reason = fault.reason(), "refused: {fault}"),
+        None => tracing::debug!(reason = fault.reason(), "refused: {fault}"),
     }
     fault.into()
 }

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use paceline_proto::access::{AccessToken, Role};
@@ -17,33 +17,34 @@ use paceline_proto::client::{Access, FleetClient, Link, RunClient, TokenSource};
 use paceline_proto::fault;
 use paceline_proto::model::{NewToken, Revocation};
 use paceline_proto::pb;
-use paceline_proto::tls::{Trust, client_config};
+use paceline_proto::tls::Trust;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_stream::StreamExt;
 use tonic::body::Body;
-use tonic::codegen::{Service, http};
 use tonic::{Code, Status};
 
 use crate::authority::{Authority, Kind};
 use crate::cluster::spec;
+use crate::raw::{self, Raw};
 
 /// Longest that the coordinator may take to cut a connection that says nothing; generous, for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program, its log, and an operator at it.
-struct Target {
+pub(crate) struct Target {
     child: Child,
     log: std::thread::JoinHandle<String>,
     port: u16,
     trust: Trust,
     begun: Instant,
-    operator: AccessToken,
+    pub(crate) operator: AccessToken,
     folder: tempfile::TempDir,
 }
 
 impl Target {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ours = Authority::new(folder.path(), "ours");
         let server = ours.sign(1, Kind::Server, &["localhost"]);
@@ -70,7 +71,7 @@ impl Target {
         Self { child, log, port, trust, begun: Instant::now(), operator, folder }
     }
 
-    fn link(&self, token: Option<&AccessToken>) -> Link {
+    pub(crate) fn link(&self, token: Option<&AccessToken>) -> Link {
         let token = token.map_or(TokenSource::None, |token| TokenSource::Text(token.text().clone()));
         Access { trust: self.trust.clone(), token }.link(&format!("https://localhost:{}", self.port)).unwrap()
     }
@@ -83,15 +84,12 @@ impl Target {
     }
 
     /// A TLS stream that speaks no HTTP yet.
-    async fn stream(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
-        let config = Arc::new(client_config(&self.trust).unwrap());
-        let socket = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let name = "localhost".try_into().unwrap();
-        tokio_rustls::TlsConnector::from(config).connect(name, socket).await.unwrap()
+    pub(crate) async fn stream(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
+        raw::stream(&self.trust, self.port).await.unwrap()
     }
 
     /// Stops it; answers its log and how long it lived.
-    async fn stop(mut self) -> (String, Duration) {
+    pub(crate) async fn stop(mut self) -> (String, Duration) {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
         let ended = tokio::task::spawn_blocking(move || (self.child.wait().unwrap().code(), self.log.join().unwrap()));
         let (code, log) = ended.await.unwrap();
@@ -110,28 +108,12 @@ fn framed(compressed: u8, length: u32, message: &[u8]) -> Bytes {
     [&[compressed][..], &length.to_be_bytes(), message].concat().into()
 }
 
-/// Makes a call of these very bytes and headers; answers HTTP status and what gRPC says.
-async fn call(link: &Link, path: &str, headers: &[(&str, &[u8])], body: Bytes) -> Result<(u16, Status), String> {
-    let mut request = http::Request::post(path).version(http::Version::HTTP_2);
-    let usual = [("content-type", &b"application/grpc"[..]), ("te", b"trailers")];
-    let said = |name: &str| headers.iter().any(|(given, _)| *given == name);
-    for (name, value) in usual.iter().filter(|(name, _)| !said(name)).chain(headers) {
-        request = request.header(*name, http::HeaderValue::from_bytes(value).unwrap());
-    }
-    let request = request.body(Body::new(Full::new(body))).unwrap();
-    let mut link = link.clone();
-    std::future::poll_fn(|cx| link.poll_ready(cx)).await.map_err(|error| error.to_string())?;
-    let response = link.call(request).await.map_err(|error| format!("{error:?}"))?;
-    let (parts, body) = response.into_parts();
-    let collected = body.collect().await.map_err(|error| error.to_string())?;
-    let trailers = collected.trailers().cloned().unwrap_or_default();
-    let status = Status::from_header_map(&parts.headers).or_else(|| Status::from_header_map(&trailers));
-    Ok((parts.status.as_u16(), status.unwrap_or_else(|| Status::unknown("said nothing"))))
-}
-
 const GET: &str = "/paceline.v1.RunService/GetRun";
 const LIST: &str = "/paceline.v1.RunService/ListRuns";
+const CREATE: &str = "/paceline.v1.RunService/CreateRun";
 const BEAT: &str = "/paceline.v1.WorkerService/Heartbeat";
+const LEASE: &str = "/paceline.v1.WorkerService/LeaseWork";
+const SUBMIT: &str = "/paceline.v1.WorkerService/SubmitResult";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_are_refused_by_name_and_change_nothing() {
@@ -182,7 +164,14 @@ async fn strangers_are_refused_by_name_and_change_nothing() {
         change(new.spec.as_mut().unwrap());
         frame(&new.encode_to_vec())
     };
-    const CREATE: &str = "/paceline.v1.RunService/CreateRun";
+    // The id of the run that is there, with another seed.
+    let another = pb::CreateRunRequest {
+        spec: Some(pb::RunSpec { seed: 8, ..pb::RunSpec::from(spec("untouched")) }),
+        request_id: "r1".into(),
+        ..Default::default()
+    };
+    let reused = frame(&another.encode_to_vec());
+    let tokens_page = next_page_of_tokens(&target).await;
 
     type Row<'a> = (&'a str, &'a str, Vec<(&'a str, &'a [u8])>, Bytes, Code, &'a str);
     let table: Vec<Row<'_>> = vec![
@@ -254,22 +243,74 @@ async fn strangers_are_refused_by_name_and_change_nothing() {
             "",
         ),
         // Messages.
-        ("an empty body", GET, vec![("authorization", &good)], Bytes::new(), Code::Internal, ""),
+        ("an empty body", GET, vec![("authorization", &good)], Bytes::new(), Code::InvalidArgument, "FIELD_INVALID"),
         ("no fields", GET, vec![("authorization", &good)], none.clone(), Code::InvalidArgument, "FIELD_INVALID"),
-        ("a cut message", GET, vec![("authorization", &good)], framed(0, 10, b"abc"), Code::Internal, ""),
-        ("4 GiB announced", GET, vec![("authorization", &good)], framed(0, u32::MAX, b"abc"), Code::OutOfRange, ""),
+        (
+            "a cut message",
+            GET,
+            vec![("authorization", &good)],
+            framed(0, 10, b"abc"),
+            Code::InvalidArgument,
+            "FIELD_INVALID",
+        ),
+        (
+            "4 GiB announced",
+            GET,
+            vec![("authorization", &good)],
+            framed(0, u32::MAX, b"abc"),
+            Code::ResourceExhausted,
+            "MESSAGE_TOO_LARGE",
+        ),
         ("the limit", GET, vec![("authorization", &good)], of_size(limit), Code::InvalidArgument, "FIELD_INVALID"),
         (
             "one byte more",
             GET,
             vec![("authorization", &good)],
             of_size(limit + 1),
-            Code::OutOfRange,
+            Code::ResourceExhausted,
             "MESSAGE_TOO_LARGE",
         ),
-        ("no protobuf", GET, vec![("authorization", &good)], frame(&[0xff; 9]), Code::Internal, ""),
-        ("nested 101 deep", GET, vec![("authorization", &good)], frame(&nested(101)), Code::Internal, ""),
-        ("no UTF-8", GET, vec![("authorization", &good)], frame(b"\x0a\x02\xff\xfe"), Code::Internal, ""),
+        ("no protobuf", GET, vec![("authorization", &good)], frame(&[0xff; 9]), Code::InvalidArgument, "FIELD_INVALID"),
+        (
+            "nested 101 deep",
+            GET,
+            vec![("authorization", &good)],
+            frame(&nested(101)),
+            Code::InvalidArgument,
+            "FIELD_INVALID",
+        ),
+        (
+            "another wire type",
+            GET,
+            vec![("authorization", &good)],
+            frame(b"\x08\x01"),
+            Code::InvalidArgument,
+            "FIELD_INVALID",
+        ),
+        (
+            "compressed, which nothing said",
+            GET,
+            vec![("authorization", &good)],
+            framed(1, 3, b"abc"),
+            Code::InvalidArgument,
+            "FIELD_INVALID",
+        ),
+        (
+            "two messages",
+            GET,
+            vec![("authorization", &good)],
+            [named("a"), named("b")].concat().into(),
+            Code::InvalidArgument,
+            "FIELD_INVALID",
+        ),
+        (
+            "no UTF-8",
+            GET,
+            vec![("authorization", &good)],
+            frame(b"\x0a\x02\xff\xfe"),
+            Code::InvalidArgument,
+            "FIELD_INVALID",
+        ),
         ("..", GET, vec![("authorization", &good)], named("../../etc/passwd"), Code::InvalidArgument, "FIELD_INVALID"),
         ("a NUL", GET, vec![("authorization", &good)], named("a\0b"), Code::InvalidArgument, "FIELD_INVALID"),
         (
@@ -294,7 +335,32 @@ async fn strangers_are_refused_by_name_and_change_nothing() {
             BEAT,
             vec![("authorization", &works)],
             frame(&many_leases.encode_to_vec()),
-            Code::OutOfRange,
+            Code::ResourceExhausted,
+            "MESSAGE_TOO_LARGE",
+        ),
+        // Nothing in them, and a hundred bytes of memory for each.
+        (
+            "17 MiB of empty holdings",
+            SUBMIT,
+            vec![("authorization", &works)],
+            frame(&[0x52, 0].repeat((17 << 20) / 2)),
+            Code::ResourceExhausted,
+            "MESSAGE_TOO_LARGE",
+        ),
+        (
+            "2 MiB of empty holdings",
+            LEASE,
+            vec![("authorization", &works)],
+            frame(&[0x1a, 0].repeat((2 << 20) / 2)),
+            Code::ResourceExhausted,
+            "MESSAGE_TOO_LARGE",
+        ),
+        (
+            "1 MiB of empty costs",
+            CREATE,
+            vec![("authorization", &good)],
+            frame(&[0x2a, 0].repeat((1 << 20) / 2)),
+            Code::ResourceExhausted,
             "MESSAGE_TOO_LARGE",
         ),
         ("page size 10^9", LIST, vec![("authorization", &good)], page(1_000_000_000, ""), Code::Ok, ""),
@@ -306,6 +372,22 @@ async fn strangers_are_refused_by_name_and_change_nothing() {
             page(1, "deadbeef"),
             Code::InvalidArgument,
             "FIELD_INVALID",
+        ),
+        (
+            "a page of another list",
+            LIST,
+            vec![("authorization", &good)],
+            page(1, &tokens_page),
+            Code::InvalidArgument,
+            "FIELD_INVALID",
+        ),
+        (
+            "an id used for another run",
+            CREATE,
+            vec![("authorization", &good)],
+            reused,
+            Code::InvalidArgument,
+            "REQUEST_ID_REUSED",
         ),
         // Numbers.
         (
@@ -350,12 +432,36 @@ async fn strangers_are_refused_by_name_and_change_nothing() {
         ),
         // Time.
         ("a year", LIST, vec![("authorization", &good), ("grpc-timeout", b"31536000S")], none.clone(), Code::Ok, ""),
-        ("no time", LIST, vec![("authorization", &good), ("grpc-timeout", b"soon")], none.clone(), Code::Ok, ""),
+        (
+            "a time that is none",
+            LIST,
+            vec![("authorization", &good), ("grpc-timeout", b"soon")],
+            none.clone(),
+            Code::InvalidArgument,
+            "FIELD_INVALID",
+        ),
+        (
+            "a time in the past",
+            LIST,
+            vec![("authorization", &good), ("grpc-timeout", b"-1S")],
+            none.clone(),
+            Code::InvalidArgument,
+            "FIELD_INVALID",
+        ),
+        // It would create a run, had it time.
+        (
+            "no time",
+            CREATE,
+            vec![("authorization", &good), ("grpc-timeout", b"0n")],
+            create(|_| ()),
+            Code::DeadlineExceeded,
+            "",
+        ),
     ];
-    let link = target.link(None);
+    let raw = Raw::new(&target.trust, target.port);
     let mut wrong = String::new();
     for (what, path, headers, body, code, reason) in table {
-        match call(&link, path, &headers, body).await {
+        match raw.call(path, &headers, body).await {
             Ok((200, status)) => {
                 let got = fault::reason(&status).unwrap_or_default();
                 if (status.code(), got.as_str()) != (code, reason) {
@@ -372,11 +478,13 @@ async fn strangers_are_refused_by_name_and_change_nothing() {
 
     // 64 kB of metadata: refused before anything is looked at.
     let headers = [("authorization", &good[..]), ("x-vast", &vast[..])];
-    match call(&link, LIST, &headers, none.clone()).await {
+    match raw.call(LIST, &headers, none.clone()).await {
         Ok((http, _)) => assert_eq!(http, 431),
         Err(broken) => assert!(!broken.is_empty()),
     }
 
+    what_is_no_grpc_is_told_by_http(&raw, &good).await;
+    a_body_byte_by_byte_ends_with_its_deadline(&raw, &good).await;
     silence_is_cut(&target).await;
     resets_hurt_nobody(&target, &user).await;
 
@@ -406,6 +514,43 @@ async fn strangers_are_refused_by_name_and_change_nothing() {
     }
 }
 
+/// The token of the second page of tokens, which is of no use in any other list.
+async fn next_page_of_tokens(target: &Target) -> String {
+    let mut fleet = pb::fleet_service_client::FleetServiceClient::new(target.link(Some(&target.operator)));
+    let request = pb::ListTokensRequest { page_size: 1, ..Default::default() };
+    let token = fleet.list_tokens(request).await.unwrap().into_inner().next_page_token;
+    assert!(!token.is_empty());
+    token
+}
+
+/// A browser, or a client of something else.
+async fn what_is_no_grpc_is_told_by_http(raw: &Raw, good: &[u8]) {
+    let empty = || Body::new(http_body_util::Full::new(frame(&[])));
+    for (method, kind, status, field) in [
+        ("POST", "text/html", 415, "content-type"),
+        ("POST", "application/json", 415, "content-type"),
+        ("POST", "application/grpc-web+proto", 415, "content-type"),
+        ("POST", "", 415, "content-type"),
+        ("GET", "application/grpc", 405, "method"),
+    ] {
+        let headers = [("authorization", good), ("content-type", kind.as_bytes())];
+        let (http, refusal) = raw.send(method, LIST, &headers, empty()).await.unwrap();
+        assert_eq!((http, refusal.code()), (status, Code::InvalidArgument), "{method} {kind}: {refusal:?}");
+        assert!(refusal.message().contains(field) && refusal.message().contains("gRPC"), "{refusal:?}");
+    }
+}
+
+/// A message that never gets whole.
+async fn a_body_byte_by_byte_ends_with_its_deadline(raw: &Raw, good: &[u8]) {
+    let bytes = tokio_stream::iter(frame(&[7; 1000]));
+    let slowly =
+        bytes.throttle(Duration::from_millis(50)).map(|byte| Ok::<_, Status>(Frame::data(Bytes::from(vec![byte]))));
+    let headers = [("authorization", good), ("grpc-timeout", b"400m")];
+    let (http, refusal) = raw.send("POST", GET, &headers, Body::new(StreamBody::new(slowly))).await.unwrap();
+    assert_eq!((http, refusal.code()), (200, Code::DeadlineExceeded), "{refusal:?}");
+    assert!(refusal.message().contains("400ms"), "{refusal:?}");
+}
+
 /// Sockets that say nothing, or little, are cut.
 async fn silence_is_cut(target: &Target) {
     let silent = async {
@@ -433,7 +578,8 @@ async fn silence_is_cut(target: &Target) {
         let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         let mut said = Vec::new();
         let _ = stream.read_to_end(&mut said).await;
-        assert!(!String::from_utf8_lossy(&said).contains("200 OK"), "HTTP/1.1 is not spoken");
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.starts_with("HTTP/1.1 505 ") && said.contains("--admin-address"), "{said}");
     };
     let plain = async {
         let mut socket = TcpStream::connect(("127.0.0.1", target.port)).await.unwrap();

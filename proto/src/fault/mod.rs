@@ -154,7 +154,7 @@ pub enum Fault {
         /// The id.
         id: String,
     },
-    /// OUT_OF_RANGE `MESSAGE_TOO_LARGE`.
+    /// RESOURCE_EXHAUSTED `MESSAGE_TOO_LARGE`: as it travels or decoded. The same message never fits, so no RetryInfo.
     MessageTooLarge {
         /// The method called.
         method: String,

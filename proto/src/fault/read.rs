@@ -21,7 +21,9 @@ pub fn retry_after(status: &Status) -> Option<Duration> {
 /// Whether the same call may succeed later: the coordinator is away, busy or slow, or the connection broke.
 pub fn is_transient(status: &Status) -> bool {
     match status.code() {
-        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted => true,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => true,
+        // A message that is too large is so at the next try.
+        Code::ResourceExhausted => reason(status).as_deref() != Some("MESSAGE_TOO_LARGE"),
         // A broken connection surfaces under these codes; only then is there a local cause and no reason.
         Code::Unknown | Code::Internal | Code::Cancelled => reason(status).is_none() && status.source().is_some(),
         Code::Ok
@@ -168,6 +170,7 @@ mod tests {
                 Code::InvalidArgument => [true, false, false, false],
                 Code::NotFound | Code::AlreadyExists | Code::DataLoss => [false, true, false, false],
                 Code::FailedPrecondition => [false, false, true, false],
+                Code::ResourceExhausted if fault.reason() == "MESSAGE_TOO_LARGE" => [false; 4],
                 Code::Unavailable | Code::ResourceExhausted => [false, false, false, true],
                 _ => [false; 4],
             };

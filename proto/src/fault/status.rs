@@ -51,7 +51,7 @@ impl Fault {
             Self::WorkerForeign { .. } => (Code::PermissionDenied, "WORKER_FOREIGN"),
             Self::TokenNotFound { .. } => (Code::NotFound, "TOKEN_NOT_FOUND"),
             Self::TokenExists { .. } => (Code::AlreadyExists, "TOKEN_EXISTS"),
-            Self::MessageTooLarge { .. } => (Code::OutOfRange, "MESSAGE_TOO_LARGE"),
+            Self::MessageTooLarge { .. } => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
             Self::WorkerNotFound { .. } => (Code::NotFound, "WORKER_NOT_FOUND"),
             Self::CheckpointNotFound { .. } => (Code::NotFound, "CHECKPOINT_NOT_FOUND"),
             Self::ThetaNotFound { .. } => (Code::NotFound, "THETA_NOT_FOUND"),
@@ -244,7 +244,8 @@ impl std::fmt::Display for Fault {
             Self::TokenExists { id } => write!(f, "another token has the id {id}: draw a new one"),
             Self::MessageTooLarge { method, largest } => write!(
                 f,
-                "{method} takes messages of {largest} bytes at most: send less, and run the same version everywhere"
+                "{method} takes messages of {largest} bytes at most, as they travel and in memory: send less, and run the \
+                 same version everywhere"
             ),
             Self::WorkerNotFound { worker } => write!(f, "worker {worker} is not known here: register first"),
             Self::CheckpointNotFound { run, outer_step: Some(step) } => {
@@ -260,7 +261,11 @@ impl std::fmt::Display for Fault {
             ),
             Self::RunFinished { run, status } => write!(f, "run {run} has ended ({status}): submit a new one"),
             Self::StoreReadOnly { reason } => {
-                write!(f, "the coordinator's store cannot be written ({reason}): free space or mend the disk")
+                write!(
+                    f,
+                    "the coordinator's store cannot be written ({reason}): free space or mend the disk, and it goes on by \
+                     itself"
+                )
             }
             Self::ShuttingDown => f.write_str("the coordinator is shutting down: try again when it is back"),
             Self::Deposed { ours, seen } => write!(

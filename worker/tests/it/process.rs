@@ -139,3 +139,47 @@ fn json_logs_are_json_lines() {
         assert!(value["fields"]["message"].is_string(), "{line}");
     }
 }
+
+/// A coordinator that answers every call with this refusal.
+#[derive(Clone)]
+struct Refusing(tonic::Status);
+
+impl tonic::server::NamedService for Refusing {
+    const NAME: &'static str = "paceline.v1.WorkerService";
+}
+
+impl tonic::codegen::Service<tonic::codegen::http::Request<tonic::body::Body>> for Refusing {
+    type Response = tonic::codegen::http::Response<tonic::body::Body>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: tonic::codegen::http::Request<tonic::body::Body>) -> Self::Future {
+        std::future::ready(Ok(self.0.clone().into_http()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_will_never_take_it_ends_the_worker_with_the_documented_code() {
+    use paceline_proto::fault::Fault;
+    for (fault, code, said) in [
+        (Fault::VersionUnsupported { theirs: 2, ours: 3 }, 78, "the same version of paceline"),
+        (Fault::CredentialExpired { id: "1f2e3d4c".into(), holder: "worker/gpu-7".into() }, 77, "CREDENTIAL_EXPIRED"),
+        (Fault::Internal { reason: "two leases, one slot".into() }, 69, "two leases, one slot"),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let serving = tonic::transport::Server::builder()
+            .add_service(Refusing(fault.clone().into()))
+            .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
+        let serving = tokio::spawn(serving);
+        let ended = tokio::task::spawn_blocking(move || output(&["--coordinator", &address]));
+        let (got, _, log) = ended.await.unwrap();
+        assert_eq!(got, Some(code), "{fault}: {log}");
+        assert!(log.contains(said) && !log.contains("panicked"), "{fault}: {log}");
+        serving.abort();
+    }
+}
