@@ -183,6 +183,8 @@ mod tests {
             ("Holdings", size_of::<pb::Holdings>()),
             ("TaskSpec", size_of::<pb::TaskSpec>()),
             ("TaskCost", size_of::<pb::TaskCost>()),
+            ("FamilyCurves", size_of::<pb::FamilyCurves>()),
+            ("ContenderCurve", size_of::<pb::ContenderCurve>()),
         ] {
             let counted = size(message);
             assert!((real..=2 * real).contains(&counted), "{message}: {real} bytes, counted as {counted}");
@@ -207,13 +209,16 @@ mod tests {
                 }
             }
         }
-        assert_eq!(lists.into_iter().collect::<Vec<_>>(), ["costs", "holdings", "leases", "tasks"]);
+        assert_eq!(
+            lists.into_iter().collect::<Vec<_>>(),
+            ["contenders", "costs", "families", "holdings", "leases", "tasks"]
+        );
     }
 
     #[test]
     fn requests_have_the_bound_of_their_method() {
         let shapes = Shapes::ours();
-        assert_eq!(shapes.requests.len(), 20);
+        assert_eq!(shapes.requests.len(), 22);
         let submit = shapes.request("SubmitResultRequest").unwrap();
         assert_eq!((submit.method.as_str(), submit.largest), ("paceline.v1.WorkerService/SubmitResult", 17 << 20));
         assert!(shapes.request("SubmitResultResponse").is_none() && shapes.request("Chunk").is_none());
