@@ -4,6 +4,7 @@
 //!  kernels/*.cu ─ include_str! ─► source ─ NVRTC, at run time ─► PTX ─► driver ─► device
 //!                                   └──── c++, in tests ──────────────► emulator on the host
 //!  device N there? driver, compiler, capability ─► Facts, or Unavailable with the cure
+//!  theta, seeds ─► thetas ─► a theta a lane, on the device
 //!  memory of the device ─► budget ─► how many lanes at a time
 //! ```
 //!
@@ -19,6 +20,7 @@ pub mod feed_forward;
 pub mod layout;
 mod rule;
 mod source;
+pub mod thetas;
 mod trainer;
 pub mod window;
 
@@ -28,6 +30,7 @@ pub use availability::{Facts, Unavailable, find};
 pub use driver::CudaDevice;
 pub use rule::{DeviceRule, Kept};
 pub use source::{UNITS, source};
+pub use thetas::ThetaJob;
 pub use trainer::{WindowJob, WindowKernel, WindowTrainer};
 
 /// Why something is computed on the CPU although there is a device.
