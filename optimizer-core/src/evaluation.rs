@@ -77,7 +77,7 @@ fn curve(
     let ceiling = family.normalise(f64::NAN);
     let or_ceiling = |loss: f64| if loss.is_finite() { loss } else { ceiling };
     let mut curve = Curve { steps: vec![], test_loss: vec![], test_accuracy: vec![], train_loss: vec![] };
-    let mut lane = InnerLoop::begin(family, optimizer, &[seed], settings.steps)?;
+    let mut lane = InnerLoop::begin(family, &[seed], |params| optimizer.init(params, &[settings.steps]))?;
     for step in 0..=settings.steps {
         if cancelled.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);

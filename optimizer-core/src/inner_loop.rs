@@ -24,19 +24,18 @@ pub(crate) struct InnerLoop<'a> {
 }
 
 impl<'a> InnerLoop<'a> {
-    /// Fresh weights and optimizer state for the task instance of each seed.
+    /// Fresh weights for the task instance of each seed, and the optimizer state that `init` makes of them.
     pub(crate) fn begin(
         family: &'a dyn TaskFamily,
-        optimizer: &dyn Optimizer,
         seeds: &[Seed],
-        horizon: u32,
+        init: impl FnOnce(Params) -> Result<OptState>,
     ) -> Result<Self> {
         let mut tasks = family.bind(seeds)?;
         let params = tasks.init_params()?;
         if params.lanes() != seeds.len() {
             return Err(Error::Lanes { what: "initial weights".into(), expected: seeds.len(), got: params.lanes() });
         }
-        let state = optimizer.init(params, &vec![horizon; seeds.len()])?;
+        let state = init(params)?;
         Ok(Self { tasks, state, diverged: vec![false; seeds.len()] })
     }
 

@@ -17,9 +17,12 @@ use super::adafac_network::{AdafacNetwork, LaneTheta, WeightLayout, biases, netw
 use super::initial::InitialTheta;
 use super::jobs::for_each_tensor;
 use super::step::StepRule;
-use super::{LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_theta, lane_of};
+use super::{
+    LearnedOptimizer, LearnedOptimizerConfig, check_finite, check_lanes, check_theta, init_unperturbed, lane_of,
+};
 use crate::optimizer::{OptState, Optimizer};
 use crate::params::{Layout, Params};
+use crate::perturbation::Antithetic;
 use crate::{Result, Seed, Theta, ThetaHash};
 
 /// Settings of [`AdafacMlp`]. A key that is absent takes the default of the reference's constructor.
@@ -124,6 +127,11 @@ impl LearnedOptimizer for AdafacMlp {
         check_theta(self.layout(), &theta)?;
         let rule = StepRule::plain(self.config.exp_mult, self.config.step_mult);
         Ok(Box::new(Bound { lanes: self.config.network().unpack(&theta), theta, rule }))
+    }
+
+    /// Nothing of theta enters the state.
+    fn init_pairs(&self, lanes: &Antithetic, params: Params, horizon: &[u32]) -> Result<OptState> {
+        init_unperturbed(self, lanes, params, horizon)
     }
 }
 

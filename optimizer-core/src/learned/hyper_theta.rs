@@ -16,7 +16,7 @@ use super::initial::{ThetaTensors, linear, zeros};
 use super::lane_theta::{LaneTheta, LastBound};
 use super::{lane_of, loss_buffer, theta_tensor};
 use crate::optimizer::Slot;
-use crate::perturbation::{Noise, Perturbation};
+use crate::perturbation::{Antithetic, Noise, Perturbation};
 use crate::{Result, Theta};
 
 /// What the names of the hypernetwork's layers begin with; the rest of theta is no layer.
@@ -112,16 +112,26 @@ impl HyperShape {
     /// LSTM's state in `rows` rows, each theta's initial one.
     pub(super) fn slots(&self, theta: &LaneTheta, longest: &[u32], rows: usize) -> Vec<Slot> {
         let mut slots = loss_buffer::new_slots(longest);
-        for part in ["hidden", "cell"] {
-            let mut slot = Slot::filled(format!("lstm/{part}"), [rows, self.hidden], longest.len(), 0.0);
+        for (name, initial) in LSTM_STATE {
+            let mut slot = Slot::filled(name, [rows, self.hidden], longest.len(), 0.0);
             for lane in 0..longest.len() {
-                let initial =
-                    theta_tensor(theta.own(), lane_of(theta.lanes(), lane), &format!("lstm_init_state/{part}"));
+                let initial = theta_tensor(theta.own(), lane_of(theta.lanes(), lane), initial);
                 slot.lane_mut(lane).chunks_exact_mut(self.hidden).for_each(|row| row.copy_from_slice(initial));
             }
             slots.push(slot);
         }
         slots
+    }
+
+    /// Gives each lane the LSTM's initial state of its own theta, in slots that were made for one theta.
+    pub(super) fn perturb_slots(&self, lanes: &Antithetic, slots: &mut [Slot]) {
+        for (name, initial) in LSTM_STATE {
+            let index = lanes.theta().layout().index_of(initial).expect("the layout was made from these names");
+            let slot = slots.iter_mut().find(|slot| slot.name == name).expect("it was made with the state");
+            for (lane, initial) in lanes.tensor(index).chunks_exact(self.hidden).enumerate() {
+                slot.lane_mut(lane).chunks_exact_mut(self.hidden).for_each(|row| row.copy_from_slice(initial));
+            }
+        }
     }
 
     /// Sizes of those slots, in one lane.
@@ -130,6 +140,10 @@ impl HyperShape {
         [decays, means, minima, iteration, rows * self.hidden, rows * self.hidden]
     }
 }
+
+/// Slots of the LSTM, and the tensor of theta that each begins with.
+const LSTM_STATE: [(&str, &str); 2] =
+    [("lstm/hidden", "lstm_init_state/hidden"), ("lstm/cell", "lstm_init_state/cell")];
 
 /// Weights that do not stay in a core's own cache.
 const LARGE: usize = 1 << 20;

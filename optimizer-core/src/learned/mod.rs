@@ -5,7 +5,8 @@
 //!                                   layout, init_theta              one theta lane a parameter lane,
 //!                                          │                        or one for all
 //!                                          ├─bind_perturbed(theta, ε, sigma)─► Optimizer of two lanes
-//!                                          └─bind_pairs(theta, [ε …], sigma)─► Optimizers of two lanes a pair
+//!                                          ├─bind_pairs(theta, [ε …], sigma)─► Optimizers of two lanes a pair
+//!                                          └─init_pairs(those lanes, params)─► the state in which they begin
 //! ```
 //!
 //! Theta is an explicit value: evolution strategies build many optimizers from many thetas, so it is never hidden state.
@@ -16,9 +17,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use self::network::Layer;
-use crate::optimizer::Optimizer;
-use crate::params::Layout;
-use crate::perturbation::{Noise, Perturbation};
+use crate::optimizer::{OptState, Optimizer};
+use crate::params::{Layout, Params};
+use crate::perturbation::{Antithetic, Noise, Perturbation};
 use crate::{Error, Result, Seed, Theta};
 
 mod accumulators;
@@ -113,6 +114,17 @@ pub trait LearnedOptimizer: Send + Sync + std::fmt::Debug {
         pairs.iter().map(|epsilon| self.bind_perturbed(theta, epsilon, sigma)).collect()
     }
 
+    /// The state in which lanes begin that are trained elsewhere, by whoever makes their thetas: that of the optimizer
+    /// which those thetas make, to the bit.
+    ///
+    /// As it stands all thetas are made for it. An optimizer whose state holds little of theta, or nothing, need not.
+    ///
+    /// # Errors
+    /// As [`LearnedOptimizer::bind`] and [`Optimizer::init`].
+    fn init_pairs(&self, lanes: &Antithetic, params: Params, horizon: &[u32]) -> Result<OptState> {
+        self.bind(lanes.made()?)?.init(params, horizon)
+    }
+
     /// How many pairs [`LearnedOptimizer::bind_pairs`] is best asked for at a time, under this noise and for parameters of
     /// this layout; more cost memory and gain nothing.
     fn pairs_together(&self, _noise: Noise, _params: &Layout) -> usize {
@@ -182,8 +194,19 @@ fn no_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Erro
     NoSettings::deserialize(deserializer).map(|NoSettings {}| ())
 }
 
+/// The state in which lanes begin, as if theta were that of all of them.
+fn init_unperturbed(
+    optimizer: &dyn LearnedOptimizer,
+    lanes: &Antithetic,
+    params: Params,
+    horizon: &[u32],
+) -> Result<OptState> {
+    check_lanes(lanes.lanes(), params.lanes())?;
+    optimizer.bind(lanes.theta().clone())?.init(params, horizon)
+}
+
 /// Checks that theta belongs to the optimizer of this layout and has a lane.
-fn check_theta(layout: &Arc<Layout>, theta: &Theta) -> Result<()> {
+pub(crate) fn check_theta(layout: &Arc<Layout>, theta: &Theta) -> Result<()> {
     if layout != theta.layout() {
         return Err(Error::LayoutMismatch {
             what: "theta".into(),

@@ -78,6 +78,17 @@ impl Perturbation {
         &self.layout
     }
 
+    /// What ε consists of, in order of theta: the same for all perturbations of a layout and a kind of noise.
+    pub fn parts(&self) -> &[Part] {
+        &self.plan.parts
+    }
+
+    /// The streams of normals that parts are drawn from, and the factor of each: a dense value is the sum over them, in
+    /// f64 and in this order, or the normal itself where there is one stream of factor 1. Matrices are drawn from the last.
+    pub fn streams(&self) -> &[(Seed, f64)] {
+        &self.streams
+    }
+
     /// Normals drawn for the whole of ε, once.
     pub fn normals(&self) -> u64 {
         self.plan.normals * self.streams.len() as u64

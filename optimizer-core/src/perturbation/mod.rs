@@ -9,8 +9,10 @@
 //! ```
 //!
 //! Nobody stores ε. A [`Perturbation`] tells any part of one; a [`Term`] names one and its weight, and [`weighted_sum`]
-//! adds up thousands without ever making a vector of them. How ε is drawn is a [`Noise`].
+//! adds up thousands without ever making a vector of them. How ε is drawn is a [`Noise`]. [`Antithetic`] is the thetas of
+//! many lanes; whoever makes them elsewhere is told of which [`Part`]s ε consists.
 
+mod antithetic;
 mod epsilon;
 mod kind;
 mod orthogonal;
@@ -18,8 +20,10 @@ mod plan;
 mod product;
 mod sum;
 
+pub use antithetic::Antithetic;
 pub use epsilon::{Factors, Perturbation};
 pub use kind::{MOST_RANK, Noise, TermCost};
+pub use plan::{FactoredMatrix, Part};
 pub use product::add_outer_products;
 pub use sum::weighted_sum;
 

@@ -24,7 +24,7 @@ pub(super) struct Plan {
 
 /// A contiguous range of theta.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     /// Every value is a normal; tensors that follow each other are one part.
     Dense {
         /// Values of theta.
@@ -38,34 +38,34 @@ pub(super) enum Part {
 
 /// A matrix of theta whose perturbation is a product of two thin ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FactoredMatrix {
+pub struct FactoredMatrix {
     /// Index of the tensor.
-    pub(super) tensor: usize,
+    pub tensor: usize,
     /// Where it begins in theta.
-    pub(super) offset: usize,
+    pub offset: usize,
     /// m.
-    pub(super) rows: usize,
+    pub rows: usize,
     /// n.
-    pub(super) columns: usize,
+    pub columns: usize,
     /// Columns of A and B.
-    pub(super) rank: usize,
+    pub rank: usize,
     /// Place of the first normal of A in the stream.
-    pub(super) stream: u64,
+    pub stream: u64,
 }
 
 impl FactoredMatrix {
     /// Place of the first normal of B in the stream.
-    pub(super) fn stream_of_b(&self) -> u64 {
+    pub fn stream_of_b(&self) -> u64 {
         self.stream + (self.rank * self.rows) as u64
     }
 
     /// Values of theta.
-    pub(super) fn theta(&self) -> Range<usize> {
+    pub fn theta(&self) -> Range<usize> {
         self.offset..self.offset + self.rows * self.columns
     }
 
     /// `1/√rank`; square root and quotient are the same bits on every host.
-    pub(super) fn scale(&self) -> f64 {
+    pub fn scale(&self) -> f64 {
         1.0 / (self.rank as f64).sqrt()
     }
 }
@@ -111,7 +111,7 @@ impl Plan {
 
 impl Part {
     /// Values of theta.
-    pub(super) fn theta(&self) -> Range<usize> {
+    pub fn theta(&self) -> Range<usize> {
         match self {
             Self::Dense { theta, .. } => theta.clone(),
             Self::Factored(matrix) => matrix.theta(),

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! How lanes are cut into parts is the learned optimizer's choice ([`crate::learned::LearnedOptimizer::bind_pairs`]).
-//! Lanes do not see each other, so it does not show in the bits.
+//! Lanes do not see each other, so it does not show in the bits. A trainer of its own gets all lanes as one part, and their
+//! thetas as a theta and its perturbations: what it makes of them need not exist here.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use super::window::LaneTrace;
 use super::{Pairs, Particle, UnrollContext, losses};
 use crate::estimator::{EstimatorConfig, EstimatorKind, LossFrom};
 use crate::inner_loop::InnerLoop;
+use crate::learned::check_theta;
 use crate::optimizer::{OptState, Optimizer};
-use crate::perturbation::Perturbation;
+use crate::perturbation::{Antithetic, Perturbation};
 use crate::schedule::{Trajectory, member_seed, task_seed};
 use crate::task::TaskFamily;
 use crate::{Error, Params, Result, Seed, Theta};
@@ -33,30 +35,35 @@ pub(super) struct Stage<'a> {
     family: Arc<dyn TaskFamily>,
     /// Where the lanes stand.
     trajectory: Trajectory,
-    /// Of successive lanes, equally many each.
-    optimizers: Vec<Box<dyn Optimizer>>,
-    /// Theta of each lane, for a trainer of its own.
-    thetas: Option<Theta>,
+    under: Under<'a>,
+}
+
+/// What the lanes of a stage are trained under.
+enum Under<'a> {
+    /// Optimizers of successive lanes, equally many each.
+    Optimizers(Vec<Box<dyn Optimizer>>),
+    /// Thetas, for a trainer of its own.
+    Thetas(&'a dyn LaneTrainer, Antithetic),
 }
 
 /// The lanes of one part.
 pub(super) struct Lanes<'a> {
     context: &'a UnrollContext<'a>,
     family: &'a dyn TaskFamily,
-    optimizer: &'a dyn Optimizer,
+    moved: Moved<'a>,
     inner_step: u32,
     inner: InnerLoop<'a>,
     /// The task of each lane.
     seeds: Vec<Seed>,
-    /// Who trains them, if not the inner loop.
-    elsewhere: Option<Elsewhere<'a>>,
 }
 
-/// What a trainer needs to know of lanes beside their state.
+/// By whom lanes are moved.
 #[derive(Clone, Copy)]
-struct Elsewhere<'a> {
-    trainer: &'a dyn LaneTrainer,
-    theta: &'a Theta,
+enum Moved<'a> {
+    /// By the inner loop under this optimizer.
+    Here(&'a dyn Optimizer),
+    /// By a trainer under these thetas.
+    Elsewhere(&'a dyn LaneTrainer, &'a Antithetic),
 }
 
 /// All lanes after their training.
@@ -97,19 +104,28 @@ impl<'a> Stage<'a> {
         let EstimatorConfig { noise, sigma, .. } = *context.estimator;
         let epsilon = |pair| Perturbation::new(context.run, noise, theta.layout(), perturbed, pairs.slot, pair);
         let epsilons = pairs.pairs.clone().map(epsilon).collect::<Result<Vec<_>>>()?;
-        let (optimizers, thetas) = match context.trainer {
-            None => (context.optimizer.bind_pairs(theta, &epsilons, sigma)?, None),
-            Some(_) => {
-                let thetas = antithetic(theta, &epsilons, sigma)?;
-                // A state may begin with something of theta.
-                (vec![context.optimizer.bind(thetas.clone())?], Some(thetas))
+        let under = match context.trainer {
+            None => Under::Optimizers(context.optimizer.bind_pairs(theta, &epsilons, sigma)?),
+            Some(trainer) => {
+                check_theta(context.optimizer.layout(), theta)?;
+                Under::Thetas(trainer, Antithetic::new(theta, epsilons, sigma)?)
             }
         };
-        if optimizers.is_empty() || !pairs.lanes().is_multiple_of(optimizers.len()) {
+        let stage = Self { context, pairs, family, trajectory, under };
+        let parts = stage.parts().len();
+        if parts == 0 || !pairs.lanes().is_multiple_of(parts) {
             let what = "parts of the lanes of some pairs".into();
-            return Err(Error::Lanes { what, expected: pairs.lanes(), got: optimizers.len() });
+            return Err(Error::Lanes { what, expected: pairs.lanes(), got: parts });
         }
-        Ok(Self { context, pairs, family, trajectory, optimizers, thetas })
+        Ok(stage)
+    }
+
+    /// By whom each part is moved.
+    fn parts(&self) -> Vec<Moved<'_>> {
+        match &self.under {
+            Under::Optimizers(optimizers) => optimizers.iter().map(|optimizer| Moved::Here(&**optimizer)).collect(),
+            Under::Thetas(trainer, thetas) => vec![Moved::Elsewhere(*trainer, thetas)],
+        }
     }
 
     /// Begins every lane, or goes on from the particles, and trains it. `traces` has an entry for each lane.
@@ -122,21 +138,20 @@ impl<'a> Stage<'a> {
         if self.trajectory.inner_step > 0 {
             self.check(&particles)?;
         }
-        let lanes = self.pairs.lanes() / self.optimizers.len();
+        let parts = self.parts();
+        let lanes = self.pairs.lanes() / parts.len();
         let mut trained = Trained { trajectory: self.trajectory, parts: Vec::new(), diverged: Vec::new() };
-        for ((part, optimizer), traces) in self.optimizers.iter().enumerate().zip(traces.chunks_exact_mut(lanes)) {
+        for ((part, moved), traces) in parts.into_iter().enumerate().zip(traces.chunks_exact_mut(lanes)) {
             let range = part * lanes..(part + 1) * lanes;
             let seeds = range.clone().map(|lane| self.task_seed(lane)).collect();
-            let inner = self.standing(range, &**optimizer, &mut particles)?;
-            let elsewhere = self.context.trainer.zip(self.thetas.as_ref());
+            let inner = self.standing(range, moved, &mut particles)?;
             let begun = Lanes {
                 context: self.context,
                 family: &*self.family,
-                optimizer: &**optimizer,
+                moved,
                 inner_step: self.trajectory.inner_step,
                 inner,
                 seeds,
-                elsewhere: elsewhere.map(|(trainer, theta)| Elsewhere { trainer, theta }),
             };
             let Lanes { inner_step, inner, .. } = train(begun, traces)?;
             trained.trajectory.inner_step = inner_step;
@@ -161,15 +176,14 @@ impl<'a> Stage<'a> {
     }
 
     /// Some lanes where they stand.
-    fn standing(
-        &self,
-        lanes: Range<usize>,
-        optimizer: &dyn Optimizer,
-        particles: &mut Vec<Particle>,
-    ) -> Result<InnerLoop<'_>> {
+    fn standing(&self, lanes: Range<usize>, moved: Moved<'_>, particles: &mut Vec<Particle>) -> Result<InnerLoop<'_>> {
         let seeds: Vec<Seed> = lanes.clone().map(|lane| self.task_seed(lane)).collect();
         if self.trajectory.inner_step == 0 {
-            return InnerLoop::begin(&*self.family, optimizer, &seeds, self.trajectory.horizon);
+            let horizon = vec![self.trajectory.horizon; seeds.len()];
+            return InnerLoop::begin(&*self.family, &seeds, |params| match moved {
+                Moved::Here(optimizer) => optimizer.init(params, &horizon),
+                Moved::Elsewhere(_, thetas) => self.context.optimizer.init_pairs(thetas, params, &horizon),
+            });
         }
         let (state, task_state, diverged) = match &particles[..] {
             // All lanes of the only pair: as they are.
@@ -199,15 +213,6 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// `theta ± sigma ε` of all pairs, a lane each.
-fn antithetic(theta: &Theta, epsilons: &[Perturbation], sigma: f32) -> Result<Theta> {
-    let mut values = Vec::with_capacity(2 * epsilons.len() * theta.layout().size());
-    for epsilon in epsilons {
-        values.extend_from_slice(theta.antithetic(sigma, &epsilon.whole())?.values());
-    }
-    Theta::new(theta.layout(), 2 * epsilons.len(), values)
-}
-
 /// Lanes of several parameters of one layout; there is at least one.
 fn gather(lanes: &[(&Params, usize)]) -> Params {
     Params::gather(lanes[0].0.layout(), lanes)
@@ -215,16 +220,26 @@ fn gather(lanes: &[(&Params, usize)]) -> Params {
 
 impl Lanes<'_> {
     /// Trains `steps` inner steps and notes their normalised losses.
-    pub(super) fn train(mut self, steps: u32, loss_from: LossFrom, traces: &mut [LaneTrace]) -> Result<Self> {
-        if let Some(elsewhere) = self.elsewhere {
-            return self.train_elsewhere(elsewhere, steps, loss_from, traces);
+    pub(super) fn train(self, steps: u32, loss_from: LossFrom, traces: &mut [LaneTrace]) -> Result<Self> {
+        match self.moved {
+            Moved::Here(optimizer) => self.train_here(optimizer, steps, loss_from, traces),
+            Moved::Elsewhere(trainer, thetas) => self.train_elsewhere(trainer, thetas, steps, loss_from, traces),
         }
+    }
+
+    fn train_here(
+        mut self,
+        optimizer: &dyn Optimizer,
+        steps: u32,
+        loss_from: LossFrom,
+        traces: &mut [LaneTrace],
+    ) -> Result<Self> {
         for _ in 0..steps {
             if self.context.cancelled.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
             let batch = u64::from(self.inner_step);
-            let (inner, before) = self.inner.step(self.optimizer, batch)?;
+            let (inner, before) = self.inner.step(optimizer, batch)?;
             self.inner = inner;
             let counted = losses::counted(self.family, &mut self.inner, loss_from, batch, &before)?;
             traces.iter_mut().zip(counted).for_each(|(trace, loss)| trace.step(loss));
@@ -236,7 +251,8 @@ impl Lanes<'_> {
 
     fn train_elsewhere(
         mut self,
-        Elsewhere { trainer, theta }: Elsewhere<'_>,
+        trainer: &dyn LaneTrainer,
+        thetas: &Antithetic,
         steps: u32,
         loss_from: LossFrom,
         traces: &mut [LaneTrace],
@@ -248,7 +264,7 @@ impl Lanes<'_> {
         let training = Training {
             family: self.family,
             optimizer: self.context.optimizer,
-            theta,
+            thetas,
             seeds: &self.seeds,
             first_batch: u64::from(self.inner_step),
             steps,

@@ -4,27 +4,29 @@
 //!  pair 0: lanes + −  ┐                                     ┌ lane 0: losses ┐
 //!  pair 1: lanes + −  ├─► one state ─► LaneTrainer::train ─► ┤ …             ├─► traces, reports, particles as ever
 //!  pair 2: lanes + −  ┘    [2 · pairs]                      └ lane 5: losses ┘
+//!  theta, ε of each pair ──────────┘ (told, not made)
 //! ```
 //!
-//! Only the steps are the trainer's: what is trained, when a trajectory is replaced and what enters a report is decided
+//! Only the steps are the trainer's, and the thetas of the lanes, if it can make them: what is trained, when a trajectory is replaced and what enters a report is decided
 //! as for the CPU. Losses that need a batch of their own are the CPU's affair, so [`LossFrom::TrainingBatch`] is the only
 //! source of losses known here.
 
 use crate::estimator::LossFrom;
 use crate::learned::LearnedOptimizer;
 use crate::optimizer::OptState;
+use crate::perturbation::Antithetic;
 use crate::task::TaskFamily;
-use crate::{Error, Result, Seed, Theta};
+use crate::{Error, Result, Seed};
 
 /// Lanes to be trained together.
 #[derive(Debug)]
 pub struct Training<'a> {
     /// The family of all lanes.
     pub family: &'a dyn TaskFamily,
-    /// The learned optimizer, of which `theta` is a lane each.
+    /// The learned optimizer.
     pub optimizer: &'a dyn LearnedOptimizer,
-    /// One lane a lane of parameters.
-    pub theta: &'a Theta,
+    /// What it is under, one lane a lane of parameters.
+    pub thetas: &'a Antithetic,
     /// The task of each lane; lanes 2i and 2i + 1 have the same.
     pub seeds: &'a [Seed],
     /// Training batch of the first step; each step takes the next.

@@ -11,6 +11,7 @@ use paceline_optimizer_core::learned::{
     TrainPhase, WeightLayout,
 };
 use paceline_optimizer_core::optimizer::{OptState, Optimizer, Slot};
+use paceline_optimizer_core::perturbation::{Antithetic, Noise, Perturbation};
 use paceline_optimizer_core::{Error, Layout, Params, Seed, TensorSpec, Theta, noise};
 use proptest::prelude::*;
 
@@ -244,6 +245,27 @@ fn a_theta_for_all_is_the_same_theta_for_each() {
 }
 
 /// Checks that two states of differently ordered layouts say the same of every tensor, to the bit.
+/// Whoever trains lanes elsewhere gets the state that their thetas begin with, though these may not exist.
+#[test]
+fn lanes_of_pairs_begin_as_under_the_thetas_made() {
+    let layout = Layout::new(tensors()).unwrap();
+    let (params, horizons) = (random(&layout, 1, 4), [7, 100, 2000, 30]);
+    for optimizer in every_kind() {
+        let theta = thetas(optimizer.as_ref(), 1);
+        for noise in [Noise::Dense, Noise::LowRank { rank: 1 }] {
+            let epsilon = |pair| Perturbation::new(Seed::new(6), noise, theta.layout(), 2, 5, pair).unwrap();
+            let lanes = Antithetic::new(&theta, vec![epsilon(3), epsilon(4)], 0.1).unwrap();
+            let bound = optimizer.bind(lanes.made().unwrap()).unwrap();
+            let expected = bound.init(params.clone(), &horizons).unwrap();
+            let got = optimizer.init_pairs(&lanes, params.clone(), &horizons).unwrap();
+            assert_eq!(bits(&got), bits(&expected), "{optimizer:?}");
+            assert_eq!(got, expected, "{optimizer:?}");
+            let fewer = optimizer.init_pairs(&lanes, params.select(&[0, 1, 2]), &horizons[..3]);
+            assert!(matches!(fewer, Err(Error::Lanes { .. })), "{optimizer:?}: {fewer:?}");
+        }
+    }
+}
+
 fn assert_same_by_name(got: &OptState, expected: &OptState, what: &str) {
     let [ours, theirs] = [got, expected].map(|state| state.params.layout());
     let to_bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();

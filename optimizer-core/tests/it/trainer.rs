@@ -30,7 +30,7 @@ impl LaneTrainer for Plain {
 
     fn train(&self, training: &Training<'_>, state: &mut OptState, diverged: &mut [bool]) -> Result<Vec<f32>> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let optimizer = training.optimizer.bind(training.theta.clone())?;
+        let optimizer = training.optimizer.bind(training.thetas.made()?)?;
         let mut tasks = training.family.bind(training.seeds)?;
         let (lanes, steps) = (diverged.len(), training.steps as usize);
         let mut losses = vec![f32::NAN; lanes * steps];

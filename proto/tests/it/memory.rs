@@ -61,17 +61,19 @@ fn no_message_takes_much_more_memory_than_its_bound() {
     const SUBMIT: &str = "paceline.v1.WorkerService/SubmitResult";
     const LEASE: &str = "paceline.v1.WorkerService/LeaseWork";
     const CREATE: &str = "paceline.v1.RunService/CreateRun";
+    const RECORD: &str = "paceline.v1.RunService/RecordEvaluation";
     const BEAT: &str = "paceline.v1.WorkerService/Heartbeat";
     const RELEASE: &str = "paceline.v1.WorkerService/ReleaseLeases";
     const REGISTER: &str = "paceline.v1.WorkerService/RegisterWorker";
     let flat = |method, entry| Worst { method, entry, within: None };
-    let checks: [(Worst, fn(&Worst) -> _); 8] = [
+    let checks: [(Worst, fn(&Worst) -> _); 9] = [
         (flat(SUBMIT, &[0x52, 0]), measure::<pb::SubmitResultRequest>),
         (flat(LEASE, &[0x1a, 0]), measure::<pb::LeaseWorkRequest>),
         // Slot numbers of one byte each, within a holding.
         (Worst { method: LEASE, entry: &[0x1a, 1, 0], within: Some(0x1a) }, measure::<pb::LeaseWorkRequest>),
         (flat(CREATE, &[0x2a, 0]), measure::<pb::CreateRunRequest>),
         (Worst { method: CREATE, entry: &[0x32, 0], within: Some(0x0a) }, measure::<pb::CreateRunRequest>),
+        (Worst { method: RECORD, entry: &[0x3a, 0], within: Some(0x12) }, measure::<pb::RecordEvaluationRequest>),
         (flat(BEAT, &[0x12, 0]), measure::<pb::HeartbeatRequest>),
         (flat(RELEASE, &[0x12, 0]), measure::<pb::ReleaseLeasesRequest>),
         (flat(REGISTER, &[0x32, 0]), measure::<pb::RegisterWorkerRequest>),

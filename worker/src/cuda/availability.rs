@@ -89,10 +89,12 @@ pub enum Unavailable {
     },
     /// The device computes other noise than the CPU.
     #[error(
-        "its noise differs from the CPU's at number {at}: results would not be those of their seeds, so the device \
-         must not be used; this is a bug of the kernels or of the driver, please report both versions"
+        "its {noise} noise differs from the CPU's at number {at}: results would not be those of their seeds, so the \
+         device must not be used; this is a bug of the kernels or of the driver, please report both versions"
     )]
     OtherNoise {
+        /// Its kind.
+        noise: &'static str,
         /// First place that differs.
         at: u64,
     },
@@ -145,6 +147,10 @@ mod tests {
             (Unavailable::NoSuchDevice { count: 2 }, "cuda:1"),
             (Unavailable::TooOld { got: (7, 5) }, "7.5 is below 8.0"),
             (Unavailable::NoCompiler, "nvidia-cuda-nvrtc"),
+            (
+                Unavailable::OtherNoise { noise: "low_rank", at: 7 },
+                "its low_rank noise differs from the CPU's at number 7",
+            ),
         ] {
             assert!(reason.to_string().contains(cure), "{reason}");
         }

@@ -7,15 +7,23 @@
 //!
 //! Lanes are independent to the bit, so how a lease is split cannot show in its result.
 
-use std::ops::Range;
+use std::ops::{Add, Range};
 
 /// Bytes of device memory that a lease needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// Once, whatever the number of lanes: data sets, theta, tables, the kernels themselves.
+    /// Once, whatever the number of lanes: data sets, theta, tables.
     pub shared: u64,
     /// For each pair of lanes: thetas, parameters, optimizer state, batches, losses.
     pub pair: u64,
+}
+
+impl Add for Need {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { shared: self.shared.saturating_add(other.shared), pair: self.pair.saturating_add(other.pair) }
+    }
 }
 
 /// A pair that does not fit the device at all.

@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute_enum};
-use cudarc::driver::{CudaContext, CudaModule, CudaStream, DriverError, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaContext, CudaModule, CudaSlice, CudaStream, DriverError, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
+use paceline_optimizer_core::noise::VERSION;
 use paceline_optimizer_core::{Seed, noise};
 
 use super::availability::{Facts, Unavailable};
 use super::layout::THREADS;
 use super::source::source;
+use super::thetas::{self, ThetaJob};
 use super::trainer::{WindowJob, WindowKernel};
 
 /// Numbers of noise that a device must make as the CPU does before it is used.
@@ -97,7 +99,7 @@ impl CudaDevice {
         })
     }
 
-    /// The device makes the CPU's noise, to the bit.
+    /// The device makes the CPU's noise, to the bit: normals, and thetas under every kind of it.
     ///
     /// # Errors
     /// [`Unavailable::OtherNoise`], [`Unavailable::Driver`].
@@ -105,10 +107,15 @@ impl CudaDevice {
         let (seed, first, mut expected) = (Seed::new(0x5eed), 1001, vec![0.0; CHECKED]);
         noise::normals(seed, first, &mut expected);
         let got = self.normals(seed, first, CHECKED)?;
-        match expected.iter().zip(&got).position(|(expected, got)| expected.to_bits() != got.to_bits()) {
-            Some(at) => Err(Unavailable::OtherNoise { at: first + at as u64 }),
-            None => Ok(()),
+        compare(VERSION, first, &expected, &got)?;
+        for (noise, lanes) in thetas::trials() {
+            let expected = lanes.made().expect("one lane is perturbed");
+            let made = self.thetas(&ThetaJob::new(&lanes, 0..lanes.pairs().len()))?;
+            let got = self.stream.clone_dtoh(&made).doing("copy thetas back")?;
+            self.stream.synchronize().doing("wait for the device")?;
+            compare(noise.name(), 0, expected.values(), &got)?;
         }
+        Ok(())
     }
 
     /// `ε(seed, first…)`, made on the device: [`noise::normals`] there.
@@ -136,6 +143,34 @@ impl CudaDevice {
 }
 
 impl CudaDevice {
+    /// The thetas of some lanes, in the device's memory.
+    fn thetas(&self, job: &ThetaJob<'_>) -> Result<CudaSlice<f32>, Unavailable> {
+        let kernel = self.noise.load_function("lane_thetas").doing("find the kernel lane_thetas")?;
+        let stream = &self.stream;
+        let floats = |floats: &[f32]| stream.clone_htod(floats).doing("copy theta to the device");
+        let words = |words: &[u32]| stream.clone_htod(words).doing("copy parts of the noise to the device");
+        let doubles = |doubles: &[f64]| stream.clone_htod(doubles).doing("copy factors to the device");
+        let (table, theta) = (floats(noise::quantile_table().as_flattened())?, floats(job.theta)?);
+        let (parts, first_streams) = (words(job.parts.as_flattened())?, words(&job.first_streams)?);
+        let (scales, factors) = (doubles(&job.scales)?, doubles(&job.factors)?);
+        let seeds = stream.clone_htod(&job.seeds).doing("copy seeds to the device")?;
+        let mut out = stream.alloc_zeros::<f32>(job.floats()).doing("allocate thetas")?;
+        let (size, count) = (job.theta.len() as u32, job.parts.len() as u32);
+        let config = LaunchConfig {
+            grid_dim: (job.blocks(), 1, 1),
+            block_dim: (THREADS, 1, 1),
+            shared_mem_bytes: thetas::SHARED,
+        };
+        let mut launch = stream.launch_builder(&kernel);
+        launch.arg(&table).arg(&theta).arg(&size).arg(&job.sigma).arg(&parts).arg(&scales).arg(&count);
+        launch.arg(&job.tiles).arg(&first_streams).arg(&seeds).arg(&factors).arg(&mut out);
+        #[expect(unsafe_code, reason = "a launch trusts the caller with the kernel's parameters")]
+        // SAFETY: the twelve arguments are those of `lane_thetas` in `kernels/noise.cu`, in order and of their types, as
+        // `ThetaJob` makes them; the emulator's tests run the same jobs with guards behind every buffer.
+        unsafe { launch.launch(config) }.doing("launch lane_thetas")?;
+        Ok(out)
+    }
+
     fn train(&self, job: &mut WindowJob<'_>) -> Result<Vec<f32>, Unavailable> {
         let WindowJob { kernel, lanes, shared, spill, steps, window, .. } = &*job;
         let function = self.window.load_function(kernel).doing("find the kernel of the window")?;
@@ -149,7 +184,8 @@ impl CudaDevice {
         let tensors = words(job.tensors.as_flattened())?;
         let (settings, place) = (floats(job.settings)?, words(job.place)?);
         let (images, labels, batches) = (floats(job.images)?, words(job.labels)?, words(&job.batches)?);
-        let (thetas, first_steps, horizons) = (floats(job.thetas)?, words(&job.first_steps)?, words(&job.horizons)?);
+        let thetas = self.thetas(&job.thetas)?;
+        let (first_steps, horizons) = (words(&job.first_steps)?, words(&job.horizons)?);
         let (mut params, mut slots) = (floats(&job.params)?, floats(&job.slots)?);
         let mut diverged = words(&job.diverged)?;
         let mut losses = stream.alloc_zeros::<f32>(*lanes as usize * *steps as usize).doing("allocate losses")?;
@@ -200,6 +236,14 @@ impl WindowKernel for CudaDevice {
         // Leases are computed by whichever thread is free.
         self.context.bind_to_thread().map_err(|error| error.to_string())?;
         self.train(job).map_err(|error| error.to_string())
+    }
+}
+
+/// The same numbers to the bit, the first of which is number `first`.
+fn compare(noise: &'static str, first: u64, expected: &[f32], got: &[f32]) -> Result<(), Unavailable> {
+    match expected.iter().zip(got).position(|(expected, got)| expected.to_bits() != got.to_bits()) {
+        Some(at) => Err(Unavailable::OtherNoise { noise, at: first + at as u64 }),
+        None => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 //!  kernels/*.cu ─ include_str! ─► source ─ NVRTC, at run time ─► PTX ─► driver ─► device
 //!                                   └──── c++, in tests ──────────────► emulator on the host
 //!  device N there? driver, compiler, capability ─► Facts, or Unavailable with the cure
+//!  theta, seeds ─► thetas ─► a theta a lane, on the device
 //!  memory of the device ─► budget ─► how many lanes at a time
 //! ```
 //!
@@ -20,6 +21,7 @@ pub mod layout;
 mod probe;
 mod rule;
 mod source;
+pub mod thetas;
 mod trainer;
 pub mod window;
 
@@ -30,6 +32,7 @@ pub use driver::CudaDevice;
 pub use probe::DeviceProbe;
 pub use rule::{DeviceRule, Kept};
 pub use source::{UNITS, source};
+pub use thetas::ThetaJob;
 pub use trainer::{WindowJob, WindowKernel, WindowTrainer};
 
 /// Why something is computed on the CPU although there is a device.

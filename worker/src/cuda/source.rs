@@ -1,10 +1,11 @@
 //! The text of the kernels, as a compiler that knows no files gets it.
 
 /// All files of `kernels/`, by name.
-const FILES: [(&str, &str); 24] = [
+const FILES: [(&str, &str); 25] = [
     ("platform.cuh", include_str!("kernels/platform.cuh")),
     ("philox.cuh", include_str!("kernels/philox.cuh")),
     ("quantile.cuh", include_str!("kernels/quantile.cuh")),
+    ("perturbation.cuh", include_str!("kernels/perturbation.cuh")),
     ("float.cuh", include_str!("kernels/float.cuh")),
     ("reduce.cuh", include_str!("kernels/reduce.cuh")),
     ("tensor.cuh", include_str!("kernels/tensor.cuh")),

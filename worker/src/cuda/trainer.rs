@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Training ─► plan ─► parts that fit ─► WindowJob ─► WindowKernel ─► losses, parameters, slots
-//!                                                      └ a device, or the tests' emulator
+//!                                         └ ThetaJob    └ a device, or the tests' emulator: makes thetas, then trains
 //! ```
 
 use paceline_optimizer_core::learned::LearnedOptimizer;
@@ -13,9 +13,11 @@ use paceline_optimizer_core::{Error, Result};
 
 use super::budget::{parts, usable};
 use super::layout::LanePlan;
+use super::thetas::{self, ThetaJob};
 use super::window::{LANES_PER_TASK, WindowPlan};
 
-/// One launch of a window kernel: its parameters in order, as `kernels/window.cu` declares them.
+/// One launch of a window kernel: its parameters in order, as `kernels/window.cu` declares them; but thetas, which another
+/// launch makes before.
 #[derive(Debug)]
 pub struct WindowJob<'a> {
     /// `NAME_window`.
@@ -44,8 +46,8 @@ pub struct WindowJob<'a> {
     pub labels: &'a [u32],
     /// Numbers of the examples, `[tasks, steps, batch]`.
     pub batches: Vec<u32>,
-    /// `[lanes, theta]`.
-    pub thetas: &'a [f32],
+    /// What makes `[lanes, theta]`.
+    pub thetas: ThetaJob<'a>,
     /// Updates already applied, `[lanes]`.
     pub first_steps: Vec<u32>,
     /// Updates there will be, `[lanes]`.
@@ -69,7 +71,7 @@ pub trait WindowKernel: Send + Sync + std::fmt::Debug {
     /// Why it cannot be told.
     fn free(&self) -> Result<u64, String>;
 
-    /// Runs a job; losses `[lanes, steps]`.
+    /// Runs a job, of which the thetas first; losses `[lanes, steps]`.
     ///
     /// # Errors
     /// Why it could not be run.
@@ -97,7 +99,6 @@ impl<K: WindowKernel> WindowTrainer<K> {
         let batches = training.first_batch..training.first_batch + steps;
         let tasks = lanes.iter().step_by(LANES_PER_TASK as usize).map(|lane| training.seeds[*lane]);
         let mut part = state.select(&lanes);
-        let size = training.theta.layout().size();
         let mut job = WindowJob {
             kernel: format!("{}_window", plan.rule.name),
             lanes: lanes.len() as u32,
@@ -114,7 +115,7 @@ impl<K: WindowKernel> WindowTrainer<K> {
             batches: tasks
                 .flat_map(|task| batches.clone().flat_map(|batch| (net.batch)(task, batch)).collect::<Vec<_>>())
                 .collect(),
-            thetas: &training.theta.values()[lanes[0] * size..(lanes[0] + lanes.len()) * size],
+            thetas: ThetaJob::new(training.thetas, pairs.start as usize..pairs.end as usize),
             first_steps: part.step.clone(),
             horizons: part.horizon.clone(),
             params: LanePlan::pack_params(&part.params),
@@ -149,8 +150,8 @@ impl<K: WindowKernel> LaneTrainer for WindowTrainer<K> {
         let arena = plan.arena_within(self.0.shared());
         let budget = usable(self.0.free().map_err(failed)?);
         let pairs = training.seeds.len() as u32 / LANES_PER_TASK;
-        let parts =
-            parts(pairs, plan.need(training.steps, arena), budget).map_err(|reason| failed(reason.to_string()))?;
+        let need = plan.need(training.steps, arena) + thetas::need(training.thetas);
+        let parts = parts(pairs, need, budget).map_err(|reason| failed(reason.to_string()))?;
         let mut losses = Vec::new();
         for part in parts {
             losses.extend(self.train_part(&plan, training, part, state, diverged).map_err(failed)?);

@@ -6,7 +6,6 @@
 //! ```
 
 use paceline_optimizer_core::learned::LearnedOptimizer;
-use paceline_optimizer_core::noise;
 use paceline_optimizer_core::task::TaskFamily;
 
 use super::budget::Need;
@@ -100,16 +99,15 @@ impl WindowPlan {
         [scratch, size, slots, theta, tables, activations, tensors, layers, batch, steps, LANES_PER_TASK, shared, spill]
     }
 
-    /// Device memory that windows of `steps` steps need.
+    /// Device memory that windows of `steps` steps need beside their thetas.
     pub fn need(&self, steps: u32, arena: Arena) -> Need {
-        let Self { rule, lane, net, theta, data } = self;
+        let Self { rule, lane, net, data, .. } = self;
         let plans = 13 + 15 * net.layers.len() + 10 * lane.tensors.len() + rule.settings.len() + rule.place.len();
-        let shared = WORD * (data + (2 * noise::QUANTILE_ROWS + plans + theta) as u64);
-        // Per lane: theta, parameters, slots, losses, spill, its step, its horizon and whether it diverged.
-        let floats = (theta + lane.size + lane.slot_size + arena.spill + 3) as u64 + u64::from(steps);
+        let shared = WORD * (data + plans as u64);
+        // Per lane: parameters, slots, losses, spill, its step, its horizon and whether it diverged.
+        let floats = (lane.size + lane.slot_size + arena.spill + 3) as u64 + u64::from(steps);
         let batches = u64::from(steps) * net.batch as u64;
-        // The seed of a pair has two words.
-        Need { shared, pair: WORD * (u64::from(LANES_PER_TASK) * floats + batches + 2) }
+        Need { shared, pair: WORD * (u64::from(LANES_PER_TASK) * floats + batches) }
     }
 }
 
@@ -166,8 +164,8 @@ mod tests {
         // In KiB.
         let arena = velo.arena_within(163 << 10);
         assert_eq!((arena.shared / 256, arena.spill), (132, 0));
-        // Both thetas of a pair, and twice an LSTM's state in each of its four tensors.
-        let more = 2 * (2_320_385 - 162_305) + 2 * 2 * 4 * (512 - 128);
+        // Both lanes of a pair have twice an LSTM's state in each of its four tensors.
+        let more = 2 * 2 * 4 * (512 - 128);
         let need = |plan: &WindowPlan| plan.need(50, plan.arena_within(163 << 10)).pair;
         assert_eq!(need(&velo) - need(&small), WORD * more);
         assert_eq!(velo.lane.slot_size - small.lane.slot_size, 2 * 4 * (512 - 128));
@@ -205,7 +203,7 @@ mod tests {
     fn a_large_lease_is_split_by_what_the_device_has() {
         let plan = plan("image_mlp", json!({}), adafac()).unwrap();
         let need = plan.need(50, plan.arena_within(227 << 10));
-        // 2 lanes × (197 + 2410 + slots + 50 + 2) floats and 50 × 128 numbers: 100 kB or so.
+        // 2 lanes × (2410 + slots + 50 + 3) floats and 50 × 128 numbers: 100 kB or so.
         assert!((80_000..200_000).contains(&need.pair), "{need:?}");
         let pairs_that_fit = (usable(1 << 30) - need.shared) / need.pair;
         assert_eq!(parts(100_000, need, usable(1 << 30)).unwrap().len() as u64, 100_000_u64.div_ceil(pairs_that_fit));

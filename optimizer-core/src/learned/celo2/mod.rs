@@ -22,9 +22,10 @@ use serde::{Deserialize, Serialize};
 use self::form::Form;
 use self::rule::Rule;
 use super::initial::InitialTheta;
-use super::{LearnedOptimizer, LearnedOptimizerConfig, check_theta};
-use crate::optimizer::Optimizer;
-use crate::params::Layout;
+use super::{LearnedOptimizer, LearnedOptimizerConfig, check_theta, init_unperturbed};
+use crate::optimizer::{OptState, Optimizer};
+use crate::params::{Layout, Params};
+use crate::perturbation::Antithetic;
 use crate::{Result, Seed, Theta};
 
 mod form;
@@ -101,5 +102,10 @@ impl LearnedOptimizer for Family {
     fn bind(&self, theta: Theta) -> Result<Box<dyn Optimizer>> {
         check_theta(self.layout(), &theta)?;
         Ok(Box::new(update::Bound::new(self.rule.clone(), self.form.clone(), theta)))
+    }
+
+    /// Nothing of theta enters the state.
+    fn init_pairs(&self, lanes: &Antithetic, params: Params, horizon: &[u32]) -> Result<OptState> {
+        init_unperturbed(self, lanes, params, horizon)
     }
 }

@@ -25,10 +25,12 @@ use super::inputs::InputGroups;
 use super::lane_theta::{LaneTheta, LastBound};
 use super::network::Activation;
 use super::step::StepSettings;
-use super::{LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta};
-use crate::optimizer::Optimizer;
-use crate::params::Layout;
-use crate::perturbation::{Noise, Perturbation};
+use super::{
+    LearnedOptimizer, LearnedOptimizerConfig, check_decays, check_finite, check_range, check_theta, init_unperturbed,
+};
+use crate::optimizer::{OptState, Optimizer};
+use crate::params::{Layout, Params};
+use crate::perturbation::{Antithetic, Noise, Perturbation};
 use crate::{Result, Seed, Theta};
 
 mod statistics;
@@ -289,6 +291,13 @@ impl LearnedOptimizer for HyperV2 {
             Box::new(update::Bound::new(self.config.clone(), self.shape.clone(), theta))
         };
         Ok(self.shape.parts(theta, pairs, sigma, &self.last)?.into_iter().map(bound).collect())
+    }
+
+    /// Of theta, the initial state of the LSTM enters the state, and nothing else.
+    fn init_pairs(&self, lanes: &Antithetic, params: Params, horizon: &[u32]) -> Result<OptState> {
+        let mut state = init_unperturbed(self, lanes, params, horizon)?;
+        self.shape.perturb_slots(lanes, &mut state.slots);
+        Ok(state)
     }
 
     fn pairs_together(&self, noise: Noise, params: &Layout) -> usize {

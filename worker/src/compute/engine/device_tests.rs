@@ -28,7 +28,7 @@ impl LaneTrainer for Exact {
     ) -> Result<Vec<f32>, CoreError> {
         assert_eq!(diverged.len(), 2 * PAIRS as usize, "all lanes at once");
         self.launches.fetch_add(1, Ordering::Relaxed);
-        let optimizer = training.optimizer.bind(training.theta.clone())?;
+        let optimizer = training.optimizer.bind(training.thetas.made()?)?;
         let mut tasks = training.family.bind(training.seeds)?;
         let steps = training.steps as usize;
         let mut losses = vec![f32::NAN; diverged.len() * steps];

@@ -5,8 +5,8 @@
 //
 // Arithmetic is IEEE 754 single precision throughout: sums and products are rounded one by one (-fmad=false,
 // -ffp-contract=off), a fused product is written `fmaf`, and no function of a vendor's library is called but one f64
-// exponential, of which f32 is kept. So both compilers should give the same bits, and the emulator's tests speak for the
-// device's arithmetic too.
+// exponential, of which f32 is kept. Some perturbations are sums in f64, likewise rounded one by one. So both compilers
+// should give the same bits, and the emulator's tests speak for the device's arithmetic too.
 #ifndef PLATFORM_CUH
 #define PLATFORM_CUH
 

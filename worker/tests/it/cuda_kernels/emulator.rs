@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use paceline_optimizer_core::noise;
+use paceline_worker::cuda::ThetaJob;
+use paceline_worker::cuda::layout::THREADS;
+use paceline_worker::cuda::thetas::SHARED;
 use tempfile::TempDir;
 
 /// The order in which the emulator runs the threads of a block between two barriers.
@@ -57,7 +61,7 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(f32, u32, u64);
+plain!(f32, f64, u32, u64);
 
 /// An array of words, as of a structure's fields.
 impl<const N: usize> Plain for [u32; N] {
@@ -188,6 +192,29 @@ impl Emulator {
             assert!(got == expected, "{kernel}: {order:?} differs: a barrier is missing");
         }
         expected
+    }
+
+    /// The thetas of a lease's lanes, under each of these orders of threads, which must agree to the bit.
+    pub(crate) fn thetas<const N: usize>(&self, job: &ThetaJob<'_>, orders: [Order; N]) -> Vec<f32> {
+        let arguments = [
+            input(noise::quantile_table().as_flattened()),
+            input(job.theta),
+            value(job.theta.len() as u32),
+            value(job.sigma),
+            input(&job.parts),
+            input(&job.scales),
+            value(job.parts.len() as u32),
+            value(job.tiles),
+            input(&job.first_streams),
+            input(&job.seeds),
+            input(&job.factors),
+            output(&vec![f32::NAN; job.floats()]),
+        ];
+        let launch = Launch { shared_floats: SHARED as usize / 4, ..Launch::new([job.blocks(), 1], THREADS) };
+        let mut made = orders.map(|order| self.run("lane_thetas", Launch { order, ..launch }, &arguments)).into_iter();
+        let first = made.next().expect("there is an order");
+        assert!(made.all(|other| other == first), "lane_thetas: a barrier is missing");
+        floats(&first[0])
     }
 
     /// The same with every buffer as f32.

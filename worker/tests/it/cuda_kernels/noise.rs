@@ -1,9 +1,14 @@
 //! noise/v1: the device's ε is the CPU's, to the bit.
 
-use paceline_optimizer_core::params::{Layout, TensorSpec};
-use paceline_optimizer_core::{Seed, Theta, noise};
+use std::ops::Range;
 
-use super::emulator::{Launch, emulator, input, output, value};
+use paceline_optimizer_core::params::{Layout, TensorSpec};
+use paceline_optimizer_core::perturbation::{Antithetic, Noise, Part, Perturbation};
+use paceline_optimizer_core::{Seed, Theta, noise};
+use paceline_worker::cuda::ThetaJob;
+use paceline_worker::cuda::thetas::trials;
+
+use super::emulator::{Emulator, Launch, ORDERS, emulator, input, output, value};
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
@@ -45,31 +50,82 @@ fn many_normals_meet_every_octave_of_the_table() {
     assert_eq!(bits(&got[0]), bits(&expected));
 }
 
+/// The thetas of some pairs, by the kernel.
+fn made(emulator: &Emulator, lanes: &Antithetic, pairs: Range<usize>) -> Vec<f32> {
+    emulator.thetas(&ThetaJob::new(lanes, pairs), ORDERS)
+}
+
+fn agree(emulator: &Emulator, lanes: &Antithetic, what: &str) {
+    let (got, expected) = (made(emulator, lanes, 0..lanes.pairs().len()), lanes.made().unwrap());
+    let apart = got.iter().zip(expected.values()).position(|(got, expected)| got.to_bits() != expected.to_bits());
+    assert_eq!((got.len(), apart), (expected.values().len(), None), "{what}: length, first place that differs");
+}
+
 #[test]
-fn perturbed_thetas_are_those_of_the_cpu() {
-    let Some(emulator) = emulator("cuda_antithetic") else { return };
-    let size = 197;
-    let layout = Layout::new(vec![TensorSpec::new("theta", [size])]).unwrap();
+fn thetas_of_lanes_are_those_of_the_cpu() {
+    let Some(emulator) = emulator("cuda_thetas") else { return };
+    for (noise, lanes) in trials() {
+        agree(emulator, &lanes, &format!("{noise:?}"));
+        // Parts of a lease are those of the whole.
+        let size = lanes.theta().values().len();
+        let (whole, last) = (made(emulator, &lanes, 0..3), made(emulator, &lanes, 2..3));
+        assert_eq!(bits(&last), bits(&whole[4 * size..]), "{noise:?}");
+    }
+}
+
+/// Lanes of `pairs` pairs around a theta of such tensors.
+fn lanes(shapes: &[&[usize]], noise: Noise, pairs: u32, sigma: f32) -> Antithetic {
+    let tensor = |(index, shape): (usize, &&[usize])| TensorSpec::new(format!("t{index}"), *shape);
+    let layout = Layout::new(shapes.iter().enumerate().map(tensor).collect()).unwrap();
     let mut theta = Theta::zeros(&layout, 1);
-    noise::normals(Seed::new(1), 0, theta.tensor_mut(0, 0));
-    let (seeds, sigma) = ([5_u64, 6, u64::MAX], 0.01_f32);
-    let expected: Vec<f32> = seeds
-        .iter()
-        .flat_map(|seed| {
-            let mut epsilon = vec![0.0; size];
-            noise::normals(Seed::new(*seed), 0, &mut epsilon);
-            let lanes = theta.antithetic(sigma, &epsilon).unwrap();
-            [lanes.tensor(0, 0).to_vec(), lanes.tensor(1, 0).to_vec()].concat()
-        })
-        .collect();
-    let arguments = [
-        input(noise::quantile_table().as_flattened()),
-        input(theta.tensor(0, 0)),
-        value(size as u32),
-        input(&seeds),
-        value(sigma),
-        output(&vec![f32::NAN; 6 * size]),
-    ];
-    let got = emulator.run_f32("antithetic", Launch::new([2, 3], 32), &arguments);
-    assert_eq!(bits(&got[0]), bits(&expected));
+    noise::normals(Seed::new(1), 0, theta.values_mut());
+    let epsilon = |pair| Perturbation::new(Seed::new(u64::MAX), noise, &layout, 9, 4, pair).unwrap();
+    Antithetic::new(&theta, (0..pairs).map(epsilon).collect(), sigma).unwrap()
+}
+
+#[test]
+fn thetas_of_odd_sizes_are_those_of_the_cpu() {
+    let Some(emulator) = emulator("cuda_thetas_sizes") else { return };
+    for noise in [Noise::Dense, Noise::Orthogonal] {
+        // A tile has 2048 values.
+        for size in [1, 3, 197, 2047, 2048, 2049, 4097] {
+            agree(
+                emulator,
+                &lanes(&[&[size]], noise, if size == 1 { 1 } else { 3 }, 0.01),
+                &format!("{noise:?} {size}"),
+            );
+        }
+    }
+    for (rank, shapes) in [
+        // Whole tiles of 32 by 64, and some that are not.
+        (1, [[32, 64], [64, 128], [2, 3]]),
+        (2, [[33, 65], [31, 63], [5, 300]]),
+        (5, [[130, 7], [12, 11], [100, 64]]),
+        (16, [[40, 70], [65, 33], [33, 129]]),
+        (40, [[97, 83], [1, 2], [90, 100]]),
+    ] {
+        // Vectors between, so that parts begin anywhere in a block of four normals and of theta.
+        let [a, b, c] = &shapes;
+        let shapes: [&[usize]; 6] = [a, &[1], b, &[2, 2, 2], c, &[3]];
+        let lanes = lanes(&shapes, Noise::LowRank { rank }, 2, 0.3);
+        let factored = lanes.pairs()[0].parts().iter().filter(|part| matches!(part, Part::Factored(_))).count();
+        assert!(factored >= 2, "rank {rank}: {factored} matrices are worth it");
+        agree(emulator, &lanes, &format!("rank {rank}"));
+    }
+}
+
+/// Signs of zero, denormal numbers, and what overflows.
+#[test]
+fn special_values_of_theta_are_those_of_the_cpu() {
+    let Some(emulator) = emulator("cuda_thetas_special") else { return };
+    for noise in [Noise::Dense, Noise::LowRank { rank: 1 }] {
+        for sigma in [0.0, 1e-44, 3e38] {
+            let plain = lanes(&[&[6], &[9, 10]], noise, 2, sigma);
+            let mut theta = plain.theta().clone();
+            let special = [0.0, -0.0, f32::MIN_POSITIVE / 3.0, f32::MAX, -1e-45];
+            theta.values_mut().iter_mut().zip(special.into_iter().cycle()).for_each(|(value, other)| *value = other);
+            let lanes = Antithetic::new(&theta, plain.pairs().to_vec(), sigma).unwrap();
+            agree(emulator, &lanes, &format!("{noise:?}, sigma {sigma}"));
+        }
+    }
 }

@@ -1,21 +1,22 @@
 //! Whole leases by the window kernels: reports and particles against those of the CPU, memory budget included.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use paceline_optimizer_core::Seed;
 use paceline_optimizer_core::estimator::{EstimatorConfig, EstimatorKind, MetaLoss};
 use paceline_optimizer_core::learned::{AdafacMlpConfig, HyperV2Config, LearnedOptimizer, LearnedOptimizerConfig};
+use paceline_optimizer_core::perturbation::{Antithetic, Noise, Perturbation};
 use paceline_optimizer_core::schedule::{HorizonSchedule, SlotSequence};
 use paceline_optimizer_core::task::TaskFamily;
 use paceline_optimizer_core::unroll::{
     LaneTrainer, PairId, PairOutcome, Pairs, UnrollContext, full_es_pair, full_es_pairs, window_pair, window_pairs,
 };
 use paceline_worker::cuda::layout::THREADS;
-use paceline_worker::cuda::{DeviceProbe, WindowJob, WindowKernel, WindowTrainer};
+use paceline_worker::cuda::{DeviceProbe, WindowJob, WindowKernel, WindowTrainer, thetas};
 use serde_json::json;
 
-use super::emulator::{Emulator, Launch, emulator, floats, input, output};
+use super::emulator::{Emulator, Launch, Order, emulator, floats, input, output};
 use super::feed_forward::family;
 
 const PAIRS: u32 = 3;
@@ -26,6 +27,8 @@ struct Emulated {
     emulator: &'static Emulator,
     free: u64,
     launches: AtomicU64,
+    /// Of all lanes of all launches, in order.
+    thetas: Mutex<Vec<f32>>,
 }
 
 impl WindowKernel for Emulated {
@@ -39,6 +42,8 @@ impl WindowKernel for Emulated {
 
     fn run(&self, job: &mut WindowJob<'_>) -> Result<Vec<f32>, String> {
         self.launches.fetch_add(1, Ordering::Relaxed);
+        let thetas = self.emulator.thetas(&job.thetas, [Order::Shuffled]);
+        self.thetas.lock().unwrap().extend_from_slice(&thetas);
         let arguments = [
             input(&[job.window]),
             input(job.layers),
@@ -48,7 +53,7 @@ impl WindowKernel for Emulated {
             input(job.images),
             input(job.labels),
             input(&job.batches),
-            input(job.thetas),
+            input(&thetas),
             input(&job.first_steps),
             input(&job.horizons),
             output(&job.params),
@@ -119,7 +124,7 @@ fn close(got: &PairOutcome, expected: &PairOutcome, what: &str) {
 }
 
 fn device(emulator: &'static Emulator, free: u64) -> WindowTrainer<Emulated> {
-    WindowTrainer(Emulated { emulator, free, launches: AtomicU64::new(0) })
+    WindowTrainer(Emulated { emulator, free, launches: AtomicU64::new(0), thetas: Mutex::default() })
 }
 
 /// Of trajectories of seven steps: a reset falls into a window.
@@ -145,6 +150,35 @@ fn a_lease_of_convolutions_is_that_of_the_cpu() {
     let family = family("image_conv", &settings);
     lease_of_windows("cuda_lease_of_convolutions", &Setup::new(WINDOWS, 7, Arc::clone(&family)));
     lease_of_windows("cuda_lease_of_hyper_v2_convolutions", &Setup::with(hyper_v2(), WINDOWS, 7, family));
+}
+
+/// The kinds of noise through whole windows, with a reset in them and particles that go on.
+#[test]
+fn a_lease_under_structured_noise_is_that_of_the_cpu() {
+    for noise in [Noise::Orthogonal, Noise::LowRank { rank: 1 }, Noise::LowRank { rank: 2 }] {
+        for config in [LearnedOptimizerConfig::AdafacMlp(AdafacMlpConfig::default()), hyper_v2()] {
+            let mut setup = Setup::with(config, WINDOWS, 7, perceptron());
+            setup.estimator.noise = noise;
+            lease_of_windows("cuda_lease_under_structured_noise", &setup);
+        }
+    }
+}
+
+/// The lanes of a lease run under the thetas that the CPU makes, to the bit.
+#[test]
+fn lanes_of_a_lease_run_under_the_thetas_of_the_cpu() {
+    let Some(emulator) = emulator("cuda_lease_thetas") else { return };
+    for noise in [Noise::Dense, Noise::Orthogonal, Noise::LowRank { rank: 2 }] {
+        let mut setup = Setup::new(EstimatorKind::FullEs { loss: MetaLoss::Average }, 1, perceptron());
+        setup.estimator.noise = noise;
+        let (trainer, theta) = (device(emulator, 1 << 30), setup.optimizer.init_theta(Seed::new(2)));
+        let window = SlotSequence::new(Seed::new(4), 1, &setup.estimator, 100, &[1.0]).unwrap().window();
+        full_es_pairs(&setup.on(&trainer), &theta, &slot(6), &window).unwrap();
+        let epsilon = |pair| Perturbation::new(Seed::new(4), noise, theta.layout(), 6, 1, pair).unwrap();
+        let lanes = Antithetic::new(&theta, (0..PAIRS).map(epsilon).collect(), setup.estimator.sigma).unwrap();
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert!(bits(&trainer.0.thetas.lock().unwrap()) == bits(lanes.made().unwrap().values()), "{noise:?}");
+    }
 }
 
 fn lease_of_windows(test: &str, setup: &Setup) {
@@ -211,18 +245,21 @@ fn a_lease_too_large_is_split_without_a_trace_and_a_pair_too_large_refused() {
     let theta = setup.optimizer.init_theta(Seed::new(2));
     let window = SlotSequence::new(Seed::new(4), 1, &setup.estimator, 100, &[1.0]).unwrap().window();
     let plan = paceline_worker::cuda::window::WindowPlan::new(&*setup.families[0], &*setup.optimizer).unwrap();
-    let need = plan.need(5, plan.arena_within(227 << 10));
+    let epsilon = Perturbation::new(Seed::new(4), Noise::Dense, theta.layout(), 0, 1, 0).unwrap();
+    let thetas = thetas::need(&Antithetic::new(&theta, vec![epsilon], setup.estimator.sigma).unwrap());
+    let need = plan.need(5, plan.arena_within(227 << 10)) + thetas;
     let run = |pairs: u64| {
         let trainer = device(emulator, (need.shared + pairs * need.pair) * 10 / 9 + 16);
         let outcomes = full_es_pairs(&setup.on(&trainer), &theta, &slot(0), &window);
-        (outcomes, trainer.0.launches.into_inner())
+        (outcomes, trainer.0.launches.into_inner(), trainer.0.thetas.into_inner().unwrap())
     };
-    let (whole, launches) = run(3);
+    let (whole, launches, thetas) = run(3);
     assert_eq!(launches, 1);
     let whole = whole.unwrap();
     for (pairs, launches) in [(2, 2), (1, 3)] {
-        let (split, counted) = run(pairs);
+        let (split, counted, made) = run(pairs);
         assert_eq!((split.unwrap(), counted), (whole.clone(), launches), "the same to the bit");
+        assert!(made == thetas, "each part has the thetas of its pairs");
     }
     let refused = run(0).0.unwrap_err().to_string();
     assert!(refused.contains("one pair of lanes needs"), "{refused}");
