@@ -6,7 +6,7 @@
 //!  person  ─► /version, pages             ┘
 //! ```
 //!
-//! The listener only reads: no route changes anything. It is bound before the program does its slow work, so that a probe
+//! None of these routes changes anything. It is bound before the program does its slow work, so that a probe
 //! or a scrape during start-up is answered. Beside it: traces, and what `--print-config` prints.
 
 mod address;

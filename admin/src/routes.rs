@@ -1,5 +1,6 @@
 //! The routes every program has, and the server under them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -93,7 +94,7 @@ async fn nowhere() -> Response {
 }
 
 async fn only_reading() -> Response {
-    (StatusCode::METHOD_NOT_ALLOWED, "this listener only reads: use GET\n").into_response()
+    (StatusCode::METHOD_NOT_ALLOWED, "this page only reads: use GET\n").into_response()
 }
 
 /// Serves `router` on a bound listener until `stop` is cancelled, with headers that keep browsers careful. What a router
@@ -102,7 +103,7 @@ async fn only_reading() -> Response {
 /// # Errors
 /// If the listener fails.
 pub async fn serve(router: Router, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-    let router = guard(router);
+    let router = guard(router).into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     // An open connection must not hold up the end of the program.
     tokio::select! {

@@ -152,6 +152,8 @@ impl Failure {
                      that speaks TLS is https://host:port",
                 );
             }
+            // Its message tells the cure.
+            Exit::TryLater if failure.reason == "STORE_READ_ONLY" => {}
             Exit::TryLater => failure.help = Some("the coordinator is busy or shutting down: try again later".into()),
             Exit::Config => failure.help = Some("use the same version of paceline on both sides".into()),
             _ => {}

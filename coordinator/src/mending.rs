@@ -80,3 +80,29 @@ pub(crate) async fn released(store: Weak<dyn Store>) -> bool {
     };
     tokio::time::timeout(RELEASE, all_gone).await.is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_keeps_breaking_is_tried_less_and_less_often() {
+        let mut pace = Pace::default();
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            pauses.push(pace.0.as_secs());
+            pace.note(Duration::from_secs(1));
+        }
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 120, 120]);
+        pace.note(HELD);
+        assert_eq!(pace.0, FIRST_PAUSE, "it held long enough");
+    }
+
+    #[test]
+    fn a_folder_is_tried_without_a_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        takes_files(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(takes_files(&folder.path().join("gone")).is_err());
+    }
+}

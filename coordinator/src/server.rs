@@ -185,10 +185,11 @@ async fn live(
         Ok((store, known(folder, &security)?))
     });
     let (store, credentials) = opening.await.context("open the store")??;
+    let logins = asks.then(|| Arc::clone(&credentials));
     let doors = Doors { tls, gate: Gate::new(Arc::clone(&credentials), asks), credentials };
     let settings = Settings { lease_ttl, heartbeat };
     let (handle, mut actor) = start_seen(store, settings, admin.observer().clone()).await?;
-    let shown = admin.open(handle.clone());
+    let shown = admin.open(handle.clone(), logins);
     if let Some(opened) = opened.take() {
         opened()?;
     }
@@ -196,7 +197,7 @@ async fn live(
     let mending = async {
         mended(&handle, data, pace).await;
         stop.cancel();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         served = serve_on(handle.clone(), listener, doors, stop.clone(), drain) => served?,

@@ -6,10 +6,12 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use paceline_optimizer_core::checkpoint::Checkpoint;
-use paceline_proto::client::Created;
-use paceline_proto::model::{Evaluation, RunState, RunStatus, TaskCost};
+use paceline_proto::client::{Created, RunStates};
+use paceline_proto::fault;
+use paceline_proto::model::{Evaluation, RunId, RunState, RunStatus, TaskCost};
 use serde_json::json;
 use tokio_stream::StreamExt;
 
@@ -26,6 +28,11 @@ use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
 use crate::recipe::Recipe;
 use crate::remote::{Coordinator, request_id, runtime};
+
+/// How long the coordinator may be away while it opens its store anew.
+const AWAY: Duration = Duration::from_secs(20);
+/// When it is asked again meanwhile.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// `paceline train [RECIPE]`.
 pub(crate) fn train(arguments: &TrainArguments, console: Console) -> Result<(), Failure> {
@@ -175,6 +182,8 @@ async fn follow(
             () = interrupt.token.cancelled() => break Ok(None),
             failure = cluster.failed() => break Err(failure),
             next = states.next() => match next {
+                // A coordinator that begins anew on its store ends all streams.
+                Some(Err(status)) if fault::is_transient(&status) => states = watch_again(&coordinator, &begun.run).await?,
                 Some(state) => {
                     let state = coordinator.answer(state)?;
                     progress.observe(&state);
@@ -182,12 +191,23 @@ async fn follow(
                         break Ok(Some(state));
                     }
                 }
-                None => states = coordinator.answer(coordinator.runs.watch(&begun.run).await)?,
+                None => states = watch_again(&coordinator, &begun.run).await?,
             },
         }
     };
     progress.finish();
     end
+}
+
+/// Watches a run whose stream ended before it did.
+async fn watch_again(coordinator: &Coordinator, run: &RunId) -> Result<RunStates, Failure> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        match coordinator.runs.watch(run).await {
+            Err(status) if fault::is_transient(&status) && begun.elapsed() < AWAY => tokio::time::sleep(AGAIN).await,
+            outcome => return coordinator.answer(outcome),
+        }
+    }
 }
 
 /// Writes the newest checkpoint as a file.

@@ -6,6 +6,7 @@ mod authority;
 mod bench;
 mod bench_real;
 mod checkpoints;
+mod disk;
 mod exit_codes;
 mod export;
 mod flax;
@@ -25,6 +26,9 @@ mod tasks;
 mod ten_families;
 mod traces;
 mod train;
+#[allow(clippy::unwrap_used, dead_code, reason = "the coordinator's tests use all of it, and may unwrap")]
+#[path = "../../../coordinator/tests/it/volume.rs"]
+mod volume;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! The coordinator's admin listener: probes, metrics and pages. It only reads.
+//! The coordinator's admin listener: probes, metrics and pages. It only reads, but for what somebody who has logged in does.
 //!
 //! ```text
 //!  begin ──► Starting ──store open, runs rebuilt──► Open ──asked to stop──► Draining ──► (gone)
@@ -6,6 +6,7 @@
 //! ```
 
 mod pages;
+mod sessions;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,9 +18,11 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::credentials::Credentials;
 use crate::handle::CoordinatorHandle;
 use crate::observe::{Gauges, Observer};
 use crate::store::FORMAT;
+use sessions::Sessions;
 
 /// How old the event loop's last sign of life may be before the process should be ended. The loop ticks four times a
 /// second whatever the load.
@@ -35,6 +38,8 @@ struct Inner {
     observer: Observer,
     registry: Registry,
     stage: Mutex<(Stage, Instant)>,
+    /// Logins of this life of the coordinator, where callers are asked who they are.
+    sessions: Mutex<Option<Arc<Sessions>>>,
 }
 
 /// How far the coordinator is.
@@ -52,7 +57,8 @@ impl Default for Admin {
         let mut registry = Registry::default();
         observer.metrics().register(&mut registry);
         registry.sub_registry_with_prefix("paceline").register_collector(Box::new(Gauges::new(observer.clone())));
-        Self(Arc::new(Inner { observer, registry, stage: Mutex::new((Stage::Starting, Instant::now())) }))
+        let stage = Mutex::new((Stage::Starting, Instant::now()));
+        Self(Arc::new(Inner { observer, registry, stage, sessions: Mutex::default() }))
     }
 }
 
@@ -74,8 +80,11 @@ impl Admin {
         &self.0.observer
     }
 
-    /// The coordinator answers calls from now on, until the answer is dropped.
-    pub(crate) fn open(&self, handle: CoordinatorHandle) -> Opened {
+    /// The coordinator answers calls from now on, until the answer is dropped. Whom `credentials` know may log in; without
+    /// them nobody may.
+    pub(crate) fn open(&self, handle: CoordinatorHandle, credentials: Option<Arc<Credentials>>) -> Opened {
+        // Earlier logins end: the tokens they were made with are read anew, and revoked there.
+        *self.0.logins() = credentials.map(|credentials| Arc::new(Sessions::new(credentials)));
         self.enter(Stage::Open(handle));
         Opened(self.clone())
     }
@@ -118,6 +127,16 @@ impl Drop for Opened {
 }
 
 impl Inner {
+    fn logins(&self) -> MutexGuard<'_, Option<Arc<Sessions>>> {
+        // They are replaced as a whole.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logins, where callers are asked who they are.
+    fn sessions(&self) -> Option<Arc<Sessions>> {
+        self.logins().clone()
+    }
+
     fn stage(&self) -> (Stage, Duration) {
         let stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         (stage.0.clone(), stage.1.elapsed())
@@ -228,7 +247,7 @@ mod tests {
         let settings = Settings { lease_ttl: Duration::from_secs(30), heartbeat: Duration::from_secs(5) };
         let store = Arc::new(MemoryStore::new());
         let (handle, actor) = start_seen(store, settings, admin.observer().clone()).await.unwrap();
-        let opened = admin.open(handle.clone());
+        let opened = admin.open(handle.clone(), None);
         assert_eq!((failing(&probes.health()), failing(&probes.readiness())), (vec![], vec![]));
         while !probes.metrics(false).contains("paceline_coordinator_epoch 1") {
             tokio::task::yield_now().await;
@@ -239,6 +258,19 @@ mod tests {
         actor.await.unwrap();
         drop(opened);
         assert!(matches!(probes.stage().0, Stage::Stopped), "the handle is let go of");
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_opens_anew_knows_its_tokens_anew() {
+        let admin = Admin::default();
+        let settings = Settings { lease_ttl: Duration::from_secs(30), heartbeat: Duration::from_secs(5) };
+        let (handle, _actor) = start_seen(Arc::new(MemoryStore::new()), settings, Observer::default()).await.unwrap();
+        let credentials = || Some(Arc::new(Credentials::open(None).unwrap()));
+        admin.open(handle.clone(), credentials()).reopens();
+        let before = admin.0.sessions().unwrap();
+        let _opened = admin.open(handle, credentials());
+        let after = admin.0.sessions().unwrap();
+        assert!(!Arc::ptr_eq(&before, &after), "a token that is revoked now would stay good in a login of before");
     }
 
     #[test]

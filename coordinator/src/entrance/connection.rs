@@ -55,10 +55,15 @@ impl Peer {
         Self { address, shown, called: Arc::default(), pace: Arc::default() }
     }
 
+    /// Someone at this address who has shown nothing.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self::new(address, None, None)
+    }
+
     /// Someone on this machine, for tests of what comes after.
     #[cfg(test)]
     pub(crate) fn local() -> Self {
-        Self::new(SocketAddr::from(([127, 0, 0, 1], 1)), None, None)
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 1)))
     }
 
     /// How fast it may call.

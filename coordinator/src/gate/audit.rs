@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
 
-use tonic::body::Body;
 use tonic::codegen::http;
 use tonic::{Code, Request};
 
@@ -18,15 +17,27 @@ const LONGEST: usize = 80;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Subject(Arc<OnceLock<String>>);
 
-/// Notes what a call is about, for the audit.
-pub(crate) fn about<T>(request: &Request<T>, subject: impl Display) {
-    if let Some(Subject(noted)) = request.extensions().get() {
-        // Said once: what a message is about does not change.
-        let _ = noted.set(subject.to_string().chars().take(LONGEST).collect());
+impl Subject {
+    /// It is this.
+    pub(super) fn is(&self, subject: impl Display) {
+        note(&self.0, subject);
     }
 }
 
+/// Notes what a call is about, for the audit.
+pub(crate) fn about<T>(request: &Request<T>, subject: impl Display) {
+    if let Some(Subject(noted)) = request.extensions().get() {
+        note(noted, subject);
+    }
+}
+
+fn note(noted: &OnceLock<String>, subject: impl Display) {
+    // Said once: what a message is about does not change.
+    let _ = noted.set(subject.to_string().chars().take(LONGEST).collect());
+}
+
 /// What is known of a call before its answer.
+#[derive(Debug)]
 pub(super) struct Entry {
     rule: &'static Rule,
     caller: Caller,
@@ -47,7 +58,7 @@ impl Entry {
     }
 
     /// Writes the line.
-    pub(super) fn ended(&self, response: &http::Response<Body>) {
+    pub(super) fn ended(&self, headers: &http::HeaderMap) {
         let Self { rule, caller, peer, request_id, subject } = self;
         let token = match caller {
             Caller::Known(known) => known.token.map(|token| token.to_string()),
@@ -55,7 +66,7 @@ impl Entry {
         };
         let (peer, token) = (peer.address(), token.unwrap_or_default());
         let subject = subject.0.get().map_or("", String::as_str);
-        let code = code(response);
+        let code = code(headers);
         match rule.effect {
             Effect::Reads => {}
             Effect::Works => tracing::debug!(
@@ -69,6 +80,6 @@ impl Entry {
 }
 
 /// How a call ended: a refusal stands in the headers, as no message comes before it.
-fn code(response: &http::Response<Body>) -> Code {
-    response.headers().get("grpc-status").map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
+fn code(headers: &http::HeaderMap) -> Code {
+    headers.get("grpc-status").map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
 }

@@ -14,6 +14,7 @@ mod guard;
 mod lanes;
 mod policy;
 mod protocol;
+mod wish;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,14 +34,14 @@ use crate::entrance::{Peer, Throttle};
 use allowance::{Allowance, Share};
 use audit::Entry;
 use bounded::Bounded;
-use caller::Known;
 use guard::Guarded;
 use lanes::Lanes;
 use policy::{Rule, Who};
 
 pub(crate) use audit::about;
-pub(crate) use caller::Caller;
+pub(crate) use caller::{Caller, Known};
 pub(crate) use lanes::Pace;
+pub(crate) use wish::{Wish, may};
 
 /// Longest a call may take until its answer begins: far longer than any takes, long polls of 20 s included. A body that
 /// comes byte by byte ends here.
@@ -77,11 +78,10 @@ impl Gate {
     }
 
     /// Decides about a call, and logs a refusal.
-    fn admit(&self, request: &http::Request<Body>) -> Result<Pass, http::Response<Body>> {
+    fn admit(&self, request: &http::Request<Body>) -> Result<Pass, Box<http::Response<Body>>> {
         let Some(peer) = request.extensions().get::<Peer>() else {
-            return Err(
-                Status::from(Fault::Internal { reason: "a call came from no connection".to_owned() }).into_http()
-            );
+            let fault = Fault::Internal { reason: "a call came from no connection".to_owned() };
+            return Err(Box::new(Status::from(fault).into_http()));
         };
         let path = request.uri().path();
         let foreign = protocol::foreign(request);
@@ -98,7 +98,7 @@ impl Gate {
             let path: String = path.chars().take(120).collect();
             tracing::warn!(peer = %peer.address(), ?path, reason, unsaid, "call refused: {}", status.message());
         }
-        let mut response = status.into_http();
+        let mut response = Box::new(status.into_http());
         if let Some((status, _)) = foreign {
             *response.status_mut() = status;
         }
@@ -207,7 +207,7 @@ where
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let Pass { rule, caller, peer, token, place, patience } = match self.gate.admit(&request) {
             Ok(pass) => pass,
-            Err(refusal) => return Box::pin(async { Ok(refusal) }),
+            Err(refusal) => return Box::pin(async { Ok(*refusal) }),
         };
         let known = matches!(caller, Caller::Known(_));
         let entry = Entry::new(rule, caller.clone(), peer.clone(), request.headers());
@@ -227,7 +227,7 @@ where
             };
             // The message is gone by now.
             drop(share);
-            entry.ended(&response);
+            entry.ended(response.headers());
             let check = move || if known { gate.who(&peer, token.as_ref(), false).map(|_| ()) } else { Ok(()) };
             Ok(response.map(|body| Body::new(Guarded::new(body, place, Box::new(check)))))
         })

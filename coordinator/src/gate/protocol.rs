@@ -21,7 +21,7 @@ pub(super) fn foreign<B>(request: &http::Request<B>) -> Option<(StatusCode, Faul
     if kind.is_some_and(|kind| is_grpc(kind.as_bytes())) {
         return None;
     }
-    let found = kind.map_or_else(|| "missing".to_owned(), |kind| shown(kind));
+    let found = kind.map_or_else(|| "missing".to_owned(), shown);
     let reason = format!("is {found}, must be application/grpc: this port speaks gRPC");
     Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, invalid("content-type", reason)))
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
 use http::Method;
-use paceline_proto::model::{Registration, ResultBody, RunId, RunSpec};
+use paceline_proto::model::{Registration, ResultBody, RunId, RunSpec, RunStatus};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, evaluation, registration, result, spec};
+use crate::logins::Guarded;
 
 /// `chromedriver` on a port of its own; ends with the test.
 struct Driver {
@@ -164,6 +165,8 @@ all("[aria-labelledby],[aria-describedby]").forEach((e) => {
   for (const id of [e.getAttribute("aria-labelledby"), e.getAttribute("aria-describedby")])
     if (id) must(document.getElementById(id), `target ${id}`);
 });
+all("input").forEach((i) => must(i.labels.length === 1, `input ${i.id}`));
+all("button").forEach((b) => must(b.innerText.trim() && b.type === "submit", "button"));
 all("a").forEach((a) => must(a.innerText.trim() && a.href, "link"));
 const ids = all("[id]").map((e) => e.id);
 must(new Set(ids).size === ids.length, `ids twice: ${ids.filter((id, n) => ids.indexOf(id) !== n)}`);
@@ -359,5 +362,47 @@ async fn a_run_is_followed_in_a_browser_without_a_reload() {
     tab.goto(&format!("{site}/runs/nobody")).await;
     assert_eq!(tab.ask("return document.querySelector('h1').innerText").await, json!("No such run"));
     tab.check("unknown").await;
+    tab.client.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_paused_and_stopped_by_whoever_logs_in() {
+    let Some(driver) = Driver::start() else {
+        crate::announce(
+            "SKIPPED browser login: no chromedriver with chromium (apt-get install chromium chromium-driver)",
+        );
+        return;
+    };
+    let downloads = tempfile::tempdir().unwrap();
+    let guarded = Guarded::start().await;
+    let run = guarded.run().await;
+    let (site, tab) = (format!("http://{}", guarded.cluster.admin), Tab::open(&driver, downloads.path()).await);
+    tab.goto(&format!("{site}/runs/{run}")).await;
+    assert_eq!(tab.ask("return document.querySelector('#pause')").await, Value::Null, "a stranger steers nothing");
+    tab.goto(&format!("{site}/login")).await;
+    tab.check("login").await;
+    let enter = async |text: &str| {
+        let field = tab.client.find(Locator::Id("token")).await.unwrap();
+        field.send_keys(&format!("{text}\u{E007}")).await.unwrap();
+    };
+    enter("plt1.wrong").await;
+    tab.until("the refusal", "return document.querySelector('[role=alert]') !== null").await;
+    enter(&guarded.operator).await;
+    tab.until("the login", "return document.getElementById('logout') !== null").await;
+    tab.goto(&format!("{site}/runs/{run}")).await;
+    tab.until("its survey", "return document.getElementById('pause') !== null").await;
+    tab.check("steered").await;
+    tab.client.find(Locator::Id("pause")).await.unwrap().click().await.unwrap();
+    tab.until("the pause", "return document.querySelector('#standing .paused') !== null").await;
+    assert_eq!(guarded.runs.get(&run).await.unwrap().status, RunStatus::Paused);
+    tab.until("the other button", "return document.getElementById('resume') !== null").await;
+    tab.client.find(Locator::Id("stop")).await.unwrap().click().await.unwrap();
+    tab.until("the question", "return document.querySelector('h1').innerText.startsWith('Stop ')").await;
+    tab.check("stop").await;
+    tab.client.find(Locator::Id("stop")).await.unwrap().click().await.unwrap();
+    tab.until("the end", "return document.querySelector('#standing .stopped') !== null").await;
+    assert_eq!(tab.ask("return document.querySelector('#resume, #pause, #stop')").await, Value::Null);
+    tab.client.find(Locator::Id("logout")).await.unwrap().click().await.unwrap();
+    tab.until("the logout", "return document.querySelector('a[href=\"/login\"]') !== null").await;
     tab.client.close().await.unwrap();
 }

@@ -2,10 +2,9 @@
 //!
 //! Each test has a small file system of its own, for which it must be allowed to mount one.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -16,62 +15,10 @@ use tonic::Code;
 use crate::admin::{ask, get};
 use crate::cluster::{refused, spec};
 use crate::program::{coordinator, run};
+use crate::volume::Volume;
 
 /// Longest that a change may take to show; generous, for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A file system in memory, as small as its name says.
-struct Volume {
-    folder: tempfile::TempDir,
-}
-
-impl Volume {
-    /// `None` where nothing may be mounted, which is announced.
-    fn mount(test: &str, size: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        match mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], folder.path()) {
-            Ok(()) => Some(Self { folder }),
-            Err(reason) => {
-                crate::announce(&format!("SKIPPED {test}: no file system can be mounted here ({reason})"));
-                None
-            }
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read_only(&self) {
-        mount(&["-o", "remount,ro"], self.folder.path()).expect("it was mounted");
-    }
-
-    /// Fills all but so many bytes.
-    fn fill(&self, but: u64) {
-        let path = self.path("filler");
-        let mut file = File::create(&path).unwrap();
-        let page = [0x5a; 4096];
-        while file.write_all(&page).is_ok() {}
-        let size = file.metadata().unwrap().len();
-        file.set_len(size.saturating_sub(but)).unwrap();
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.path("filler")).unwrap();
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        // Even if somebody still has a file open in it.
-        let _ = Command::new("umount").arg("-l").arg(self.folder.path()).status();
-    }
-}
-
-fn mount(arguments: &[&str], folder: &Path) -> Result<(), String> {
-    let output = Command::new("mount").args(arguments).arg(folder).output().map_err(|error| error.to_string())?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
-}
 
 #[test]
 fn a_volume_that_takes_nothing_ends_the_start_with_73() {

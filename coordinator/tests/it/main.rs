@@ -9,6 +9,7 @@ mod cluster;
 mod disk;
 mod evaluations;
 mod flood;
+mod logins;
 mod openssl;
 mod order;
 mod program;
@@ -22,6 +23,7 @@ mod store;
 mod strangers;
 mod tokens;
 mod trouble;
+mod volume;
 
 /// Prints past the test harness, which shows what passing tests print only when asked: what was skipped must be seen.
 fn announce(line: &str) {

@@ -37,23 +37,37 @@ impl Worst {
     }
 }
 
-/// Peaks of decoding by prost alone, and here; then the largest count that is taken, and its peak.
-fn measure<M: Message + Name + Default>(worst: &Worst) -> (usize, usize, usize, usize) {
+/// Most bytes held at once.
+struct Peaks {
+    /// By prost alone, of as many entries as may travel.
+    alone: usize,
+    /// Of the same, which is refused here.
+    refused: usize,
+    /// Entries of the largest message that is taken.
+    taken: usize,
+    /// Of that one.
+    fits: usize,
+}
+
+/// [`measure`] for one kind of message.
+type Measure = fn(&Worst) -> Peaks;
+
+fn measure<M: Message + Name + Default>(worst: &Worst) -> Peaks {
     let vast = worst.of(worst.most());
     let alone = peak_of(|| drop(M::decode(vast.as_slice()).expect("sound")));
-    let here = peak_of(|| {
-        let refused = decode::<M>(&mut vast.as_slice()).err().expect("too much");
-        assert_eq!(fault::reason(&refused).as_deref(), Some("MESSAGE_TOO_LARGE"));
+    let refused = peak_of(|| {
+        let refusal = decode::<M>(&mut vast.as_slice()).err().expect("too much");
+        assert_eq!(fault::reason(&refusal).as_deref(), Some("MESSAGE_TOO_LARGE"));
     });
     let takes = |count: usize| decode::<M>(&mut worst.of(count).as_slice()).is_ok();
-    let (mut taken, mut refused) = (0, worst.most());
-    while refused - taken > 1 {
-        let middle = taken.midpoint(refused);
-        if takes(middle) { taken = middle } else { refused = middle }
+    let (mut taken, mut too_many) = (0, worst.most());
+    while too_many - taken > 1 {
+        let middle = taken.midpoint(too_many);
+        if takes(middle) { taken = middle } else { too_many = middle }
     }
     let full = worst.of(taken);
     let fits = peak_of(|| drop(decode::<M>(&mut full.as_slice()).expect("it was taken")));
-    (alone, here, taken, fits)
+    Peaks { alone, refused, taken, fits }
 }
 
 #[test]
@@ -66,7 +80,7 @@ fn no_message_takes_much_more_memory_than_its_bound() {
     const RELEASE: &str = "paceline.v1.WorkerService/ReleaseLeases";
     const REGISTER: &str = "paceline.v1.WorkerService/RegisterWorker";
     let flat = |method, entry| Worst { method, entry, within: None };
-    let checks: [(Worst, fn(&Worst) -> _); 9] = [
+    let checks: [(Worst, Measure); 9] = [
         (flat(SUBMIT, &[0x52, 0]), measure::<pb::SubmitResultRequest>),
         (flat(LEASE, &[0x1a, 0]), measure::<pb::LeaseWorkRequest>),
         // Slot numbers of one byte each, within a holding.
@@ -82,13 +96,13 @@ fn no_message_takes_much_more_memory_than_its_bound() {
     decode::<pb::GetRunRequest>(&mut &b""[..]).expect("sound");
     for (worst, measure) in checks {
         let bound = largest(worst.method);
-        let (alone, here, taken, fits) = measure(&worst);
+        let Peaks { alone, refused, taken, fits } = measure(&worst);
         println!(
-            "{} entries {:02x?} in {:?}, bound {bound}: prost alone {alone}, here {here}; {taken} entries are taken: {fits}",
+            "{} entries {:02x?} in {:?}, bound {bound}: prost alone {alone}, here {refused}; {taken} entries are taken: {fits}",
             worst.method, worst.entry, worst.within
         );
         assert!(alone > bound, "{}: there is nothing to bound", worst.method);
-        assert!(here < 8 << 10, "{}: {here} bytes held for a message that is refused", worst.method);
+        assert!(refused < 8 << 10, "{}: {refused} bytes held for a message that is refused", worst.method);
         // A list that grows has room for twice as much, and is copied from one half as large.
         assert!(fits <= 3 * bound + (8 << 10), "{}: {fits} bytes held, {bound} are the bound", worst.method);
     }

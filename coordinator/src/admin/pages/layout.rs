@@ -2,8 +2,15 @@
 
 use maud::{DOCTYPE, Markup, html};
 
-/// A whole page. `trail` leads to it: addresses and names.
+use super::login::Visitor;
+
+/// A whole page, the same for everybody. `trail` leads to it: addresses and names.
 pub(super) fn frame(title: &str, trail: &[(&str, &str)], main: Markup) -> Markup {
+    frame_for(&Visitor::Reader, title, trail, main)
+}
+
+/// A whole page for somebody.
+pub(super) fn frame_for(visitor: &Visitor, title: &str, trail: &[(&str, &str)], main: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -21,6 +28,7 @@ pub(super) fn frame(title: &str, trail: &[(&str, &str)], main: Markup) -> Markup
                 header {
                     a.name href="/" { "Paceline" }
                     p { "coordinator " (env!("CARGO_PKG_VERSION")) }
+                    (visitor.markup())
                     p #link role="status" {}
                 }
                 @if !trail.is_empty() {
@@ -30,7 +38,8 @@ pub(super) fn frame(title: &str, trail: &[(&str, &str)], main: Markup) -> Markup
                 p #said .unseen role="status" {}
                 footer {
                     p {
-                        "This page only shows. Runs are begun and stopped with " code { "paceline run" } "; for programs: "
+                        @if *visitor == Visitor::Reader { "This page only shows. " }
+                        "Runs are begun and steered with " code { "paceline run" } "; for programs: "
                         a href="/metrics" { "metrics" } ", " a href="/readyz" { "readiness" } ", " a href="/version" { "version" } "."
                     }
                 }

@@ -1,4 +1,5 @@
-//! Pages for people: how runs and workers are, on the server's own HTML, readable by anybody and changing nothing.
+//! Pages for people: how runs and workers are, on the server's own HTML, readable by anybody. Changes are asked for by whoever
+//! has logged in: see [`login`].
 //!
 //! | path | shows |
 //! |---|---|
@@ -10,6 +11,8 @@
 mod chart;
 mod evaluations;
 mod layout;
+mod login;
+mod origin;
 mod overview;
 mod run;
 mod words;
@@ -18,7 +21,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use maud::{Markup, html};
@@ -28,7 +31,8 @@ use paceline_proto::model::{Evaluation, FoldedStep, RunId};
 use super::{Inner, Stage};
 use crate::handle::CoordinatorHandle;
 use crate::machine::RunView;
-use layout::frame;
+use layout::{frame, frame_for};
+use login::{Sender, Visitor};
 
 /// Folded steps a curve is drawn from.
 const POINTS: usize = 300;
@@ -47,20 +51,28 @@ pub(super) fn routes(inner: Arc<Inner>) -> Router {
         .route("/assets/style.css", asset("text/css; charset=utf-8", STYLE))
         .route("/assets/live.js", asset("text/javascript; charset=utf-8", SCRIPT))
         .route("/assets/icon.svg", asset("image/svg+xml", ICON))
-        .with_state(inner)
+        .with_state(Arc::clone(&inner))
+        .merge(login::routes(inner))
 }
 
-async fn overview(State(inner): State<Arc<Inner>>) -> Response {
+async fn overview(State(inner): State<Arc<Inner>>, sender: Sender, headers: HeaderMap) -> Response {
+    let visitor = Visitor::of(&inner, sender.0, &headers);
     let Some(handle) = inner.handle() else { return starting(&inner) };
     let seen = inner.observer.seen();
     let steps = match seen.survey.runs.first() {
         Some(newest) => steps(&handle, &newest.state.run).await,
         None => Vec::new(),
     };
-    page(StatusCode::OK, frame("Runs", &[], overview::render(&seen, inner.trouble().as_deref(), &steps)))
+    page(StatusCode::OK, frame_for(&visitor, "Runs", &[], overview::render(&seen, inner.trouble().as_deref(), &steps)))
 }
 
-async fn one_run(State(inner): State<Arc<Inner>>, Path(run): Path<String>) -> Response {
+async fn one_run(
+    State(inner): State<Arc<Inner>>,
+    sender: Sender,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let visitor = Visitor::of(&inner, sender.0, &headers);
     let Some(handle) = inner.handle() else { return starting(&inner) };
     let Ok(id) = run.parse::<RunId>() else { return unknown(&run) };
     let surveyed = inner.observer.seen().survey.runs.iter().find(|view| view.state.run == id).cloned();
@@ -75,7 +87,9 @@ async fn one_run(State(inner): State<Arc<Inner>>, Path(run): Path<String>) -> Re
         Ok(checkpoints) => {
             let (steps, evaluations) = (steps(&handle, &id).await, evaluations(&handle, &id).await);
             let trail = [("/", "Runs")];
-            page(StatusCode::OK, frame(id.as_str(), &trail, run::render(&view, &steps, &evaluations, &checkpoints)))
+            let may_steer = matches!(visitor, Visitor::Known(_));
+            let main = run::render(&view, may_steer, &steps, &evaluations, &checkpoints);
+            page(StatusCode::OK, frame_for(&visitor, id.as_str(), &trail, main))
         }
         Err(fault) => refused(&fault),
     }
@@ -138,6 +152,8 @@ fn unknown(run: &str) -> Response {
 fn refused(fault: &Fault) -> Response {
     match fault {
         Fault::RunNotFound { run } => unknown(run),
+        Fault::RunFinished { .. } => said(StatusCode::CONFLICT, "The run has ended", &fault.to_string()),
+        Fault::RoleMissing { .. } => said(StatusCode::FORBIDDEN, "Not allowed", &fault.to_string()),
         Fault::CheckpointNotFound { .. } => said(
             StatusCode::NOT_FOUND,
             "No such checkpoint",

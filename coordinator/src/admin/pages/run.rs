@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use paceline_proto::model::{CheckpointInfo, Evaluation, FoldedStep, Ledger, RunState, SpanLoss};
+use paceline_proto::model::{CheckpointInfo, Evaluation, FoldedStep, Ledger, RunState, RunStatus, SpanLoss};
 
 use super::chart::{Line, MOST_LINES, figure};
 use super::evaluations;
@@ -14,6 +14,7 @@ use crate::machine::RunView;
 /// The main part.
 pub(super) fn render(
     view: &RunView,
+    may_steer: bool,
     steps: &[FoldedStep],
     evaluations: &[Evaluation],
     checkpoints: &[CheckpointInfo],
@@ -26,6 +27,7 @@ pub(super) fn render(
             h2 #standing-title { "Where it stands" }
             p { span class={ "state " (word) } { (word) } @if !reason(state).is_empty() { " – " (reason(state)) } }
             (standing(view))
+            @if may_steer && !state.status.is_final() { (steering(state)) }
         }
         section #curves data-live aria-labelledby="curves-title" {
             h2 #curves-title { "Curves" }
@@ -47,6 +49,20 @@ pub(super) fn render(
                 summary { "Everything that decides its results" }
                 pre { (serde_json::to_string_pretty(&state.spec).unwrap_or_default()) }
             }
+        }
+    }
+}
+
+/// What somebody who has logged in may do.
+fn steering(state: &RunState) -> Markup {
+    let (deed, word) = match state.status {
+        RunStatus::Paused => ("resume", "Resume"),
+        _ => ("pause", "Pause"),
+    };
+    html! {
+        form.login method="post" action={ "/runs/" (state.run) "/" (deed) } {
+            button id=(deed) type="submit" { (word) }
+            a #stop href={ "/runs/" (state.run) "/stop" } { "Stop…" }
         }
     }
 }

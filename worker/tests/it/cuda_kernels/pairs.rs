@@ -224,7 +224,7 @@ impl WindowKernel for Off {
 #[test]
 fn a_probe_runs_a_tiny_lease_and_notices_what_is_off() {
     let Some(emulator) = emulator("cuda_device_probe") else { return };
-    let emulated = || Emulated { emulator, free: 1 << 30, launches: AtomicU64::new(0) };
+    let emulated = || Emulated { emulator, free: 1 << 30, launches: AtomicU64::new(0), thetas: Mutex::default() };
     let device = Arc::new(WindowTrainer(emulated()));
     let probe = DeviceProbe::new(Arc::clone(&device) as Arc<dyn LaneTrainer>);
     assert_eq!([probe.check(), probe.check()], [Ok(()), Ok(())]);
