@@ -172,7 +172,7 @@ async fn live(
     let (tls, watch) = tls.unzip();
     let watch = async {
         match watch {
-            Some(watch) => watch.run().await,
+            Some(watch) => watch.run(admin.observer().clone()).await,
             None => std::future::pending().await,
         }
     };
@@ -266,7 +266,8 @@ async fn serve_on(
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, ServingStatus::Serving).await;
     let watched = handle.clone();
-    let times = CallTimes::new(handle.observer().clone());
+    let observer = handle.observer().clone();
+    let times = CallTimes::new(observer.clone());
     let described = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -314,7 +315,7 @@ async fn serve_on(
     // However it ends, no connection outlives it.
     let _cut = cut.clone().drop_guard();
     tokio::select! {
-        served = router.serve_with_incoming_shutdown(incoming(listener, tls, cut), stopping) => served?,
+        served = router.serve_with_incoming_shutdown(incoming(listener, tls, cut, observer), stopping) => served?,
         () = patience => tracing::warn!(drain_s = drain.as_secs_f64(), "calls still in flight were cut off"),
     }
     Ok(())

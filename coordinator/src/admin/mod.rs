@@ -9,7 +9,7 @@ mod pages;
 mod sessions;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use paceline_admin::{Check, Probes, Report, Version, exposition};
@@ -158,6 +158,10 @@ impl Inner {
                  looks now and then, and goes on by itself."
             ));
         }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
+        if let Some(trouble) = self.observer.certificate_end().and_then(|end| certificate_trouble(end - now)) {
+            return Some(trouble);
+        }
         match self.stage().0 {
             Stage::Draining(_) => Some("The coordinator was asked to stop and gives no more work.".to_owned()),
             Stage::Starting | Stage::Open(_) | Stage::Stopped => None,
@@ -225,6 +229,22 @@ impl Probes for Inner {
     }
 }
 
+/// What to tell of the coordinator's own certificate, which holds for so many seconds more.
+fn certificate_trouble(left: i64) -> Option<String> {
+    const DAY: i64 = 24 * 3600;
+    const CURE: &str = "Make a new one in its place (docs/security.md): it is taken up without a restart.";
+    if left <= 0 {
+        Some(format!(
+            "The coordinator's certificate has expired {} days ago, and clients refuse it. {CURE}",
+            -left / DAY
+        ))
+    } else if left < 14 * DAY {
+        Some(format!("The coordinator's certificate expires in {} days. {CURE}", left / DAY))
+    } else {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,6 +291,15 @@ mod tests {
         let _opened = admin.open(handle, credentials());
         let after = admin.0.sessions().unwrap();
         assert!(!Arc::ptr_eq(&before, &after), "a token that is revoked now would stay good in a login of before");
+    }
+
+    #[test]
+    fn a_certificate_that_ends_is_told_in_time() {
+        let day = 24 * 3600;
+        assert_eq!(certificate_trouble(14 * day), None);
+        assert!(certificate_trouble(13 * day).is_some_and(|told| told.contains("expires in 13 days")));
+        assert!(certificate_trouble(-3 * day).is_some_and(|told| told.contains("expired 3 days ago")));
+        assert!(certificate_trouble(0).is_some_and(|told| told.contains("clients refuse it")));
     }
 
     #[test]

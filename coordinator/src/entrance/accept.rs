@@ -18,6 +18,7 @@ use super::connection::{Connection, FIRST_CALL, Peer, Socket};
 use super::greeting;
 use super::throttle::Throttle;
 use super::tls::Reloaded;
+use crate::observe::Observer;
 
 /// Connections at once; one more waits in the listener's queue. A fleet of 10 000 workers has two each.
 const MOST: usize = 32_768;
@@ -34,6 +35,7 @@ const RECOVERY: Duration = Duration::from_millis(100);
 struct Entrance {
     tls: Option<Arc<Reloaded>>,
     refused: Throttle,
+    observer: Observer,
     handshakes: Semaphore,
     ready: mpsc::Sender<io::Result<Connection>>,
     cut: CancellationToken,
@@ -45,10 +47,11 @@ pub(crate) fn incoming(
     listener: TcpListener,
     tls: Option<Arc<Reloaded>>,
     cut: CancellationToken,
+    observer: Observer,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, taken) = mpsc::channel(1);
     let (refused, handshakes) = (Throttle::default(), Semaphore::new(MOST_HANDSHAKES));
-    let entrance = Entrance { tls, refused, handshakes, ready, cut };
+    let entrance = Entrance { tls, refused, observer, handshakes, ready, cut };
     tokio::spawn(accept(listener, Arc::new(entrance)));
     ReceiverStream::new(taken)
 }
@@ -95,6 +98,7 @@ async fn admit(socket: TcpStream, address: SocketAddr, place: OwnedSemaphorePerm
     // Whoever says nothing, or goes away, is not missed.
     let Ok(Ok(first)) = heard.await else { return };
     if greeting::is_http_1(&first) {
+        entrance.observer.refused("HTTP_1", "-", "this port is for gRPC, pages have their own");
         if let Some(unsaid) = entrance.refused.pass() {
             tracing::warn!(peer = %address, unsaid, "a connection speaks HTTP/1: this port is for gRPC, pages have their own");
         }
@@ -124,6 +128,7 @@ async fn secured(
         }
         Err(_) => (format!("not done within {} s", HANDSHAKE.as_secs()), "look at the client"),
     };
+    entrance.observer.refused("TLS_HANDSHAKE", "-", &format!("{reason}: {cure}"));
     if let Some(unsaid) = entrance.refused.pass() {
         tracing::warn!(peer = %address, reason, cure, unsaid, "TLS handshake failed");
     }

@@ -15,6 +15,9 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::observe::Observer;
 
 /// A judgement of a client's certificate holds for this many looks at the files: each costs the check of a signature, on
 /// every connection.
@@ -73,7 +76,8 @@ impl TlsFiles {
         // A session that is taken up again shows its certificate no second time, so none is.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        Ok(Settled { config: Arc::new(config), verifier })
+        let ends = certificate.certificates()?.first().and_then(|own| end_of(own));
+        Ok(Settled { config: Arc::new(config), verifier, ends })
     }
 }
 
@@ -92,11 +96,19 @@ fn verifier(authority: &Source, revoked: Option<&Source>) -> Result<Arc<dyn Clie
     builder.build().map_err(|error| revoked.unwrap_or(authority).malformed(error.to_string()))
 }
 
+/// When a certificate ends, in seconds since 1970.
+fn end_of(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, read) = X509Certificate::from_der(certificate).ok()?;
+    Some(read.validity().not_after.timestamp())
+}
+
 /// What the files come to.
 #[derive(Debug)]
 struct Settled {
     config: Arc<ServerConfig>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// When the coordinator's certificate ends, in seconds since 1970, if it can be read.
+    ends: Option<i64>,
 }
 
 /// TLS as the files say now.
@@ -124,6 +136,11 @@ impl Reloaded {
     /// For the next handshake.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.settled.read().unwrap_or_else(PoisonError::into_inner).config)
+    }
+
+    /// When the coordinator's certificate ends, in seconds since 1970, if it can be read.
+    pub(crate) fn ends(&self) -> Option<i64> {
+        self.settled.read().unwrap_or_else(PoisonError::into_inner).ends
     }
 
     /// How long a judgement of a client's certificate holds.
@@ -163,11 +180,12 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Looks for ever.
-    pub(crate) async fn run(mut self) {
+    /// Looks for ever, and tells when the certificate ends.
+    pub(crate) async fn run(mut self, observer: Observer) {
         let mut looks = tokio::time::interval(self.reloaded.every);
         loop {
             looks.tick().await;
+            observer.certificate_ends(self.reloaded.ends());
             // Files: not on a thread of the runtime.
             match tokio::task::spawn_blocking(move || {
                 self.look();
@@ -241,6 +259,14 @@ mod tests {
             client_crl: None,
         };
         (files, CertificateDer::from_pem_slice(client.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn the_end_of_the_certificate_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (files, _) = files(folder.path());
+        let (reloaded, _) = Reloaded::open(files, Duration::from_secs(1)).unwrap();
+        assert_eq!(reloaded.ends(), Some(32_503_680_000), "the year 3000");
     }
 
     #[test]

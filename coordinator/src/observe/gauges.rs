@@ -45,6 +45,9 @@ impl Collector for Gauges {
         gauge.write("store", "Size of the store on disk", Some(&Unit::Bytes), &Vec::from_iter(store))?;
         let journal = vec![(Vec::new(), self.observer.journal_bytes() as f64)];
         gauge.write("journal", "Accepted results kept for a restart", Some(&Unit::Bytes), &journal)?;
+        let end = self.observer.certificate_end().map(|end| (Vec::new(), end as f64));
+        let help = "End of the coordinator's certificate, in seconds since 1970";
+        gauge.write("certificate_expiry_timestamp", help, age, &Vec::from_iter(end))?;
         gauge.write("workers", "Live workers", None, &workers(&survey))?;
         gauge.write("workers_waiting", "Workers waiting for a lease", None, &plain(survey.waiting as f64))?;
         gauge.write("worker_inner_steps_per_second", "Inner steps a second by heartbeats", None, &rates(&survey))?;

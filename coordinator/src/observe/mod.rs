@@ -12,6 +12,7 @@ mod clock;
 mod gauges;
 mod logs;
 mod metrics;
+mod refusals;
 mod rpc;
 mod traces;
 
@@ -30,6 +31,7 @@ pub(crate) use clock::{Phase, StepClock};
 pub(crate) use gauges::Gauges;
 pub(crate) use logs::say;
 pub(crate) use metrics::Metrics;
+pub(crate) use refusals::{Refusal, Refusals};
 pub(crate) use rpc::CallTimes;
 pub(crate) use traces::Traces;
 
@@ -51,6 +53,10 @@ struct Inner {
     store: Mutex<Option<Weak<dyn Store>>>,
     /// When the newest checkpoint of each run that goes on was made.
     checkpoints: Mutex<HashMap<RunId, Instant>>,
+    /// What callers were refused.
+    refusals: Mutex<Refusals>,
+    /// When the coordinator's own certificate ends, in seconds since 1970.
+    certificate: Mutex<Option<i64>>,
     metrics: Metrics,
 }
 
@@ -77,6 +83,8 @@ impl Default for Observer {
             journal: AtomicU64::new(0),
             store: Mutex::default(),
             checkpoints: Mutex::default(),
+            refusals: Mutex::default(),
+            certificate: Mutex::default(),
             metrics: Metrics::default(),
         }))
     }
@@ -124,6 +132,26 @@ impl Observer {
     /// Bytes the store takes on disk, if it is on one.
     pub(crate) fn store_bytes(&self) -> Option<u64> {
         locked(&self.0.store).as_ref()?.upgrade()?.size_bytes()
+    }
+
+    /// A caller was refused.
+    pub(crate) fn refused(&self, reason: &str, method: &str, said: &str) {
+        locked(&self.0.refusals).note(reason, method, said, Instant::now());
+    }
+
+    /// What callers were refused since this start.
+    pub(crate) fn refusals(&self) -> Refusals {
+        locked(&self.0.refusals).clone()
+    }
+
+    /// The certificate in use ends then, in seconds since 1970.
+    pub(crate) fn certificate_ends(&self, ends: Option<i64>) {
+        *locked(&self.0.certificate) = ends;
+    }
+
+    /// When the certificate in use ends, in seconds since 1970; `None` without TLS.
+    pub(crate) fn certificate_end(&self) -> Option<i64> {
+        *locked(&self.0.certificate)
     }
 
     /// This many bytes of accepted results are kept.

@@ -25,7 +25,7 @@ use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
-use super::Observer;
+use super::{Observer, refusals};
 
 /// What strangers ask for.
 const OTHER: &str = "other";
@@ -121,6 +121,9 @@ where
             }
             let response = answer.await?;
             if let Some(code) = code_in(response.headers()) {
+                if let Some((reason, said)) = refusals::in_answer(code, response.headers()) {
+                    call.observer.refused(&reason, &call.method, &said);
+                }
                 call.end(code);
                 return Ok(response);
             }

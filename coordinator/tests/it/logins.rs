@@ -170,3 +170,18 @@ async fn where_nobody_is_asked_nobody_logs_in() {
     assert_eq!(crate::admin::ask(&cluster.admin, "POST", &format!("/runs/{run}/stop"), "").await.0, 404);
     assert_eq!(cluster.runs.get(&run).await.unwrap().status, RunStatus::Running);
 }
+
+#[tokio::test]
+async fn refused_callers_are_named_on_the_first_page_with_the_cure() {
+    let guarded = Guarded::start().await;
+    let page = || crate::admin::get(&guarded.cluster.admin, "/");
+    assert!(page().await.contains("None since this start."));
+    let link = Access::default().link(&format!("http://{}", guarded.cluster.address)).unwrap();
+    for _ in 0..2 {
+        RunClient::new(link.clone()).list().await.unwrap_err();
+    }
+    let found = page().await;
+    for told in ["<code>CREDENTIAL_MISSING</code>", "paceline.v1.RunService/ListRuns", "--token-file FILE"] {
+        assert!(found.contains(told), "{told} is not on the page");
+    }
+}

@@ -87,7 +87,7 @@ fn no_message_takes_much_more_memory_than_its_bound() {
         (Worst { method: LEASE, entry: &[0x1a, 1, 0], within: Some(0x1a) }, measure::<pb::LeaseWorkRequest>),
         (flat(CREATE, &[0x2a, 0]), measure::<pb::CreateRunRequest>),
         (Worst { method: CREATE, entry: &[0x32, 0], within: Some(0x0a) }, measure::<pb::CreateRunRequest>),
-        (Worst { method: RECORD, entry: &[0x3a, 0], within: Some(0x12) }, measure::<pb::RecordEvaluationRequest>),
+        (Worst { method: RECORD, entry: &[0x32, 0], within: Some(0x12) }, measure::<pb::RecordEvaluationRequest>),
         (flat(BEAT, &[0x12, 0]), measure::<pb::HeartbeatRequest>),
         (flat(RELEASE, &[0x12, 0]), measure::<pb::ReleaseLeasesRequest>),
         (flat(REGISTER, &[0x32, 0]), measure::<pb::RegisterWorkerRequest>),

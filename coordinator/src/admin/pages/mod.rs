@@ -63,7 +63,8 @@ async fn overview(State(inner): State<Arc<Inner>>, sender: Sender, headers: Head
         Some(newest) => steps(&handle, &newest.state.run).await,
         None => Vec::new(),
     };
-    page(StatusCode::OK, frame_for(&visitor, "Runs", &[], overview::render(&seen, inner.trouble().as_deref(), &steps)))
+    let main = overview::render(&seen, inner.trouble().as_deref(), &inner.observer.refusals(), &steps);
+    page(StatusCode::OK, frame_for(&visitor, "Runs", &[], main))
 }
 
 async fn one_run(

@@ -5,12 +5,12 @@ use paceline_proto::model::FoldedStep;
 
 use super::chart::{Line, figure};
 use super::layout::{Cell, table};
-use super::words::{count, number, reason, status};
+use super::words::{count, number, reason, status, time};
 use crate::machine::{RunView, Survey};
-use crate::observe::Seen;
+use crate::observe::{Refusal, Refusals, Seen};
 
 /// The main part. `trouble` is what every reader should know first; `steps` belong to the newest run.
-pub(super) fn render(seen: &Seen, trouble: Option<&str>, steps: &[FoldedStep]) -> Markup {
+pub(super) fn render(seen: &Seen, trouble: Option<&str>, refusals: &Refusals, steps: &[FoldedStep]) -> Markup {
     let Survey { runs, more_ended, .. } = &*seen.survey;
     html! {
         h1 { "Runs and workers" }
@@ -31,6 +31,10 @@ pub(super) fn render(seen: &Seen, trouble: Option<&str>, steps: &[FoldedStep]) -
         section #workers data-live aria-labelledby="workers-title" {
             h2 #workers-title { "Workers" }
             (workers(&seen.survey))
+        }
+        section #refused data-live aria-labelledby="refused-title" {
+            h2 #refused-title { "Refused callers" }
+            (refused(refusals))
         }
         section #newest data-live aria-labelledby="newest-title" {
             h2 #newest-title { "Newest run" }
@@ -91,6 +95,29 @@ fn runs_table(runs: &[RunView]) -> Markup {
         (run, cells)
     });
     table("Runs that go on and the last that ended, newest first", &columns, rows.collect())
+}
+
+/// Why somebody who calls is not heard, with what they were told to do.
+fn refused(refusals: &Refusals) -> Markup {
+    let rows = refusals.latest().into_iter().map(|(reason, refusal)| {
+        let Refusal { times, last, method, said } = refusal;
+        let cells = vec![
+            Cell::text(count(*times)),
+            Cell::text(format!("{} ago", time(last.elapsed()))),
+            Cell::text(method),
+            Cell::text(said),
+        ];
+        (html! { code { (reason) } }, cells)
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return html! { p.quiet { "None since this start." } };
+    }
+    table(
+        "Refusals that somebody has to mend, since this start, the latest first",
+        &["reason", "times", "last", "call", "what was said"],
+        rows,
+    )
 }
 
 fn workers(survey: &Survey) -> Markup {
