@@ -8,6 +8,7 @@ use std::time::Duration;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
 use http::Method;
+use paceline_proto::client::{Access, RunClient};
 use paceline_proto::model::{Registration, ResultBody, RunId, RunSpec, RunStatus};
 use serde_json::{Value, json};
 
@@ -379,6 +380,11 @@ async fn a_run_is_paused_and_stopped_by_whoever_logs_in() {
     let (site, tab) = (format!("http://{}", guarded.cluster.admin), Tab::open(&driver, downloads.path()).await);
     tab.goto(&format!("{site}/runs/{run}")).await;
     assert_eq!(tab.ask("return document.querySelector('#pause')").await, Value::Null, "a stranger steers nothing");
+    let stranger = Access::default().link(&format!("http://{}", guarded.cluster.address)).unwrap();
+    RunClient::new(stranger).list().await.unwrap_err();
+    tab.goto(&format!("{site}/")).await;
+    tab.client.find(Locator::Id("refused-title")).await.unwrap().click().await.unwrap();
+    tab.check("refused").await;
     tab.goto(&format!("{site}/login")).await;
     tab.check("login").await;
     let enter = async |text: &str| {
