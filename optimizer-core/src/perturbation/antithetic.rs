@@ -32,16 +32,7 @@ impl Antithetic {
     /// [`Error::Lanes`] if theta has more than one lane, [`Error::LayoutMismatch`] if an ε is another theta's,
     /// [`Error::Setting`] if one has other parts than the first.
     pub fn new(theta: &Theta, pairs: Vec<Perturbation>, sigma: f32) -> Result<Self> {
-        if theta.lanes() != 1 {
-            return Err(Error::Lanes { what: "theta to perturb".into(), expected: 1, got: theta.lanes() });
-        }
-        if let Some(other) = pairs.iter().find(|epsilon| epsilon.layout() != theta.layout()) {
-            return Err(Error::LayoutMismatch {
-                what: "perturbation".into(),
-                expected: theta.layout().clone(),
-                got: other.layout().clone(),
-            });
-        }
+        belong_to(theta, &pairs)?;
         if let Some(place) = pairs.iter().position(|epsilon| epsilon.parts() != pairs[0].parts()) {
             let reason = "must be of one kind for all pairs of a lease";
             return Err(Error::setting("estimator.noise", reason, format!("another one for pair {place}")));
@@ -92,6 +83,24 @@ impl Antithetic {
         }
         values
     }
+}
+
+/// Whether these ε can perturb this theta.
+///
+/// # Errors
+/// [`Error::Lanes`] if theta has more than one lane, [`Error::LayoutMismatch`] if an ε is another theta's.
+pub(crate) fn belong_to(theta: &Theta, pairs: &[Perturbation]) -> Result<()> {
+    if theta.lanes() != 1 {
+        return Err(Error::Lanes { what: "theta to perturb".into(), expected: 1, got: theta.lanes() });
+    }
+    if let Some(other) = pairs.iter().find(|epsilon| epsilon.layout() != theta.layout()) {
+        return Err(Error::LayoutMismatch {
+            what: "perturbation".into(),
+            expected: theta.layout().clone(),
+            got: other.layout().clone(),
+        });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod product;
 mod sum;
 
 pub use antithetic::Antithetic;
+pub(crate) use antithetic::belong_to;
 pub use epsilon::{Factors, Perturbation};
 pub use kind::{MOST_RANK, Noise, TermCost};
 pub use plan::{FactoredMatrix, Part};

@@ -54,7 +54,7 @@ pub enum AccessError {
         address: String,
     },
     /// The token's file cannot be read.
-    #[error("token file {}: {reason}", path.display())]
+    #[error("token file {}: {reason}; name another file, or make this one readable", path.display())]
     TokenFile {
         /// The file.
         path: PathBuf,

@@ -20,9 +20,9 @@ use self::low_rank::SharedMatrix;
 use super::dense::{Matrix, add_bias};
 use super::lane_of;
 use crate::params::{Layout, TensorSpec};
-use crate::perturbation::{Factors, Perturbation};
+use crate::perturbation::{Factors, Perturbation, belong_to};
 use crate::theta::Hasher;
-use crate::{Error, Result, Theta, ThetaHash};
+use crate::{Result, Theta, ThetaHash};
 
 /// Theta for some lanes.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl LaneTheta {
     /// and by whoever bound the same theta last.
     ///
     /// # Errors
-    /// [`Error::Lanes`] if there is more than one, [`Error::LayoutMismatch`] if an ε is another theta's.
+    /// [`Error::Lanes`](crate::Error::Lanes) if there is more than one, [`Error::LayoutMismatch`](crate::Error::LayoutMismatch) if an ε is another theta's.
     pub(super) fn perturbed(
         theta: &Theta,
         pairs: &[Perturbation],
@@ -72,16 +72,7 @@ impl LaneTheta {
         layers: &str,
         last: &LastBound,
     ) -> Result<Self> {
-        if theta.lanes() != 1 {
-            return Err(Error::Lanes { what: "theta to perturb".into(), expected: 1, got: theta.lanes() });
-        }
-        if let Some(other) = pairs.iter().find(|epsilon| epsilon.layout() != theta.layout()) {
-            return Err(Error::LayoutMismatch {
-                what: "perturbation".into(),
-                expected: theta.layout().clone(),
-                got: other.layout().clone(),
-            });
-        }
+        belong_to(theta, pairs)?;
         let own = |index: usize, lanes: &mut [Vec<f32>]| {
             for (lanes, epsilon) in lanes.chunks_exact_mut(2).zip(pairs) {
                 let epsilon = epsilon.tensor(index);
@@ -240,6 +231,7 @@ mod tests {
     use std::slice;
 
     use super::*;
+    use crate::Error;
     use crate::perturbation::Noise;
     use crate::{Seed, noise};
 
