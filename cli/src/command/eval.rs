@@ -56,7 +56,8 @@ pub(crate) fn eval(arguments: &EvalArguments, console: Console) -> Result<(), Fa
         is_kept(&coordinator, &run, &checkpoint).await.map(|()| coordinator)
     })?;
     let evaluation = comparison.run(console, &AtomicBool::new(false))?;
-    runtime.block_on(record(&coordinator, &run, &evaluation, console))
+    let shown = format!("its page and `paceline run evaluations {run}` show it");
+    runtime.block_on(record(&coordinator, &run, &evaluation, &shown, console))
 }
 
 /// The run whose checkpoint this is.
@@ -83,15 +84,16 @@ async fn is_kept(coordinator: &Coordinator, run: &RunId, checkpoint: &Checkpoint
         .help(format!("pull it anew with `paceline checkpoint pull {run} --step {outer_step}`")))
 }
 
-/// Has the coordinator keep what was found, for the run's page.
+/// Has the coordinator keep what was found, for the run's page; `shown` says who shows it.
 pub(crate) async fn record(
     coordinator: &Coordinator,
     run: &RunId,
     evaluation: &Evaluation,
+    shown: &str,
     console: Console,
 ) -> Result<(), Failure> {
     coordinator.answer(coordinator.runs.record_evaluation(run, evaluation).await)?;
-    console.say(format!("recorded with {run}: its page and `paceline run evaluations {run}` show it"));
+    console.say(format!("recorded with {run}: {shown}"));
     console.emit(&json!({"event": "recorded", "run": run, "outer_step": evaluation.outer_step}));
     Ok(())
 }

@@ -82,8 +82,10 @@ async fn record_in(
 ) -> Result<(), Failure> {
     let run = checkpoint.meta.run.parse();
     let run = run.map_err(|error| Failure::bug(format!("the run of a checkpoint just made: {error}")))?;
-    let cluster = Cluster::start(&store.join("coordinator")).await?;
-    let recorded = record(&cluster.coordinator, &run, evaluation, console).await;
+    let folder = store.join("coordinator");
+    let cluster = Cluster::start(&folder).await?;
+    let shown = format!("`paceline-coordinator --data {}` shows it on the run's page", folder.display());
+    let recorded = record(&cluster.coordinator, &run, evaluation, &shown, console).await;
     let stopped = cluster.stop().await;
     recorded.and(stopped)
 }
