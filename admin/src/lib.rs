@@ -25,5 +25,5 @@ pub use health::{Check, Report};
 pub use probe::ask;
 pub use routes::{Probes, Version, routes, serve};
 pub use sampling::RUN;
-pub use settings::{Origin, Setting, settings, table, variable};
+pub use settings::{Origin, Parsed, Setting, table};
 pub use traces::{Traces, place, remote, tracing_is_on};

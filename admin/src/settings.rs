@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  command line ──┐
-//!  PACELINE_* ────┼─► clap's matches ─► one Setting each ─► --lease-ttl  30s  PACELINE_LEASE_TTL
+//!  PACELINE_* ────┼─► Parsed: clap's matches ─► one Setting each ─► --lease-ttl  30s  PACELINE_LEASE_TTL
 //!  default ───────┘    strongest first
 //! ```
 //!
@@ -11,7 +11,7 @@
 use std::fmt;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +45,40 @@ pub struct Setting {
     pub origin: Origin,
 }
 
+/// A command line that was read, and what its settings are told from.
+#[derive(Clone, Debug)]
+pub struct Parsed<A> {
+    /// What it says.
+    pub arguments: A,
+    command: Command,
+    matches: ArgMatches,
+}
+
+impl<A: CommandFactory + FromArgMatches> Parsed<A> {
+    /// That of this process, and its environment.
+    ///
+    /// # Errors
+    /// As clap's; help and version come this way too.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        let mut command = A::command();
+        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        let arguments = A::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        Ok(Self { arguments, command, matches })
+    }
+
+    /// All settings, then these variables that are no flags: each by its name, and whether it is a secret.
+    pub fn settings(&self, variables: &[(&str, bool)]) -> Vec<Setting> {
+        let mut all = settings(&self.command, &self.matches);
+        all.extend(variables.iter().map(|&(name, secret)| variable(name, secret)));
+        all
+    }
+}
+
 /// Arguments that say what to do, not how.
 const NOT_SETTINGS: [&str; 4] = ["help", "version", "print_config", "probe"];
 
 /// All settings of the command that `matches` chose, its subcommands followed to the end, in the order of its help.
-#[must_use]
-pub fn settings(command: &Command, matches: &ArgMatches) -> Vec<Setting> {
+fn settings(command: &Command, matches: &ArgMatches) -> Vec<Setting> {
     if let Some((name, below)) = matches.subcommand()
         && let Some(command) = command.find_subcommand(name)
     {
@@ -86,8 +114,7 @@ fn setting(argument: &Arg, matches: &ArgMatches) -> Setting {
 }
 
 /// A variable that is no flag; with `secret`, only whether it is set.
-#[must_use]
-pub fn variable(name: &str, secret: bool) -> Setting {
+fn variable(name: &str, secret: bool) -> Setting {
     let found = std::env::var(name).ok().filter(|value| !value.is_empty());
     let origin = found.as_ref().map_or(Origin::Default, |_| Origin::Environment(name.to_owned()));
     let value = found.map(|value| if secret { "(not shown)".to_owned() } else { value });

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use paceline_admin::{Setting, variable};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use paceline_proto::access::Secret;
 use paceline_proto::client::{Access, TokenSource};
 use paceline_proto::model::RunId;
@@ -55,20 +54,6 @@ pub(crate) struct Arguments {
     /// Print every setting of the command and where it comes from, and do nothing
     #[arg(long, global = true)]
     pub(crate) print_config: bool,
-}
-
-/// The command line and the environment; with `--print-config`, the settings too.
-pub(crate) fn parse() -> (Arguments, Option<Vec<Setting>>) {
-    let mut command = Arguments::command();
-    let matches = command.get_matches_mut();
-    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
-    let settings = arguments.print_config.then(|| {
-        let mut settings = paceline_admin::settings(&command, &matches);
-        settings
-            .extend([("PACELINE_TOKEN", true), ("PACELINE_LOG", false)].map(|(name, secret)| variable(name, secret)));
-        settings
-    });
-    (arguments, settings)
 }
 
 /// The commands.
@@ -576,6 +561,7 @@ pub(crate) struct DoctorArguments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_consistent() {

@@ -7,6 +7,8 @@
 
 use std::process::ExitCode;
 
+use paceline_admin::Parsed;
+
 mod arguments;
 mod cluster;
 mod command;
@@ -28,11 +30,12 @@ mod remote;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let (arguments, settings) = arguments::parse();
+    let parsed = Parsed::<arguments::Arguments>::of_process().unwrap_or_else(|error| error.exit());
+    let arguments = &parsed.arguments;
     let console = console::Console::new(arguments.format, arguments.color);
     console::log_to_stderr(arguments.verbose, console.color);
-    if let Some(settings) = settings {
-        console.settings(&settings);
+    if arguments.print_config {
+        console.settings(&parsed.settings(&[("PACELINE_TOKEN", true), ("PACELINE_LOG", false)]));
         return ExitCode::SUCCESS;
     }
     match command::run(&arguments.command, console) {

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Parser;
 use clap::builder::BoolishValueParser;
-use clap::{CommandFactory, FromArgMatches, Parser};
 use paceline_admin::AdminAddress;
 use paceline_coordinator::Config;
 
@@ -86,22 +86,7 @@ pub(crate) struct Arguments {
 
     /// Print every setting and where it comes from, check that they fit together, and end
     #[arg(long)]
-    print_config: bool,
-}
-
-impl Arguments {
-    /// The command line and the environment; with `--print-config`, what is to be printed too.
-    pub(crate) fn parse_and_tell() -> Result<(Self, Option<String>), clap::Error> {
-        let mut command = Self::command();
-        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
-        let arguments = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-        let printed = arguments.print_config.then(|| {
-            let mut settings = paceline_admin::settings(&command, &matches);
-            settings.push(paceline_admin::variable("PACELINE_LOG", false));
-            paceline_admin::table(&settings)
-        });
-        Ok((arguments, printed))
-    }
+    pub(crate) print_config: bool,
 }
 
 /// A checked command line.
@@ -259,6 +244,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
+        use clap::CommandFactory;
         Arguments::command().debug_assert();
     }
 }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use paceline_admin::{AdminAddress, Traces};
+use paceline_admin::{AdminAddress, Parsed, Traces};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let (arguments, printed) = match Arguments::parse_and_tell() {
+    let parsed = match Parsed::<Arguments>::of_process() {
         Ok(parsed) => parsed,
         Err(error) => {
             // Help and version come this way too, and are no faults.
@@ -34,9 +34,11 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let ended = match printed {
-        Some(settings) => print(&settings).and_then(|()| Settings::try_from(arguments).map(drop)),
-        None => run(arguments),
+    let ended = if parsed.arguments.print_config {
+        let settings = paceline_admin::table(&parsed.settings(&[("PACELINE_LOG", false)]));
+        print(&settings).and_then(|()| Settings::try_from(parsed.arguments).map(drop))
+    } else {
+        run(parsed.arguments)
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

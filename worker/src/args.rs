@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{Parser, ValueEnum};
 use paceline_admin::AdminAddress;
 use paceline_proto::access::{Holder, Secret};
 use paceline_proto::client::{Access, TokenSource};
@@ -59,7 +59,7 @@ pub(crate) struct Args {
     pub(crate) probe: bool,
     /// Print every setting and where it comes from, and end
     #[arg(long)]
-    print_config: bool,
+    pub(crate) print_config: bool,
     /// Send traces to this OpenTelemetry collector (OTLP over gRPC), for example http://127.0.0.1:4317
     #[arg(long, env = "PACELINE_OTLP_ENDPOINT", value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,
@@ -107,20 +107,6 @@ pub(crate) enum LogFormat {
 }
 
 impl Args {
-    /// The command line and the environment; with `--print-config`, what is to be printed too.
-    pub(crate) fn parse_and_tell() -> (Self, Option<String>) {
-        let mut command = Self::command();
-        let matches = command.get_matches_mut();
-        let args = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
-        let printed = args.print_config.then(|| {
-            let mut settings = paceline_admin::settings(&command, &matches);
-            settings.push(paceline_admin::variable("PACELINE_TOKEN", true));
-            settings.push(paceline_admin::variable("PACELINE_LOG", false));
-            paceline_admin::table(&settings)
-        });
-        (args, printed)
-    }
-
     /// The library's configuration.
     pub(crate) fn config(self) -> Config {
         let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -160,6 +146,8 @@ fn name_from(holder: Option<&Holder>, host: &str, process: u32, digits: u32) -> 
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use paceline_admin::{AdminAddress, Traces};
+use paceline_admin::{AdminAddress, Parsed, Traces};
 use paceline_worker::Vitals;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,11 +30,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let (args, printed) = Args::parse_and_tell();
-    if let Some(settings) = printed {
-        print!("{settings}");
+    let parsed = Parsed::<Args>::of_process().unwrap_or_else(|error| error.exit());
+    if parsed.arguments.print_config {
+        let settings = parsed.settings(&[("PACELINE_TOKEN", true), ("PACELINE_LOG", false)]);
+        print!("{}", paceline_admin::table(&settings));
         return ExitCode::SUCCESS;
     }
+    let args = parsed.arguments;
     if args.probe {
         return probe(&args.admin_address);
     }

@@ -15,7 +15,6 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::observe::Observer;
 
@@ -76,7 +75,7 @@ impl TlsFiles {
         // A session that is taken up again shows its certificate no second time, so none is.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        let ends = certificate.certificates()?.first().and_then(|own| end_of(own));
+        let ends = certificate.validity().ok().map(|validity| validity.ends);
         Ok(Settled { config: Arc::new(config), verifier, ends })
     }
 }
@@ -94,12 +93,6 @@ fn verifier(authority: &Source, revoked: Option<&Source>) -> Result<Arc<dyn Clie
             .allow_unknown_revocation_status();
     }
     builder.build().map_err(|error| revoked.unwrap_or(authority).malformed(error.to_string()))
-}
-
-/// When a certificate ends, in seconds since 1970.
-fn end_of(certificate: &CertificateDer<'_>) -> Option<i64> {
-    let (_, read) = X509Certificate::from_der(certificate).ok()?;
-    Some(read.validity().not_after.timestamp())
 }
 
 /// What the files come to.

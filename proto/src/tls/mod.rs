@@ -17,6 +17,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use client::{Trust, client_config};
 pub use words::{explain, in_error, of_certificate};
@@ -72,6 +73,15 @@ pub enum TlsError {
     },
 }
 
+/// When a certificate holds, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// From then on.
+    pub begins: i64,
+    /// Not beyond this.
+    pub ends: i64,
+}
+
 /// A PEM file that was read, and what it should hold.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Source {
@@ -110,6 +120,18 @@ impl Source {
     /// [`TlsError::Malformed`].
     pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         self.all(CertificateDer::pem_slice_iter(&self.bytes), "holds no certificate")
+    }
+
+    /// When the first certificate of the file holds.
+    ///
+    /// # Errors
+    /// [`TlsError::Malformed`].
+    pub fn validity(&self) -> Result<Validity, TlsError> {
+        let certificates = self.certificates()?;
+        let first = certificates.first().ok_or_else(|| self.malformed("holds no certificate"))?;
+        let (_, read) = X509Certificate::from_der(first).map_err(|error| self.malformed(error.to_string()))?;
+        let validity = read.validity();
+        Ok(Validity { begins: validity.not_before.timestamp(), ends: validity.not_after.timestamp() })
     }
 
     /// All revocation lists of the file, at least one.

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use paceline_proto::client::TokenSource;
-use paceline_proto::tls::{Source, TlsError, Trust, client_config};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use paceline_proto::tls::{Source, TlsError, Trust, Validity, client_config};
 
 use super::check::Check;
 
@@ -18,22 +17,11 @@ pub(super) fn certificates(trust: &Trust, now: SystemTime) -> Check {
     if trust.is_empty() {
         return Check::ok(NAME, "none named: the authorities of the system are trusted, no certificate is shown");
     }
-    if let Err(error) = client_config(trust) {
-        return Check::fail(NAME, error.to_string(), "docs/security.md tells how they are made");
-    }
-    let files = [("authority", trust.ca.as_deref()), ("certificate", trust.certificate.as_deref())];
-    let ends: Result<Vec<_>, TlsError> = files
-        .into_iter()
-        .filter_map(|(what, path)| Some((what, path?)))
-        .map(|(what, path)| lives(what, path))
-        .collect();
-    match ends {
+    match lives(trust) {
         Err(error) => Check::fail(NAME, error.to_string(), "docs/security.md tells how they are made"),
         Ok(lives) => {
-            lives.iter().map(|life| judge(life, now)).max_by_key(|check| check.outcome as u8).unwrap_or_else(|| {
-                // A key without a certificate was refused above.
-                Check::ok(NAME, "none named")
-            })
+            let checks = lives.iter().map(|life| judge(life, now));
+            checks.max_by_key(|check| check.outcome as u8).expect("a key without a certificate is refused")
         }
     }
 }
@@ -41,18 +29,18 @@ pub(super) fn certificates(trust: &Trust, now: SystemTime) -> Check {
 /// How long the first certificate of a file holds.
 struct Life {
     what: String,
-    begins: i64,
-    ends: i64,
+    validity: Validity,
 }
 
-fn lives(what: &'static str, path: &Path) -> Result<Life, TlsError> {
-    let source = Source::read(what, path)?;
-    let certificates = source.certificates()?;
-    let first = certificates.first().ok_or_else(|| source.malformed("holds no certificate"))?;
-    let (_, parsed) = X509Certificate::from_der(first).map_err(|error| source.malformed(error.to_string()))?;
-    let validity = parsed.validity();
-    let what = format!("{what} {}", path.display());
-    Ok(Life { what, begins: validity.not_before.timestamp(), ends: validity.not_after.timestamp() })
+/// Of each file with certificates, once all files are known to go together.
+fn lives(trust: &Trust) -> Result<Vec<Life>, TlsError> {
+    client_config(trust)?;
+    let files = [("authority", trust.ca.as_deref()), ("certificate", trust.certificate.as_deref())];
+    let named = files.into_iter().filter_map(|(what, path)| Some((what, path?)));
+    let life = |(what, path): (&'static str, &Path)| {
+        Ok(Life { validity: Source::read(what, path)?.validity()?, what: format!("{what} {}", path.display()) })
+    };
+    named.map(life).collect()
 }
 
 fn judge(life: &Life, now: SystemTime) -> Check {
@@ -60,11 +48,11 @@ fn judge(life: &Life, now: SystemTime) -> Check {
     const CURE: &str = "make a new one (docs/security.md); workers and `paceline` take it up without a restart";
     let now =
         now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-    let days = (life.ends - now) / (24 * 3600);
-    let what = &life.what;
-    if now < life.begins {
+    let Life { what, validity: Validity { begins, ends } } = life;
+    let days = (ends - now) / (24 * 3600);
+    if now < *begins {
         Check::fail(NAME, format!("{what} is not valid yet"), "is the clock right? Else wait, or make a new one")
-    } else if now >= life.ends {
+    } else if now >= *ends {
         Check::fail(NAME, format!("{what} has expired"), CURE)
     } else if days < (SOON.as_secs() / (24 * 3600)).cast_signed() {
         Check::warn(NAME, format!("{what} expires in {days} days"), CURE)
@@ -104,7 +92,7 @@ mod tests {
 
     #[test]
     fn certificates_are_judged_by_how_long_they_hold() {
-        let life = Life { what: "certificate c.pem".into(), begins: 100 * DAY, ends: 200 * DAY };
+        let life = Life { what: "certificate c.pem".into(), validity: Validity { begins: 100 * DAY, ends: 200 * DAY } };
         let on = |day: i64| {
             let check = judge(&life, SystemTime::UNIX_EPOCH + Duration::from_secs((day * DAY).cast_unsigned()));
             (check.outcome, check.found)
